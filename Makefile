@@ -1,0 +1,59 @@
+# `make run` and `make test` set up all they need in .venv; nothing has to be installed before.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help run test check pytest lock clean
+
+help:  ## Show what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with a Valkey of its own
+	@exec $(BIN)/guestbook serve --embedded
+
+test: check pytest  ## Lint, check types, run all tests
+
+check: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+pytest: .venv/dev.done .venv/browser.done
+	$(BIN)/pytest
+
+lock: .venv/dev.done  ## Make the lock files anew from pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build -o requirements/embedded.txt
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build --group dev -o requirements/dev.txt
+
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+clean:  ## Remove what was made here, but not the messages in .guestbook
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Guestbook needs Python 3.11 or later: make PYTHON=python3.13 ...")'
+	$(PYTHON) -m venv .venv
+
+# hatchling comes with the lock, so that building this package asks for nothing else.
+.venv/run.done: requirements/embedded.txt pyproject.toml | .venv/bin/python
+	@echo "Installing what the guestbook needs into .venv ..."
+	$(PIP) install --require-hashes -r requirements/embedded.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.done: requirements/dev.txt pyproject.toml | .venv/bin/python
+	@echo "Installing what the checks need into .venv ..."
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ .venv/run.done
+
+# The system's Chromium where there is one, else Debian's, else Playwright's own.
+.venv/browser.done: .venv/dev.done
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || $(BIN)/playwright install chromium
+	@touch $@

@@ -1,0 +1,121 @@
+"""What the Redis stream holds: messages and deletions, in one order, named by their ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple, Self
+
+# Redis stores both halves of an id as unsigned 64-bit numbers.
+_ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
+_HALF_MAX = 2**64 - 1
+_DATETIME_MAX_MS = 253_402_300_799_999
+
+
+class EntryId(NamedTuple):
+    """The id of a stream entry: the name, the order, the time and the cursor in one.
+
+    Compares as two numbers, as Redis does; `str()` gives the canonical form.
+    """
+
+    ms: int
+    seq: int
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        """Reads `ms-seq`, or `ms` alone (then `seq` is 0); ValueError for anything else."""
+        match = _ID.fullmatch(value)
+        if match is None:
+            raise ValueError("is not a message id such as 1795416665955-0")
+        ms, seq = int(match[1]), int(match[2] or 0)
+        if max(ms, seq) > _HALF_MAX:
+            raise ValueError("is larger than any message id")
+        return cls(ms, seq)
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.seq}"
+
+    def before(self) -> EntryId:
+        """The largest id smaller than this one (0-0 for itself)."""
+        if self.seq:
+            return EntryId(self.ms, self.seq - 1)
+        return EntryId(self.ms - 1, _HALF_MAX) if self.ms else self
+
+
+ORIGIN = EntryId(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a visitor wrote, and which pod accepted it."""
+
+    id: EntryId
+    author: str | None
+    text: str
+    pod: str
+
+    @property
+    def posted_at(self) -> str:
+        """RFC 3339 in UTC with milliseconds, read from the id."""
+        seconds = min(self.id.ms, _DATETIME_MAX_MS) / 1000
+        stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        return stamp.removesuffix("+00:00") + "Z"
+
+    def json(self) -> bytes:
+        """The message as the API and the stream give it: one line of UTF-8."""
+        return _json(
+            {
+                "id": str(self.id),
+                "author": self.author,
+                "text": self.text,
+                "posted_at": self.posted_at,
+                "pod": self.pod,
+            }
+        )
+
+    def fields(self) -> dict[str, str]:
+        """The message as fields of a stream entry (its id is the entry's own)."""
+        author = {} if self.author is None else {"author": self.author}
+        return {"text": self.text, "pod": self.pod, **author}
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A message was taken away: `target` names it."""
+
+    id: EntryId
+    target: EntryId
+
+    def json(self) -> bytes:
+        return _json({"id": str(self.target)})
+
+
+Entry = Message | Deletion
+
+
+def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
+    """Reads an entry as Redis gives it; None for one that this version does not know."""
+    own_id = EntryId.parse(entry_id.decode())
+    if b"text" in fields:
+        author = fields.get(b"author")
+        return Message(
+            own_id,
+            None if author is None else author.decode(errors="replace"),
+            fields[b"text"].decode(errors="replace"),
+            fields.get(b"pod", b"").decode(errors="replace"),
+        )
+    if b"deleted" in fields:
+        try:
+            return Deletion(own_id, EntryId.parse(fields[b"deleted"].decode(errors="replace")))
+        except ValueError:
+            return None
+    return None
+
+
+def _json(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # Many clients split a stream at every line end that Unicode knows, not only at CR and LF.
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()

@@ -1,0 +1,231 @@
+"""The route of the stream, and the two ways in which a stream is written to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from guestbook.entry import EntryId
+from guestbook.fanout import Fanout, Stream
+from guestbook.guestbook import Guestbook
+from guestbook.messages import parse_cursor
+from guestbook.problem import unavailable
+from guestbook.schema import PROBLEMS
+
+DETACH = "guestbook.detach"
+"""The ASGI extension by which a server hands a connection over: `detach(stream) -> bool`."""
+
+_MEDIA_TYPE = "text/event-stream"
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_BUFFER_BYTES = 64 * 1024
+_BUSY_SECONDS = (2, 15)
+
+
+class ConnectionStream(Stream, asyncio.Protocol):
+    """A stream that owns its connection: the server has handed it over after the head.
+
+    Nothing of HTTP is left but the chunks (RFC 9112, section 7.1).
+    """
+
+    __slots__ = ("_fanout", "_forget_connection", "_transport")
+
+    def __init__(self, fanout: Fanout, address: str, cursor: EntryId | None) -> None:
+        super().__init__(address, cursor)
+        self._fanout = fanout
+
+    def take(self, transport: asyncio.Transport, forget: Callable[[Any], None]) -> None:
+        """Begins; `forget` is called with this stream when its connection is gone."""
+        self._transport = transport
+        self._forget_connection = forget
+        # The kernel would buffer megabytes for a client that does not read.
+        own_socket = transport.get_extra_info("socket")
+        if own_socket is not None:
+            with contextlib.suppress(OSError):
+                own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        transport.set_write_buffer_limits(0)
+        transport.set_protocol(self)
+        self._fanout.open(self)
+
+    @staticmethod
+    def frame(data: bytes) -> bytes:
+        return b"%x\r\n%s\r\n" % (len(data), data)
+
+    def write(self, framed: bytes) -> None:
+        self._transport.write(framed)
+
+    def finish(self) -> None:
+        self._transport.write(b"0\r\n\r\n")
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def shutdown(self) -> None:
+        """What uvicorn asks of every connection when it stops: by then only leftovers are here."""
+        self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self._fanout.pause(self)
+
+    def resume_writing(self) -> None:
+        self._fanout.resume(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_connection(self)
+        self._fanout.leave(self, "client gone")
+
+
+class SendStream(Stream):
+    """A stream through ASGI's `send`, where the server does not hand its connection over."""
+
+    __slots__ = ("_fanout", "_is_finished", "_outbox", "_size", "_wake", "_writing")
+
+    def __init__(self, fanout: Fanout, address: str, cursor: EntryId | None) -> None:
+        super().__init__(address, cursor)
+        self._fanout = fanout
+        self._outbox: list[bytes] = []
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._is_finished = False
+        self._writing: asyncio.Task[None] | None = None
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Serves the stream until it ends or its client leaves."""
+        self._writing = asyncio.create_task(self._write_on(send))
+        leaving = asyncio.create_task(self._until_gone(receive))
+        try:
+            self._fanout.open(self)
+            await asyncio.wait((self._writing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (self._writing, leaving):
+                task.cancel()
+            await asyncio.gather(self._writing, leaving, return_exceptions=True)
+            self._fanout.leave(self, "client gone")
+
+    async def _until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def _write_on(self, send: Send) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            is_last = self._is_finished
+            await send({"type": "http.response.body", "body": data, "more_body": not is_last})
+            if is_last:
+                return
+            self._size = sum(map(len, self._outbox))
+            if self.paused_at is not None and not self._outbox:
+                self._fanout.resume(self)
+
+    @staticmethod
+    def frame(data: bytes) -> bytes:
+        return data
+
+    def write(self, framed: bytes) -> None:
+        self._outbox.append(framed)
+        self._size += len(framed)
+        self._wake.set()
+        if self._size > _BUFFER_BYTES and self.paused_at is None:
+            self._fanout.pause(self)
+
+    def finish(self) -> None:
+        self._is_finished = True
+        self._wake.set()
+
+    def abort(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+
+
+class EventStreamResponse(Response):
+    """Sends the head, then gives the connection to a stream."""
+
+    media_type = _MEDIA_TYPE
+    charset = ""
+
+    def __init__(self, guestbook: Guestbook, address: str, cursor: EntryId | None) -> None:
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+        self._guestbook = guestbook
+        self._address = address
+        self._cursor = cursor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        fanout = self._guestbook.fanout
+        detach = scope.get("extensions", {}).get(DETACH)
+        if detach is None or not detach(ConnectionStream(fanout, self._address, self._cursor)):
+            await SendStream(fanout, self._address, self._cursor).run(receive, send)
+
+
+def routes(guestbook: Guestbook) -> APIRouter:
+    """The route `/events`."""
+    router = APIRouter(tags=["events"])
+    settings = guestbook.settings
+
+    @router.get(
+        "/events",
+        response_class=EventStreamResponse,
+        responses={
+            200: {
+                "description": "Server-sent events: messages without a name, and `deleted`, "
+                "`pods`, `ping`, `reset`, `bye`",
+                "content": {_MEDIA_TYPE: {"schema": {"type": "string"}}},
+            },
+            **PROBLEMS(422, 503),
+        },
+        summary="Follow the guestbook",
+    )
+    async def events(
+        request: Request,
+        after: Annotated[
+            str | None, Query(description="Go on after this id (unset: from now on)")
+        ] = None,
+        last_event_id: Annotated[
+            str | None, Header(description="As `after`; a browser sends it when it reconnects")
+        ] = None,
+    ) -> Response:
+        cursor = None
+        if last_event_id:
+            cursor = parse_cursor("Last-Event-ID", last_event_id)
+        elif after:
+            cursor = parse_cursor("after", after)
+        address = request.client.host if request.client else ""
+        _refuse_if_full(guestbook.fanout, address)
+        return EventStreamResponse(guestbook, address, cursor)
+
+    def _refuse_if_full(fanout: Fanout, address: str) -> None:
+        soonest, latest = _BUSY_SECONDS
+        at_most = settings.max_streams_per_address
+        if fanout.is_draining:
+            raise unavailable("This pod is about to stop: another one serves you.", latest=3)
+        if len(fanout) >= settings.max_streams:
+            raise unavailable(
+                "This pod has all the streams that it may have: try again later.",
+                soonest=soonest,
+                latest=latest,
+            )
+        if at_most is not None and fanout.held_by(address) >= at_most:
+            raise unavailable(
+                f"Your address has {at_most} streams open, as many as it may: close one.",
+                soonest=soonest,
+                latest=latest,
+            )
+
+    return router

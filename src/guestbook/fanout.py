@@ -1,0 +1,423 @@
+"""Every event to every open stream: the groups of streams, and the loop that writes to them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from guestbook import sse
+from guestbook.connection import REDIS_ERRORS
+from guestbook.entry import EntryId
+from guestbook.log import Log, Record
+from guestbook.store import Store
+
+PING_SECONDS = 15.0
+_STALLED_SECONDS = 45.0
+_GROUP_SIZE = 512
+_WRITE_BYTES = 64 * 1024
+_WRITES_AT_ONCE = 4
+# How long the fan-out may hold the event loop before others get a turn.
+_SLICE_SECONDS = 0.003
+_REPLAY_PAGE = 100
+_REPLAYS_AT_ONCE = 8
+# A client's first wait before it reconnects; chosen at random, so that they do not come as one.
+_RETRY_MS = (500, 3000)
+
+logger = structlog.get_logger(__name__)
+
+
+class Position(NamedTuple):
+    """What a stream has been given: records of the log; which `pods` event, and which ping."""
+
+    record: int
+    pods: int
+    ping: int
+
+
+class Stream(ABC):
+    """One open stream: where it stands in the log, and how it is written to.
+
+    Whoever implements it tells the fan-out when its buffer is not empty (`pause`), is empty
+    again (`resume`), and when its connection is gone (`leave`).
+    """
+
+    __slots__ = (
+        "address",
+        "cursor",
+        "ended",
+        "group",
+        "is_placed",
+        "opened_at",
+        "paused_at",
+        "position",
+    )
+
+    position: Position
+
+    def __init__(self, address: str, cursor: EntryId | None) -> None:
+        self.address = address
+        self.cursor = cursor
+        self.ended = ""
+        self.group: Group | None = None
+        self.opened_at = time.monotonic()
+        self.paused_at: float | None = None
+        self.is_placed = False
+        """Whether `position` says where it stands: not while it waits or is replayed to."""
+
+    @staticmethod
+    @abstractmethod
+    def frame(data: bytes) -> bytes:
+        """Makes of events what `write` takes."""
+
+    @abstractmethod
+    def write(self, framed: bytes) -> None:
+        """Sends, or buffers, what `frame` made."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Ends the response properly, after all that has been written."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Cuts the connection, whatever is still to be sent."""
+
+
+class Group:
+    """Streams of one class that stand at one position, and so get the same bytes."""
+
+    __slots__ = ("kind", "position", "streams")
+
+    def __init__(self, kind: type[Stream], position: Position) -> None:
+        self.kind = kind
+        self.position = position
+        self.streams: set[Stream] = set()
+
+
+class Fanout:
+    """All open streams of this process. Nothing here knows HTTP.
+
+    A stream is in one of four states: in a group (it has everything), paused (its socket is
+    full), replaying (from Redis: its cursor is older than the log), or waiting (for the log to
+    reach its cursor). `greeting` makes the event with which a stream begins.
+    """
+
+    def __init__(self, log: Log, store: Store, greeting: Callable[[], bytes]) -> None:
+        self._log = log
+        self._store = store
+        self._greeting = greeting
+        self._streams: set[Stream] = set()
+        self._groups: deque[Group] = deque()
+        self._paused: set[Stream] = set()
+        self._waiting: set[Stream] = set()
+        self._replays: dict[Stream, asyncio.Task[None]] = {}
+        self._replay_slots = asyncio.Semaphore(_REPLAYS_AT_ONCE)
+        self._writable: dict[Stream, asyncio.Future[None]] = {}
+        self._addresses: Counter[str] = Counter()
+        self._pods_event = b""
+        self._pods = 0
+        self._ping = 0
+        self._now = Position(log.end, 0, 0)
+        self._chunks: dict[tuple[type[Stream], Position], tuple[bytes, Position]] = {}
+        self._is_awake = False
+        self.is_draining = False
+        """Whether streams are being closed because the process stops; none is opened any more."""
+        self.opened = 0
+        self.closed: Counter[str] = Counter()
+        """How many streams have ended, by reason."""
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def held_by(self, address: str) -> int:
+        """How many streams an address has open."""
+        return self._addresses[address]
+
+    # What happens to all streams
+
+    def set_pods(self, event: bytes) -> None:
+        """Sends a new `pods` event to everybody."""
+        self._pods_event = event
+        self._pods += 1
+        self.wake()
+
+    async def ping(self) -> None:
+        """Sends everybody a `ping` at its interval, and drops who takes nothing. Never returns."""
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            self._ping += 1
+            for stream in self._waiting:
+                stream.write(stream.frame(sse.PING))
+            too_long_ago = time.monotonic() - _STALLED_SECONDS
+            for stream in tuple(self._paused):
+                if stream.paused_at is not None and stream.paused_at < too_long_ago:
+                    self._drop(stream, "stalled")
+            self.wake()
+
+    def wake(self) -> None:
+        """Has all streams brought up to date, once for all that happens in this turn."""
+        if not self._is_awake:
+            self._is_awake = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_awake = False
+        self._look()
+        for stream in tuple(self._paused):
+            if stream.is_placed and stream.position.record < self._log.start:
+                self._drop(stream, "slow")
+        for stream in tuple(self._waiting):
+            self._place(stream)
+        deadline = time.monotonic() + _SLICE_SECONDS
+        for _ in range(len(self._groups)):
+            group = self._groups[0]
+            self._groups.rotate(-1)
+            if group.position != self._now:
+                self._push(group)
+                if group.position != self._now or time.monotonic() > deadline:
+                    self.wake()
+                    return
+
+    def _look(self) -> None:
+        now = Position(self._log.end, self._pods, self._ping)
+        if now != self._now:
+            self._now = now
+            self._chunks.clear()
+
+    def _push(self, group: Group) -> None:
+        if not group.streams:
+            self._groups.remove(group)
+            return
+        if group.position.record < self._log.start:
+            for stream in tuple(group.streams):
+                self._drop(stream, "slow")
+            return
+        # Whoever pauses while it is written to has been given this chunk.
+        framed, group.position = self._chunk(group.kind, group.position)
+        for stream in tuple(group.streams):
+            stream.write(framed)
+
+    def _chunk(self, kind: type[Stream], position: Position) -> tuple[bytes, Position]:
+        """What comes after a position, framed once for everybody who stands there."""
+        known = self._chunks.get((kind, position))
+        if known is None:
+            data, record = self._log.frames(position.record, _WRITE_BYTES)
+            if position.pods != self._now.pods:
+                data += self._pods_event
+            if position.ping != self._now.ping:
+                data += sse.PING
+            framed = kind.frame(data) if data else b""
+            known = framed, Position(record, self._now.pods, self._now.ping)
+            self._chunks[kind, position] = known
+        return known
+
+    def reset(self) -> None:
+        """The log was filled anew: everybody in a group is told to load the list again."""
+        self._look()
+        for group in self._groups:
+            group.position = self._now
+            for stream in tuple(group.streams):
+                self._write_reset(stream)
+        self.wake()
+
+    def confirm(self, last: EntryId, asked_at: float) -> None:
+        """Redis's newest id was `last` at some time after `asked_at`.
+
+        A cursor beyond it is of data that Redis has lost.
+        """
+        for stream in tuple(self._waiting):
+            cursor = stream.cursor
+            if self._log.is_loaded and stream.opened_at < asked_at and cursor and cursor > last:
+                self._reset(stream)
+
+    # What happens to one stream
+
+    def open(self, stream: Stream) -> None:
+        """Takes a stream whose response has begun; from now on it gets every event."""
+        self._streams.add(stream)
+        self._addresses[stream.address] += 1
+        self.opened += 1
+        self._look()
+        first = sse.comment("guestbook") + sse.retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311
+        stream.position = self._now
+        stream.write(stream.frame(first + self._greeting()))
+        if stream.cursor is None and self._log.is_loaded:
+            stream.cursor = self._log.last
+        self._place(stream)
+
+    def _place(self, stream: Stream) -> None:
+        self._waiting.discard(stream)
+        cursor = stream.cursor
+        if not self._log.is_loaded or (cursor is not None and cursor > self._log.last):
+            self._waiting.add(stream)
+        elif cursor is None:
+            # It came before the log was filled: what it missed meanwhile is not known.
+            self._reset(stream)
+        elif cursor < self._log.floor:
+            self._replays[stream] = asyncio.create_task(self._replay(stream))
+        else:
+            self._settle(stream, self._log.position_after(cursor))
+
+    def _settle(self, stream: Stream, record: int) -> None:
+        stream.position = stream.position._replace(record=record)
+        stream.is_placed = True
+        self._advance(stream)
+
+    def _advance(self, stream: Stream) -> None:
+        """Gives a stream outside the groups what it lacks, for as long as its socket takes it."""
+        for _ in range(_WRITES_AT_ONCE):
+            if stream.paused_at is not None or stream.group is not None or stream.ended:
+                return
+            if stream.position.record < self._log.start:
+                self._drop(stream, "slow")
+                return
+            self._look()
+            if stream.position == self._now:
+                self._join(stream)
+                return
+            framed, stream.position = self._chunk(type(stream), stream.position)
+            stream.write(framed)
+        asyncio.get_running_loop().call_soon(self._advance, stream)
+
+    def _join(self, stream: Stream) -> None:
+        kind = type(stream)
+        for group in self._groups:
+            if (
+                group.position == stream.position
+                and group.kind is kind
+                and len(group.streams) < _GROUP_SIZE
+            ):
+                break
+        else:
+            group = Group(kind, stream.position)
+            self._groups.append(group)
+        group.streams.add(stream)
+        stream.group = group
+
+    async def _replay(self, stream: Stream) -> None:
+        """Serves a stream from Redis until its cursor is one that the log has."""
+        try:
+            while stream.cursor is not None and stream.cursor < self._log.floor:
+                async with self._replay_slots:
+                    page, trimmed = await self._store.replay(stream.cursor, _REPLAY_PAGE)
+                if stream.cursor < trimmed:
+                    del self._replays[stream]
+                    self._reset(stream)
+                    return
+                stream.cursor = page.reached or self._log.floor
+                data = b"".join(Record.of(entry).frame for entry in page.entries)
+                if data:
+                    stream.write(stream.frame(data))
+                await self._until_writable(stream)
+            del self._replays[stream]
+            self._place(stream)
+        except REDIS_ERRORS:
+            # Its cursor is still true: it comes back, here or to a pod whose log reaches it.
+            del self._replays[stream]
+            self._end(stream, "redis away")
+
+    async def _until_writable(self, stream: Stream) -> None:
+        if stream.paused_at is not None:
+            self._writable[stream] = asyncio.get_running_loop().create_future()
+            await self._writable[stream]
+
+    def _reset(self, stream: Stream) -> None:
+        self._waiting.discard(stream)
+        self._look()
+        self._write_reset(stream)
+        self._settle(stream, self._now.record)
+
+    def _write_reset(self, stream: Stream) -> None:
+        event = sse.event(b"{}", id=str(self._log.last), name="reset")
+        stream.write(stream.frame(event))
+
+    def pause(self, stream: Stream) -> None:
+        """The stream's buffer is not empty: it gets nothing more until it is."""
+        stream.paused_at = time.monotonic()
+        self._paused.add(stream)
+        if stream.group is not None:
+            stream.position = stream.group.position
+            self._leave_group(stream)
+
+    def resume(self, stream: Stream) -> None:
+        """The stream's buffer is empty: it catches up from the log."""
+        stream.paused_at = None
+        self._paused.discard(stream)
+        writable = self._writable.pop(stream, None)
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+        elif stream.is_placed:
+            asyncio.get_running_loop().call_soon(self._advance, stream)
+
+    def leave(self, stream: Stream, reason: str) -> None:
+        """The stream's connection is gone."""
+        if stream not in self._streams:
+            return
+        self._streams.discard(stream)
+        self._forget(stream)
+        self._addresses[stream.address] -= 1
+        if not self._addresses[stream.address]:
+            del self._addresses[stream.address]
+        stream.ended = stream.ended or reason
+        self.closed[stream.ended] += 1
+        logger.info(
+            "stream ended",
+            reason=stream.ended,
+            address=stream.address,
+            seconds=round(time.monotonic() - stream.opened_at, 3),
+        )
+
+    def _forget(self, stream: Stream) -> None:
+        """Nothing more is sent to this stream."""
+        self._leave_group(stream)
+        self._paused.discard(stream)
+        self._waiting.discard(stream)
+        self._writable.pop(stream, None)
+        replay = self._replays.pop(stream, None)
+        if replay is not None:
+            replay.cancel()
+
+    def _leave_group(self, stream: Stream) -> None:
+        if stream.group is not None:
+            stream.group.streams.discard(stream)
+            stream.group = None
+
+    def _drop(self, stream: Stream, reason: str) -> None:
+        """Cuts a stream off; its client comes back with its cursor."""
+        stream.ended = stream.ended or reason
+        self._forget(stream)
+        stream.abort()
+
+    def _end(self, stream: Stream, reason: str, farewell: bytes = b"") -> None:
+        """Ends a stream properly."""
+        stream.ended = reason
+        self._forget(stream)
+        if farewell:
+            stream.write(stream.frame(farewell))
+        stream.finish()
+
+    async def drain(self, seconds: float) -> None:
+        """Ends all streams, spread over `seconds`; refuses new ones from now on."""
+        self.is_draining = True
+        started = time.monotonic()
+        streams = list(self._streams)
+        random.shuffle(streams)
+        for number, stream in enumerate(streams, start=1):
+            ahead = started + seconds * number / len(streams) - time.monotonic()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+            if stream in self._streams:
+                bye = sse.retry(random.randint(*_RETRY_MS)) + sse.event(b"{}", name="bye")  # noqa: S311
+                self._end(stream, "drain", bye)
+        await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
+
+    def cut(self) -> None:
+        """Cuts the streams that are still there."""
+        for stream in tuple(self._streams):
+            self._drop(stream, stream.ended or "drain")

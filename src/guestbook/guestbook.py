@@ -1,0 +1,292 @@
+"""One process's guestbook: what the routes ask, and the tasks that keep it true."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from guestbook import __version__
+from guestbook.connection import REDIS_ERRORS
+from guestbook.draft import Draft
+from guestbook.entry import EntryId, Message
+from guestbook.fanout import Fanout
+from guestbook.log import Log
+from guestbook.pods import TIMEOUT, Pods
+from guestbook.rate import RateLimit
+from guestbook.reader import BLOCK_MS, Reader
+from guestbook.settings import Settings
+from guestbook.store import Heard, Page, Store, TooLate
+
+PATIENCE = 3.0
+"""How many seconds a request waits for Redis to come back."""
+
+_LOG_BYTES = 8 * 1024 * 1024
+_COMMAND_TIMEOUT = 1.0
+_WRITER_CONNECTIONS = 16
+_RETRY_PAUSE = 0.1
+_REDIS_PAGE = 200
+
+T = TypeVar("T")
+logger = structlog.get_logger(__name__)
+
+
+class UnavailableError(Exception):
+    """Redis did not answer in time; for a post or a deletion: it was not acknowledged."""
+
+
+class TooManyPostsError(Exception):
+    """The address may post again in `seconds`."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"may post again in {seconds} s")
+        self.seconds = seconds
+
+
+class Listing(NamedTuple):
+    """Messages as JSON, and whether there are more in the direction in which they were read."""
+
+    messages: list[bytes]
+    last: EntryId | None
+    has_more: bool
+
+
+class Guestbook:
+    """The messages, the streams and the pods, as this process knows them."""
+
+    def __init__(self, settings: Settings) -> None:
+        address = settings.redis_url
+        # Three clients, because a time-out that is right for one is wrong for the others: the
+        # reader's answers may take as long as its blocking read, the heartbeat's may not.
+        self._writer = address.client(timeout=_COMMAND_TIMEOUT, max_connections=_WRITER_CONNECTIONS)
+        self._reading = Store(address.client(timeout=BLOCK_MS / 1000 + _COMMAND_TIMEOUT))
+        self._beating = Store(address.client(timeout=TIMEOUT))
+        self.store = Store(self._writer)
+        self.settings = settings
+        self.name = os.environ.get("HOSTNAME") or socket.gethostname()
+        self.log = Log(settings.max_messages, _LOG_BYTES)
+        self.fanout = Fanout(self.log, self.store, greeting=self._greet)
+        self.pods = Pods(
+            self._beating,
+            name=self.name,
+            version=__version__,
+            count_streams=lambda: len(self.fanout),
+            on_change=self.fanout.set_pods,
+            on_heard=self._hear,
+        )
+        self._reader = Reader(
+            self._reading,
+            self.log,
+            on_entries=self.fanout.wake,
+            on_break=self.fanout.reset,
+            on_lost=self.pods.hurry,
+        )
+        self._rate = RateLimit(self._writer, settings.post_rate) if settings.post_rate else None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._history = ""
+        self._last_seen = self.log.last
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follows the stream and the other pods for as long as the context lasts."""
+        work = (self._reader.run(), self.pods.run(), self.fanout.ping())
+        self._tasks = [asyncio.create_task(coroutine) for coroutine in work]
+        for task in self._tasks:
+            task.add_done_callback(_note_end)
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.pods.leave()
+            for store in (self.store, self._reading, self._beating):
+                await store.close()
+
+    def _greet(self) -> bytes:
+        return self.pods.current()
+
+    def _hear(self, heard: Heard, asked_at: float) -> None:
+        """Notices that Redis has other data than before, and which cursors it cannot know."""
+        is_other = self._history not in ("", heard.history) or heard.last < self._last_seen
+        if is_other:
+            logger.warning("Redis has lost data: reading it anew", last=str(heard.last))
+            self._reader.mark_stale()
+        self._history = heard.history
+        # Compared with the next answer: what this process had read before it was asked for.
+        self._last_seen = min(self.log.last, heard.last) if is_other else self.log.last
+        self.fanout.confirm(heard.last, asked_at)
+
+    async def drain(self, seconds: float) -> None:
+        """Takes leave: not ready any more, and the streams end, spread over `seconds`."""
+        self.pods.state = "draining"
+        self.pods.hurry()
+        await self.fanout.drain(seconds)
+
+    # What probes ask
+
+    def failures(self) -> list[str]:
+        """Why this process does not do its work and must be restarted. Empty: it does."""
+        reasons = []
+        if any(task.done() for task in self._tasks):
+            reasons.append("a background task has ended")
+        if self._reader.is_stuck:
+            reasons.append("the stream's reader is stuck")
+        return reasons
+
+    def obstacles(self) -> list[str]:
+        """Why this process should not get requests now. Empty: it is ready."""
+        reasons = []
+        if self.fanout.is_draining:
+            reasons.append("draining: the process is about to stop")
+        if self.pods.error:
+            reasons.append(self.pods.error)
+        elif not self.log.is_loaded:
+            reasons.append("the stream has not been read yet")
+        elif self._reader.is_behind:
+            reasons.append("the stream's reader has no connection to Redis")
+        return reasons
+
+    # What writes
+
+    async def post(self, draft: Draft, *, address: str, key: str | None) -> Message:
+        """Stores a message, once for each `key`; it is in the log when this returns.
+
+        Raises TooManyPostsError, and UnavailableError when Redis does not take it in time.
+        """
+        deadline = time.monotonic() + PATIENCE
+        if self._rate is not None:
+            known = await self._count_post(self._rate, address, key, deadline)
+            if known is not None:
+                return known
+        own_key = secrets.token_hex(16)
+        message, _ = await self._insist(
+            deadline,
+            lambda: self.store.post(
+                draft,
+                self.name,
+                key=f"client:{key}" if key else f"own:{own_key}",
+                is_own_key=key is None,
+                max_messages=self.settings.max_messages,
+                until_ms=self._until(deadline),
+            ),
+        )
+        await self._shown(message.id, deadline)
+        return message
+
+    async def _count_post(
+        self, rate: RateLimit, address: str, key: str | None, deadline: float
+    ) -> Message | None:
+        """Counts a post; one too many is still answered if its key has been used before."""
+        wait = await self._insist(deadline, lambda: rate.hit(address))
+        if not wait:
+            return None
+        if key is not None:
+            known = await self._insist(deadline, lambda: self.store.posted(f"client:{key}"))
+            if known is not None:
+                return known
+        raise TooManyPostsError(wait)
+
+    async def delete(self, target: EntryId) -> bool:
+        """Deletes a message; False where there is none. Raises UnavailableError."""
+        deadline = time.monotonic() + PATIENCE
+        key = f"own:{secrets.token_hex(16)}"
+        deletion = await self._insist(
+            deadline, lambda: self.store.delete(target, key=key, until_ms=self._until(deadline))
+        )
+        if deletion is None:
+            return False
+        await self._shown(deletion, deadline)
+        return True
+
+    def _until(self, deadline: float) -> int:
+        return 0 if self.pods.clock is None else self.pods.clock.deadline(deadline)
+
+    async def _insist(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeats what is harmless to repeat until Redis takes it or the time is up."""
+        while True:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    return await attempt()
+            except (*REDIS_ERRORS, TooLate) as error:
+                if time.monotonic() + _RETRY_PAUSE >= deadline:
+                    logger.warning("Redis did not take a command", error=str(error) or "no answer")
+                    raise UnavailableError from error
+            await asyncio.sleep(_RETRY_PAUSE)
+
+    async def _shown(self, entry_id: EntryId, deadline: float) -> None:
+        """Waits until this process's own reads show the entry.
+
+        If its reader is cut off for longer the answer goes out all the same: it is stored.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self.log.reached(entry_id)
+
+    # What reads: from memory, and only for what is older from Redis
+
+    async def newest(self, limit: int, before: EntryId | None = None) -> Listing:
+        """Up to `limit` messages older than `before`, newest first. Raises UnavailableError."""
+        found = [(r.id, r.json) for r in itertools.islice(self.log.newest(before), limit + 1)]
+        if len(found) <= limit and not self.log.is_whole:
+            floor = self.log.floor
+            edge = EntryId(floor.ms, floor.seq + 1) if self.log.is_loaded else None
+            if before is not None and (edge is None or before < edge):
+                edge = before
+            found += await self._read(self.store.older, edge, limit + 1 - len(found))
+        return _listing(found, limit)
+
+    async def since(self, after: EntryId, limit: int) -> Listing:
+        """Up to `limit` messages newer than `after`, oldest first. Raises UnavailableError."""
+        if self.log.is_loaded and (after >= self.log.floor or self.log.is_whole):
+            found = [(r.id, r.json) for r in itertools.islice(self.log.oldest(after), limit + 1)]
+        else:
+            found = await self._read(self.store.newer, after, limit + 1)
+        return _listing(found, limit)
+
+    async def get(self, entry_id: EntryId) -> bytes | None:
+        """A message as JSON. Raises UnavailableError."""
+        record = self.log.get(entry_id)
+        if record is not None:
+            return record.json
+        if self.log.is_loaded and (self.log.is_whole or entry_id > self.log.floor):
+            return None
+        message = await self._ask(self.store.get(entry_id))
+        return None if message is None else message.json()
+
+    async def _read(
+        self, read: Callable[..., Awaitable[Page]], edge: EntryId | None, count: int
+    ) -> list[tuple[EntryId, bytes]]:
+        found: list[tuple[EntryId, bytes]] = []
+        while len(found) < count:
+            page = await self._ask(read(edge, _REDIS_PAGE))
+            if page.reached is None:
+                break
+            edge = page.reached
+            found += [(e.id, e.json()) for e in page.entries if isinstance(e, Message)]
+        return found[:count]
+
+    async def _ask(self, answer: Awaitable[T]) -> T:
+        try:
+            return await answer
+        except REDIS_ERRORS as error:
+            raise UnavailableError from error
+
+
+def _note_end(task: asyncio.Task[None]) -> None:
+    """A background task never ends by itself: the liveness probe fails, and here is why."""
+    if not task.cancelled():
+        logger.error("a background task has ended", exc_info=task.exception())
+
+
+def _listing(found: list[tuple[EntryId, bytes]], limit: int) -> Listing:
+    kept = found[:limit]
+    return Listing([json for _, json in kept], kept[-1][0] if kept else None, len(found) > limit)

@@ -1,0 +1,67 @@
+"""The original application's interface, for its clients and its page, on the same messages."""
+
+from __future__ import annotations
+
+import json
+
+from fastapi import APIRouter, Request
+from starlette.responses import PlainTextResponse, Response
+
+from guestbook.connection import REDIS_ERRORS
+from guestbook.draft import Draft, DraftError
+from guestbook.entry import ORIGIN
+from guestbook.guestbook import Guestbook, UnavailableError
+from guestbook.messages import post, refuse_cross_site
+from guestbook.problem import ProblemError, unavailable
+from guestbook.schema import PROBLEMS
+
+
+def routes(guestbook: Guestbook) -> APIRouter:
+    """The routes `/lrange`, `/rpush` and `/info`. The key may be any: there is one list."""
+    router = APIRouter(tags=["legacy"])
+
+    async def texts() -> Response:
+        try:
+            listing = await guestbook.since(ORIGIN, guestbook.settings.max_messages)
+        except UnavailableError:
+            raise _away() from None
+        said = [json.loads(message)["text"] for message in listing.messages]
+        return Response(
+            json.dumps(said, ensure_ascii=False, indent=2), media_type="application/json"
+        )
+
+    @router.get("/lrange/{key}", responses=PROBLEMS(503), summary="All texts, oldest first")
+    async def lrange(key: str) -> Response:  # noqa: ARG001
+        return await texts()
+
+    @router.get(
+        "/rpush/{key}/{value:path}",
+        responses=PROBLEMS(403, 422, 429, 503),
+        summary="Post a text; answers with all texts",
+    )
+    async def rpush(request: Request, key: str, value: str) -> Response:  # noqa: ARG001
+        refuse_cross_site(request)
+        try:
+            draft = Draft.of(value)
+        except DraftError as error:
+            raise ProblemError(422, error.reason, field="value") from None
+        await post(guestbook, request, draft)
+        return await texts()
+
+    @router.get(
+        "/info",
+        response_class=PlainTextResponse,
+        responses=PROBLEMS(503),
+        summary="What Redis tells of itself",
+    )
+    async def info() -> Response:
+        try:
+            return PlainTextResponse(await guestbook.store.info())
+        except REDIS_ERRORS:
+            raise _away() from None
+
+    return router
+
+
+def _away() -> ProblemError:
+    return unavailable("Redis did not answer in time: try again.")

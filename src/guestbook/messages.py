@@ -1,0 +1,218 @@
+"""The routes of messages: read, post, delete."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from guestbook import body
+from guestbook.draft import Draft, DraftError
+from guestbook.entry import EntryId
+from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, UnavailableError
+from guestbook.origin import is_cross_site
+from guestbook.page import FormError, Page, Typed
+from guestbook.problem import ProblemError, unavailable
+from guestbook.schema import MESSAGE_BODY, MESSAGES, PROBLEMS, MessageModel
+
+LIMIT_MAX = 1000
+_KEY_MAX = 128
+
+
+def parse_cursor(field: str, value: str) -> EntryId:
+    """Reads an id that somebody sent; ProblemError 422 that names the field."""
+    try:
+        return EntryId.parse(value)
+    except ValueError as error:
+        raise ProblemError(422, str(error), field=field) from None
+
+
+async def post(guestbook: Guestbook, request: Request, draft: Draft) -> bytes:
+    """Stores a draft in the name of a request; gives the message as JSON. Raises ProblemError."""
+    address = request.client.host if request.client else ""
+    try:
+        message = await guestbook.post(draft, address=address, key=_idempotency_key(request))
+    except TooManyPostsError as error:
+        raise ProblemError(
+            429,
+            f"Too many messages from your address: try again in {error.seconds} s.",
+            headers={"Retry-After": str(error.seconds)},
+        ) from None
+    except UnavailableError:
+        raise unavailable("Redis did not take the message in time: try again.") from None
+    return message.json()
+
+
+def refuse_cross_site(request: Request) -> None:
+    """ProblemError 403 where another site's page sent the request."""
+    if is_cross_site(request.headers):
+        raise ProblemError(403, "Another site may not post here in your name.")
+
+
+def routes(guestbook: Guestbook, page: Page) -> APIRouter:
+    """The routes below `/messages`."""
+    router = APIRouter(tags=["messages"])
+
+    @router.post(
+        "/messages",
+        status_code=201,
+        response_model=MessageModel,
+        responses={
+            201: {"headers": {"Location": {"schema": {"type": "string"}}}},
+            303: {"description": "A form's message was stored: see the page."},
+            **PROBLEMS(403, 413, 415, 422, 429, 503),
+        },
+        openapi_extra={"requestBody": MESSAGE_BODY},
+        summary="Post a message",
+    )
+    async def create(
+        request: Request,
+        idempotency_key: Annotated[  # noqa: ARG001  # read from the request; here for the schema
+            str | None, Header(description="1-128 visible ASCII characters, good for 24 hours")
+        ] = None,
+    ) -> Response:
+        media = body.media_type(request)
+        posted = body.Posted()
+        try:
+            refuse_cross_site(request)
+            posted = body.parse(media, await body.read(request))
+            json = await post(guestbook, request, _draft(posted))
+        except ProblemError as problem:
+            if media == body.JSON or not _wants_page(request):
+                raise
+            return _page_with(page, problem, posted)
+        if media == body.FORM:
+            return RedirectResponse("/", 303)
+        location = f"/messages/{_id_of(json)}"
+        return Response(json, 201, {"Location": location}, media_type=body.JSON)
+
+    @router.get(
+        "/messages",
+        responses={200: MESSAGES, **PROBLEMS(422, 503)},
+        summary="List messages, newest first; with `after` oldest first",
+    )
+    async def index(
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
+        before: Annotated[str | None, Query(description="Only messages older than this id")] = None,
+        after: Annotated[str | None, Query(description="Only messages newer than this id")] = None,
+    ) -> Response:
+        if before is not None and after is not None:
+            raise ProblemError(422, "goes without `before`: ask for one direction", field="after")
+        try:
+            if after is not None:
+                listing = await guestbook.since(parse_cursor("after", after), limit)
+            else:
+                edge = None if before is None else parse_cursor("before", before)
+                listing = await guestbook.newest(limit, edge)
+        except UnavailableError:
+            raise unavailable("Redis did not answer in time: try again.") from None
+        return _listing(listing, "before" if after is None else "after", limit)
+
+    @router.get(
+        "/messages/{message_id}",
+        response_model=MessageModel,
+        responses=PROBLEMS(404, 503),
+        summary="Read a message",
+    )
+    async def show(message_id: str) -> Response:
+        try:
+            json = await guestbook.get(_known_id(message_id))
+        except UnavailableError:
+            raise unavailable("Redis did not answer in time: try again.") from None
+        if json is None:
+            raise _no_message(message_id)
+        return Response(json, media_type=body.JSON)
+
+    @router.delete(
+        "/messages/{message_id}",
+        status_code=204,
+        responses=PROBLEMS(401, 403, 404, 503),
+        openapi_extra={"security": [{"admin": []}]},
+        summary="Delete a message",
+    )
+    async def destroy(request: Request, message_id: str) -> Response:
+        _authorize(guestbook, request)
+        try:
+            was_there = await guestbook.delete(_known_id(message_id))
+        except UnavailableError:
+            raise unavailable("Redis did not take the deletion in time: try again.") from None
+        if not was_there:
+            raise _no_message(message_id)
+        return Response(status_code=204)
+
+    return router
+
+
+def _draft(posted: body.Posted) -> Draft:
+    try:
+        return Draft.of(posted.text, posted.author)
+    except DraftError as error:
+        raise ProblemError(422, error.reason, field=error.field) from None
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= _KEY_MAX or not all("!" <= c <= "~" for c in key):
+        raise ProblemError(
+            422, f"must be 1-{_KEY_MAX} visible ASCII characters", field="Idempotency-Key"
+        )
+    return key
+
+
+def _wants_page(request: Request) -> bool:
+    """A form gets the page again, unless its sender asks for JSON and not for HTML."""
+    accept = request.headers.get("accept", "")
+    return "text/html" in accept or "json" not in accept
+
+
+def _page_with(page: Page, problem: ProblemError, posted: body.Posted) -> Response:
+    typed = Typed(str(posted.text or ""), str(posted.author or ""))
+    field = problem.field or ""
+    named = {"text": "Your message ", "author": "Your name "}.get(field)
+    reason = f"{named}{problem.detail}." if named else f"{field} {problem.detail}".strip()
+    html = page.with_error(FormError(field if named else "", reason), typed)
+    headers = {**problem.headers, "Cache-Control": "no-store"}
+    return Response(html, problem.status, headers, media_type="text/html")
+
+
+def _id_of(json: bytes) -> str:
+    return json[7 : json.index(b'"', 7)].decode()
+
+
+def _listing(listing: Listing, direction: str, limit: int) -> Response:
+    following: Any = "null"
+    if listing.has_more:
+        query = urlencode({"limit": limit, direction: str(listing.last)})
+        following = f'"/messages?{query}"'
+    content = b'{"messages":[%s],"next":%s}' % (b",".join(listing.messages), following.encode())
+    return Response(content, media_type=body.JSON)
+
+
+def _known_id(value: str) -> EntryId:
+    try:
+        return EntryId.parse(value)
+    except ValueError:
+        raise _no_message(value) from None
+
+
+def _no_message(value: str) -> ProblemError:
+    return ProblemError(404, f"There is no message {value[:50]}: it was deleted, or never here.")
+
+
+def _authorize(guestbook: Guestbook, request: Request) -> None:
+    token = guestbook.settings.admin_token
+    if token is None:
+        raise ProblemError(403, "Nobody may delete here: GUESTBOOK_ADMIN_TOKEN is not set.")
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    is_right = hmac.compare_digest(given.strip().encode(), token.get_secret_value().encode())
+    if scheme.lower() != "bearer" or not is_right:
+        raise ProblemError(
+            401,
+            "Deleting needs the header Authorization: Bearer with the admin token.",
+            headers={"WWW-Authenticate": 'Bearer realm="guestbook"'},
+        )

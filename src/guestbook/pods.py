@@ -1,0 +1,191 @@
+"""Who is alive: each process says so once a second through Redis, and hears the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import structlog
+
+from guestbook import sse
+from guestbook.connection import REDIS_ERRORS
+from guestbook.store import Heard, Store
+
+INTERVAL = 1.0
+# Together with the interval this bounds how late a hanging Redis is noticed: below 2 seconds.
+TIMEOUT = 0.75
+_RETRY = 0.4
+_GONE_AFTER_MS = 3 * INTERVAL * 1000
+_COUNTS_EVERY = 10.0
+
+State = Literal["ready", "draining"]
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisClock:
+    """What Redis's clock said at a moment of ours, to speak of deadlines in its terms."""
+
+    ms: int
+    at: float
+
+    def deadline(self, moment: float) -> int:
+        """The moment (of `time.monotonic`) in Redis's milliseconds."""
+        return self.ms + int((moment - self.at) * 1000)
+
+
+class Pods:
+    """The heartbeat. Also the probe of Redis: `error` says why the last one failed.
+
+    `on_change` is called with each `pods` event that everybody must get, `on_heard` with each
+    answer and the moment at which it was asked for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        name: str,
+        version: str,
+        count_streams: Callable[[], int],
+        on_change: Callable[[bytes], None],
+        on_heard: Callable[[Heard, float], None],
+    ) -> None:
+        self._store = store
+        self._process = f"{name}/{secrets.token_hex(4)}"
+        self._history = secrets.token_hex(8)
+        self._me: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+        }
+        self._count_streams = count_streams
+        self._on_change = on_change
+        self._on_heard = on_heard
+        self._hurry = asyncio.Event()
+        self._others: dict[str, dict[str, Any]] = {}
+        self._shown: list[dict[str, Any]] = []
+        self._shown_at = float("-inf")
+        self._beaten_at = float("-inf")
+        self._spared_until = float("inf")
+        self.state: State = "ready"
+        self.error: str | None = "Redis has not answered yet"
+        self.clock: RedisClock | None = None
+
+    async def run(self) -> None:
+        """Never returns."""
+        self._show()
+        while True:
+            started = time.monotonic()
+            self._hurry.clear()
+            await self._beat()
+            pause = INTERVAL if self.error is None else _RETRY
+            await self._sleep(started + pause - time.monotonic())
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(seconds, 0.05)):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+
+    def hurry(self) -> None:
+        """Has the next heartbeat come at once: something changed."""
+        self._hurry.set()
+
+    async def leave(self) -> None:
+        """Tells the others that this process is gone. Call it when `run` has been cancelled."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self._store.beat(self._process, None, self._history)
+        except REDIS_ERRORS:
+            pass  # they notice after three missed heartbeats
+
+    async def _beat(self) -> None:
+        asked_at = time.monotonic()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                heard = await self._store.beat(self._process, self._record(), self._history)
+        except REDIS_ERRORS as error:
+            self._note_failure(error)
+            return
+        if self.error is not None:
+            logger.info("Redis is there")
+        self.error = None
+        now = time.monotonic()
+        if now - self._beaten_at > 2 * INTERVAL:
+            # Nobody could say anything while Redis was away: give everybody time to.
+            self._spared_until = now + _GONE_AFTER_MS / 1000
+        self._beaten_at = now
+        self.clock = RedisClock(heard.now_ms, (asked_at + now) / 2)
+        self._hear(heard, now)
+        self._on_heard(heard, asked_at)
+
+    def _note_failure(self, error: Exception) -> None:
+        # The text of a time-out says nothing; a server's error says best what is wrong.
+        reason = str(error) or "it did not answer in time"
+        if self.error is None:
+            logger.warning("Redis is away", error=reason)
+        self.error = f"Redis is away: {reason}"
+
+    def _record(self) -> dict[str, Any]:
+        return {**self._me, "streams": self._count_streams(), "state": self.state}
+
+    def _hear(self, heard: Heard, now: float) -> None:
+        heard_others = {
+            process: _pod(said)
+            for process, (age_ms, said) in heard.records.items()
+            if process != self._process and age_ms <= _GONE_AFTER_MS
+        }
+        if now < self._spared_until:
+            heard_others = {**self._others, **heard_others}
+        self._others = heard_others
+        self._show()
+
+    def _pods(self) -> list[dict[str, Any]]:
+        pods = [self._record(), *self._others.values()]
+        return sorted(pods, key=lambda pod: (pod["name"], pod["started_at"]))
+
+    def _show(self) -> None:
+        pods = self._pods()
+        if pods == self._shown:
+            return
+        now = time.monotonic()
+        only_counts = _without_counts(pods) == _without_counts(self._shown)
+        if only_counts and now - self._shown_at < _COUNTS_EVERY:
+            return
+        self._shown = pods
+        self._shown_at = now
+        self._on_change(_event(pods))
+
+    def current(self) -> bytes:
+        """The `pods` event for a stream that opens now: with the counts of this moment."""
+        return _event(self._pods())
+
+
+def _pod(said: dict[str, Any]) -> dict[str, Any]:
+    """What another process said, as this version tells it: the other may be of any version."""
+    streams = said.get("streams")
+    return {
+        "name": str(said.get("name", "")),
+        "version": str(said.get("version", "")),
+        "started_at": str(said.get("started_at", "")),
+        "streams": streams if isinstance(streams, int) else 0,
+        "state": str(said.get("state", "ready")),
+    }
+
+
+def _event(pods: list[dict[str, Any]]) -> bytes:
+    said = {"pods": pods, "streams": sum(pod["streams"] for pod in pods)}
+    return sse.event(json.dumps(said, separators=(",", ":")).encode(), name="pods")
+
+
+def _without_counts(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**pod, "streams": 0} for pod in pods]

@@ -1,0 +1,83 @@
+"""Errors as RFC 9457 problem details: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem; `field` names the part of the request at fault, if one is."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.headers = dict(headers or {})
+
+    def response(self) -> Response:
+        """The problem as JSON."""
+        problem: dict[str, object] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": f"{self.field}: {self.detail}" if self.field else self.detail,
+        }
+        if self.field:
+            problem["errors"] = [{"field": self.field, "reason": self.detail}]
+        body = json.dumps(problem, ensure_ascii=False) + "\n"
+        return Response(body, self.status, self.headers, media_type=MEDIA_TYPE)
+
+
+def unavailable(detail: str, *, soonest: int = 1, latest: int = 5) -> ProblemError:
+    """A 503 whose `Retry-After` differs, so that clients do not come back as one."""
+    wait = random.randint(soonest, latest)  # noqa: S311  # jitter
+    return ProblemError(503, detail, headers={"Retry-After": str(wait)})
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application a problem."""
+
+    @app.exception_handler(ProblemError)
+    async def _problem(_request: Request, error: ProblemError) -> Response:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(_request: Request, error: HTTPException) -> Response:
+        detail = {
+            404: "There is nothing at this address.",
+            405: "This address does not take this method: see the Allow header.",
+        }.get(error.status_code, error.detail)
+        return ProblemError(error.status_code, detail, headers=error.headers).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+        return ProblemError(422, reason, field=str(first["loc"][-1])).response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+        return ProblemError(400, "The request ended before its body was complete.").response()
+
+    @app.exception_handler(Exception)
+    async def _bug(_request: Request, _error: Exception) -> Response:
+        return ProblemError(500, "This is a bug of the guestbook; its log says more.").response()

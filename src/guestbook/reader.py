@@ -1,0 +1,138 @@
+"""The one task of a process that follows the stream, and fills the log from it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import TypedDict
+
+import structlog
+
+from guestbook.connection import REDIS_ERRORS
+from guestbook.entry import EntryId
+from guestbook.log import Log, Record
+from guestbook.store import Store
+
+BLOCK_MS = 1000
+_PAGE = 500
+_PAUSE = 0.1
+# A turn of the loop takes at most a blocking read, its time-out and a pause: a few seconds.
+_STUCK_AFTER = 15.0
+# A connection that is lost and made again at once is nobody's concern.
+_BEHIND_AFTER = 1.0
+
+logger = structlog.get_logger(__name__)
+
+
+class _Newest(TypedDict):
+    records: list[Record]
+    floor: EntryId
+    last: EntryId
+    is_whole: bool
+
+
+class Reader:
+    """Reads on from the log's last id, for as long as the process lives.
+
+    `on_entries` is called when the log got more, `on_break` when it was filled anew, so that
+    what streams were at is gone, `on_lost` when Redis went away.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        log: Log,
+        *,
+        on_entries: Callable[[], None],
+        on_break: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._on_entries = on_entries
+        self._on_break = on_break
+        self._on_lost = on_lost
+        self._is_stale = True
+        self._turned_at = time.monotonic()
+        self._is_connected = False
+        self._lost_at = self._turned_at
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the stream has not been read for so long that what is served is old."""
+        return not self._is_connected and time.monotonic() - self._lost_at > _BEHIND_AFTER
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the loop has stopped turning: such a process is deaf and must be restarted."""
+        return time.monotonic() - self._turned_at > _STUCK_AFTER
+
+    def mark_stale(self) -> None:
+        """Has the log filled anew: Redis's data is not what it was."""
+        self._is_stale = True
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            self._turned_at = time.monotonic()
+            try:
+                await self._turn()
+                self._is_connected = True
+            except REDIS_ERRORS as error:
+                self._note_loss(error)
+                await asyncio.sleep(_PAUSE * random.uniform(1, 3))  # noqa: S311  # jitter
+
+    def _note_loss(self, error: Exception) -> None:
+        if self._is_connected:
+            logger.warning("the stream cannot be read", error=str(error) or "no answer in time")
+            self._lost_at = time.monotonic()
+        self._is_connected = False
+        self._on_lost()
+
+    async def _turn(self) -> None:
+        if self._is_stale:
+            await self._load()
+        page, trimmed = await self._store.read(self._log.last, count=_PAGE, block_ms=BLOCK_MS)
+        if trimmed > self._log.last:
+            # More was stored and trimmed than this process has seen: what lies between is gone.
+            logger.warning("the stream was trimmed past the reader", trimmed=str(trimmed))
+            self._is_stale = True
+        elif page.reached is not None:
+            self._log.append(map(Record.of, page.entries), page.reached)
+            self._on_entries()
+
+    async def _load(self) -> None:
+        self._is_stale = False
+        try:
+            loaded = await self._newest()
+        except BaseException:
+            self._is_stale = True
+            raise
+        was_loaded = self._log.is_loaded
+        self._log.load(**loaded)
+        logger.info("read the stream", entries=len(loaded["records"]), last=str(loaded["last"]))
+        if was_loaded:
+            self._on_break()
+        else:
+            self._on_entries()
+
+    async def _newest(self) -> _Newest:
+        """As many of the newest records as the log holds, oldest first."""
+        # What is stored or deleted from here on comes with the first read.
+        last = await self._store.last()
+        before: EntryId | None = EntryId(last.ms, last.seq + 1)
+        records: list[Record] = []
+        size = 0
+        while before is not None and size < self._log.max_bytes:
+            if len(records) >= self._log.max_records:
+                break
+            page = await self._store.older(before, _PAGE)
+            before = page.reached
+            for entry in page.entries:
+                records.append(Record.of(entry))
+                size += len(records[-1].frame)
+        is_whole = before is None
+        floor = before.before() if before is not None else await self._store.trimmed()
+        return {"records": records[::-1], "floor": floor, "last": last, "is_whole": is_whole}

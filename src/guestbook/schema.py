@@ -1,0 +1,89 @@
+"""What the API's description says of bodies; nothing here runs in a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from guestbook import body, problem
+from guestbook.draft import AUTHOR_MAX, TEXT_MAX
+
+
+class MessageModel(BaseModel):
+    """A message as it is stored."""
+
+    id: str
+    author: str | None
+    text: str
+    posted_at: str
+    pod: str
+
+
+_POSTED = {
+    "type": "object",
+    "required": ["text"],
+    "properties": {
+        "text": {"type": "string", "minLength": 1, "description": f"At most {TEXT_MAX} characters"},
+        "author": {"type": "string", "description": f"At most {AUTHOR_MAX} characters"},
+    },
+}
+
+MESSAGE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {body.JSON: {"schema": _POSTED}, body.FORM: {"schema": _POSTED}},
+}
+
+MESSAGES: dict[str, Any] = {
+    "description": "Some messages, and the address of those that follow",
+    "content": {
+        body.JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["messages", "next"],
+                "properties": {
+                    "messages": {
+                        "type": "array",
+                        "items": {"$ref": "#/components/schemas/MessageModel"},
+                    },
+                    "next": {"type": ["string", "null"]},
+                },
+            }
+        }
+    },
+}
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "reason": {"type": "string"}},
+            },
+        },
+    },
+}
+
+_WHY = {
+    401: "No token, or a wrong one",
+    403: "Not allowed: another site's post, or no admin token is configured",
+    404: "There is no such message",
+    413: "The body is too long",
+    415: "The body is neither JSON nor a form",
+    422: "Not a message, or a parameter that cannot be read; names the field",
+    429: "Too many posts from this address",
+    503: "Redis did not answer in time, or there is no room: try again later",
+}
+
+
+def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802  # reads as a table
+    """The descriptions of error answers."""
+    content = {problem.MEDIA_TYPE: {"schema": _PROBLEM}}
+    return {status: {"description": _WHY[status], "content": content} for status in statuses}

@@ -1,0 +1,168 @@
+"""The settings: read from the environment once, at the start."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from guestbook.connection import RedisAddress
+
+PREFIX = "GUESTBOOK_"
+_RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class SettingsError(Exception):
+    """A setting has a wrong value; the text names the variable and says what it may be."""
+
+
+class PostRate(NamedTuple):
+    """At most `posts` in any `seconds`."""
+
+    posts: int
+    seconds: int
+
+
+def _parse_rate(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.lower() == "off":
+        return None
+    match = _RATE.fullmatch(value)
+    if match is None:
+        raise ValueError("should look like 20/10s (posts in seconds; also m, h) or be off")
+    rate = PostRate(int(match[1]), int(match[2] or 1) * _SECONDS[match[3]])
+    if 0 in rate:
+        raise ValueError("should allow at least one post in at least one second, or be off")
+    return rate
+
+
+def _parse_off(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() == "off" else value
+
+
+def _parse_address(value: object) -> object:
+    return RedisAddress.parse(value) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What an operator can choose; every field says its meaning in its description."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        enable_decoding=False,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
+        arbitrary_types_allowed=True,
+    )
+
+    redis_url: Annotated[RedisAddress, BeforeValidator(_parse_address)] = Field(
+        default="localhost:6379",  # type: ignore[assignment]  # parsed by the validator
+        validation_alias="REDIS_URL",
+        description="Where Redis is: host:port, redis://, rediss://, unix://, "
+        "redis+sentinel://host:port,…/master, redis+cluster://host:port,…",
+    )
+    host: str = Field(
+        default="0.0.0.0",  # noqa: S104  # a pod is reached from outside, by contract
+        validation_alias="HOST",
+        description="The address to listen on",
+    )
+    port: int = Field(
+        default=3000,
+        ge=0,
+        le=65535,
+        validation_alias="PORT",
+        description="The port to listen on (0: any free one)",
+    )
+    title: str = Field(default="Guestbook", description="The page's heading")
+    welcome: str = Field(
+        default="Leave a message: everybody who has this page open sees it at once.",
+        description="The sentence below the heading",
+    )
+    admin_token: SecretStr | None = Field(
+        default=None,
+        description="The bearer token that may delete messages (unset: nobody may)",
+    )
+    max_messages: int = Field(
+        default=10_000, ge=1, le=10_000_000, description="How many messages are kept"
+    )
+    max_streams: int = Field(
+        default=10_000, ge=1, description="How many event streams one process serves"
+    )
+    max_streams_per_address: Annotated[int | None, BeforeValidator(_parse_off)] = Field(
+        default=None,
+        ge=1,
+        description="How many event streams one client address may hold in one process, or off",
+    )
+    post_rate: Annotated[PostRate | None, BeforeValidator(_parse_rate)] = Field(
+        default="20/10s",  # type: ignore[assignment]  # parsed by the validator
+        description="How often one client address may post, counted across all pods, or off",
+    )
+    legacy_api: bool = Field(
+        default=False, description="Serve the original application's /lrange, /rpush and /info"
+    )
+    drain_seconds: float = Field(
+        default=1,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Over how long the streams are closed when the process stops",
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
+        Field(default="info", description="The least level that is logged")
+    )
+    log_format: Annotated[Literal["text", "json"] | None, BeforeValidator(_lower)] = Field(
+        default=None, description="text or json (unset: text on a terminal, else json)"
+    )
+
+
+class Variable(NamedTuple):
+    """A setting as an operator sees it."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def load() -> Settings:
+    """Reads the environment; raises SettingsError, in one line, for the first wrong value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def variables() -> list[Variable]:
+    """Every setting with its variable's name, its default and its meaning."""
+    return [
+        Variable(_variable(name), _default(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _variable(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = str(first["loc"][0])
+    name = _variable(place) if place in Settings.model_fields else place
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{name}: {reason[:1].lower()}{reason[1:]}"

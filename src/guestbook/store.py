@@ -1,0 +1,251 @@
+"""The guestbook in Redis: its keys, and the scripts that change it atomically."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from guestbook.connection import Client
+from guestbook.draft import Draft
+from guestbook.entry import ORIGIN, Entry, EntryId, Message, decode
+
+# One hash tag for all keys: on a Cluster a script may only touch keys of one slot.
+EVENTS = "{guestbook}:events"
+TRIMMED = "{guestbook}:trimmed"
+HISTORY = "{guestbook}:history"
+PODS = "{guestbook}:pods"
+_RECEIPT = "{guestbook}:receipt:"
+
+_DAY_MS = 24 * 3600 * 1000
+_MINUTE_MS = 60 * 1000
+
+# Both writing scripts begin with the receipt, which makes it harmless to send them again when
+# the answer was lost, and with the deadline (Redis's own clock, in ms; 0: none), so that a
+# command that was stuck on its way does nothing after its sender was told that it failed.
+_POST = """
+local receipt = redis.call('GET', KEYS[3])
+if receipt then return {receipt, 1} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if tonumber(ARGV[3]) > 0 and now > tonumber(ARGV[3]) then return {'late', 0} end
+
+local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 5))
+receipt = id .. ' ' .. ARGV[4]
+redis.call('SET', KEYS[3], receipt, 'PX', ARGV[2])
+
+local excess = math.min(redis.call('XLEN', KEYS[1]) - ARGV[1], 1000)
+if excess > 0 then
+  local old = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', excess)
+  redis.call('SET', KEYS[2], old[#old][1])
+  redis.call('XTRIM', KEYS[1], 'MAXLEN', redis.call('XLEN', KEYS[1]) - #old)
+end
+return {receipt, 0}
+"""
+
+_DELETE = """
+local receipt = redis.call('GET', KEYS[2])
+if receipt then return receipt end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if tonumber(ARGV[2]) > 0 and now > tonumber(ARGV[2]) then return 'late' end
+
+local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
+receipt = 'absent'
+if entry and entry[2][1] ~= 'deleted' then
+  redis.call('XDEL', KEYS[1], ARGV[3])
+  receipt = redis.call('XADD', KEYS[1], '*', 'deleted', ARGV[3])
+end
+redis.call('SET', KEYS[2], receipt, 'PX', ARGV[1])
+return receipt
+"""
+
+# What a process says of itself once a second, and all that it learns by it.
+_BEAT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[2], ARGV[3], 'NX')
+if ARGV[2] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
+end
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if now - tonumber(string.match(all[i + 1], '^%d+')) > 60000 then
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+local last = '0-0'
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[3])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+  end
+end
+return {now, redis.call('GET', KEYS[2]), last, all}
+"""
+
+
+class Page(NamedTuple):
+    """Some entries, and how far into the stream they reach: None where it has no more."""
+
+    entries: list[Entry]
+    reached: EntryId | None
+
+
+class TooLate(Exception):  # noqa: N818  # an outcome
+    """Redis found the command after its deadline and did nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a heartbeat learns: Redis's clock, its data's identity, and the other processes."""
+
+    now_ms: int
+    history: str
+    last: EntryId
+    records: dict[str, tuple[int, dict[str, Any]]]
+    """By process: its age in ms (since its last heartbeat) and what it said."""
+
+
+class Store:
+    """The commands of the guestbook, over a client that never repeats one by itself."""
+
+    def __init__(self, client: Client) -> None:
+        # redis-py types answers for every mode that it has (text or bytes, RESP 2 or 3).
+        self._client: Any = client
+        self._post = client.register_script(_POST)
+        self._delete = client.register_script(_DELETE)
+        self._beat = client.register_script(_BEAT)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+    async def post(
+        self,
+        draft: Draft,
+        pod: str,
+        *,
+        key: str,
+        is_own_key: bool,
+        max_messages: int,
+        until_ms: int,
+    ) -> tuple[Message, bool]:
+        """Stores a draft once for each `key`; gives the message, and whether it was there before.
+
+        A client's key is remembered for 24 hours. One of our own is only known to the request
+        that made it. Raises TooLate.
+        """
+        said = Message(ORIGIN, draft.author, draft.text, pod)
+        # Who brings the same key later must get the message without what they now say it is.
+        memo = "" if is_own_key else json.dumps([said.author, said.text, said.pod])
+        fields = [part for field in said.fields().items() for part in field]
+        receipt, is_replay = await self._post(
+            keys=[EVENTS, TRIMMED, _RECEIPT + key],
+            args=[max_messages, _MINUTE_MS if is_own_key else _DAY_MS, until_ms, memo, *fields],
+        )
+        if receipt == b"late":
+            raise TooLate
+        entry_id, _, memo = receipt.decode().partition(" ")
+        if memo:
+            author, text, pod = json.loads(memo)
+            return Message(EntryId.parse(entry_id), author, text, pod), bool(is_replay)
+        return Message(EntryId.parse(entry_id), said.author, said.text, pod), False
+
+    async def posted(self, key: str) -> Message | None:
+        """The message that a client's key has given before."""
+        receipt = await self._client.get(_RECEIPT + key)
+        if receipt is None:
+            return None
+        entry_id, _, memo = receipt.decode().partition(" ")
+        author, text, pod = json.loads(memo)
+        return Message(EntryId.parse(entry_id), author, text, pod)
+
+    async def delete(self, target: EntryId, *, key: str, until_ms: int) -> EntryId | None:
+        """Deletes a message; gives the deletion's own id, None where there was no message."""
+        receipt = await self._delete(
+            keys=[EVENTS, _RECEIPT + key], args=[_MINUTE_MS, until_ms, str(target)]
+        )
+        if receipt == b"late":
+            raise TooLate
+        return None if receipt == b"absent" else EntryId.parse(receipt.decode())
+
+    async def beat(self, process: str, said: Mapping[str, Any] | None, history: str) -> Heard:
+        """Says what a process is (None: it is gone) and hears the others.
+
+        `history` names the data if it has no name yet.
+        """
+        record = "" if said is None else json.dumps(said)
+        now, named, last, flat = await self._beat(
+            keys=[PODS, HISTORY, EVENTS], args=[process, record, history]
+        )
+        records = {}
+        for name, value in zip(flat[::2], flat[1::2], strict=True):
+            at, _, spoken = value.decode().partition(" ")
+            records[name.decode()] = (int(now) - int(at), json.loads(spoken))
+        return Heard(int(now), named.decode(), EntryId.parse(last.decode()), records)
+
+    async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId]:
+        """Waits up to `block_ms` for entries newer than `after`.
+
+        Gives them, oldest first, and the newest id that has been trimmed by then.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.xread({EVENTS: str(after)}, count=count, block=block_ms)
+        pipeline.get(TRIMMED)
+        streams, trimmed = await pipeline.execute()
+        return _page(streams[0][1] if streams else []), _id_or_origin(trimmed)
+
+    async def older(self, before: EntryId | None, count: int) -> Page:
+        """Up to `count` entries older than `before` (None: the newest), newest first."""
+        if before == ORIGIN:
+            return _page([])
+        newest = "+" if before is None else str(before.before())
+        return _page(await self._client.xrevrange(EVENTS, newest, "-", count=count))
+
+    async def replay(self, after: EntryId, count: int) -> tuple[Page, EntryId]:
+        """Up to `count` entries newer than `after`, and the newest id that has been trimmed."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.xrange(EVENTS, f"({after}", "+", count=count)
+        pipeline.get(TRIMMED)
+        raw, trimmed = await pipeline.execute()
+        return _page(raw), _id_or_origin(trimmed)
+
+    async def newer(self, after: EntryId, count: int) -> Page:
+        """Up to `count` entries newer than `after`, oldest first."""
+        return _page(await self._client.xrange(EVENTS, f"({after}", "+", count=count))
+
+    async def get(self, entry_id: EntryId) -> Message | None:
+        """The message with this id."""
+        page = _page(await self._client.xrange(EVENTS, str(entry_id), str(entry_id)))
+        found = page.entries[0] if page.entries else None
+        return found if isinstance(found, Message) else None
+
+    async def trimmed(self) -> EntryId:
+        """The newest id that has been trimmed: what is older is not kept."""
+        return _id_or_origin(await self._client.get(TRIMMED))
+
+    async def last(self) -> EntryId:
+        """The newest id that the stream has ever given."""
+        if not await self._client.exists(EVENTS):
+            return ORIGIN
+        info = await self._client.xinfo_stream(EVENTS)
+        return EntryId.parse(info["last-generated-id"].decode())
+
+    async def info(self) -> str:
+        """What Redis tells of itself, as its INFO command prints it."""
+        info = cast("bytes", await self._client.execute_command("INFO", NEVER_DECODE=True))
+        return info.decode(errors="replace")
+
+
+def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
+    decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
+    entries = [entry for entry in decoded if entry is not None]
+    return Page(entries, EntryId.parse(raw[-1][0].decode()) if raw else None)
+
+
+def _id_or_origin(value: bytes | None) -> EntryId:
+    return EntryId.parse(value.decode()) if value else ORIGIN
