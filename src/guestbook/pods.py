@@ -163,11 +163,20 @@ class Pods:
             return
         self._shown = pods
         self._shown_at = now
-        self._on_change(_event(pods))
+        self._on_change(self._event(pods))
 
     def current(self) -> bytes:
         """The `pods` event for a stream that opens now: with the counts of this moment."""
-        return _event(self._pods())
+        return self._event(self._pods())
+
+    def _event(self, pods: list[dict[str, Any]]) -> bytes:
+        # Which pod serves a stream is known only here: a load balancer chose it.
+        said = {
+            "pods": pods,
+            "streams": sum(pod["streams"] for pod in pods),
+            "pod": self._me["name"],
+        }
+        return sse.event(json.dumps(said, separators=(",", ":")).encode(), name="pods")
 
 
 def _pod(said: dict[str, Any]) -> dict[str, Any]:
@@ -180,11 +189,6 @@ def _pod(said: dict[str, Any]) -> dict[str, Any]:
         "streams": streams if isinstance(streams, int) else 0,
         "state": str(said.get("state", "ready")),
     }
-
-
-def _event(pods: list[dict[str, Any]]) -> bytes:
-    said = {"pods": pods, "streams": sum(pod["streams"] for pod in pods)}
-    return sse.event(json.dumps(said, separators=(",", ":")).encode(), name="pods")
 
 
 def _without_counts(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,70 @@
+"""Fixtures: every test runs against a real Valkey and real server processes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes import Server, Valkey
+
+Serve = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One Valkey for all tests that do not harm it; each of them uses a database of its own."""
+    valkey = Valkey(tmp_path_factory.mktemp("valkey"), "--databases", "10000").start()
+    yield valkey
+    valkey.kill()
+
+
+_databases = itertools.count()
+
+
+@pytest.fixture
+def redis_url(shared_valkey: Valkey) -> str:
+    """The address of a database that nobody else uses."""
+    return f"redis://{shared_valkey.address}/{next(_databases)}"
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey of the test's own, to be killed, frozen and started again."""
+    valkey = Valkey(tmp_path / "valkey").start()
+    yield valkey
+    valkey.kill()
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, redis_url: str) -> AsyncIterator[Serve]:
+    """Starts a server that is ready: `await serve("pod-a", GUESTBOOK_TITLE="…")`."""
+    servers: list[Server] = []
+
+    async def start(
+        name: str = "pod-a", *, redis: str = redis_url, is_ready: bool = True, **env: str
+    ) -> Server:
+        server = Server(tmp_path / f"{name}-{len(servers)}.log", redis, name, **env).start()
+        servers.append(server)
+        await server.until("/ready" if is_ready else "/healthz", 200)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+async def server(serve: Serve) -> Server:
+    """One server with the default settings (but for the posting rate, which is off)."""
+    return await serve()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of `server`."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
+        yield client
