@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.guestbook = guestbook
     app.add_middleware(ObserveMiddleware, guestbook=guestbook, metrics=metrics)

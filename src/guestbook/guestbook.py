@@ -257,7 +257,8 @@ class Guestbook:
         record = self.log.get(entry_id)
         if record is not None:
             return record.json
-        if self.log.is_loaded and (self.log.is_whole or entry_id > self.log.floor):
+        is_known = entry_id <= self.log.last and (self.log.is_whole or entry_id > self.log.floor)
+        if self.log.is_loaded and is_known:
             return None
         message = await self._ask(self.store.get(entry_id))
         return None if message is None else message.json()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
-from typing import Any
-
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
@@ -50,7 +48,11 @@ class RateLimit:
 def _who(address: str) -> str:
     """The address; of IPv6 only the site's part, of which a host can have any number."""
     try:
-        ip: Any = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((ip, _IPV6_SITE), strict=False)) if ip.version == 6 else address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return address
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((ip, _IPV6_SITE), strict=False))
