@@ -23,6 +23,7 @@ _STALLED_SECONDS = 45.0
 _GROUP_SIZE = 512
 _WRITE_BYTES = 64 * 1024
 _WRITES_AT_ONCE = 4
+_CHUNKS_KEPT = 64
 # How long the fan-out may hold the event loop before others get a turn.
 _SLICE_SECONDS = 0.003
 _REPLAY_PAGE = 100
@@ -200,8 +201,9 @@ class Fanout:
             return
         # Whoever pauses while it is written to has been given this chunk.
         framed, group.position = self._chunk(group.kind, group.position)
-        for stream in tuple(group.streams):
-            stream.write(framed)
+        if framed:
+            for stream in tuple(group.streams):
+                stream.write(framed)
 
     def _chunk(self, kind: type[Stream], position: Position) -> tuple[bytes, Position]:
         """What comes after a position, framed once for everybody who stands there."""
@@ -214,6 +216,8 @@ class Fanout:
                 data += sse.PING
             framed = kind.frame(data) if data else b""
             known = framed, Position(record, self._now.pods, self._now.ping)
+            if len(self._chunks) >= _CHUNKS_KEPT:
+                self._chunks.clear()
             self._chunks[kind, position] = known
         return known
 
@@ -282,7 +286,8 @@ class Fanout:
                 self._join(stream)
                 return
             framed, stream.position = self._chunk(type(stream), stream.position)
-            stream.write(framed)
+            if framed:
+                stream.write(framed)
         asyncio.get_running_loop().call_soon(self._advance, stream)
 
     def _join(self, stream: Stream) -> None:

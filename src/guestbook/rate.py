@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
+
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
