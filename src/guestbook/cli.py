@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
 
 import structlog
 import typer
 import uvloop
 
-from guestbook import __version__, embedded, logging, settings
-from guestbook.connection import RedisAddress
+from guestbook import __version__, embedded, logging, settings, transfer
+from guestbook.connection import REDIS_ERRORS, RedisAddress
 from guestbook.settings import Settings
+from guestbook.store import Store
+
+T = TypeVar("T")
+
+_TRANSFER_TIMEOUT = 10.0
 
 app = typer.Typer(
     name="guestbook",
@@ -64,10 +71,7 @@ def serve(
     ),
 ) -> None:
     """Runs until a signal comes, then ends as the signal would have ended it."""
-    try:
-        chosen = settings.load()
-    except settings.SettingsError as error:
-        _fail(str(error))
+    chosen = _load_settings()
     logging.configure(chosen.log_level, chosen.log_format)
     _raise_file_limit()
     if own_valkey:
@@ -81,6 +85,104 @@ def serve(
         received = _run(chosen, None)
     if received:
         _end_as(received[-1])
+
+
+@app.command("export", help="Write all messages as JSON lines.")
+def export_messages(
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE]", help="Where to (-: standard output).")
+    ] = Path("-"),
+) -> None:
+    """A file is only there when it is complete."""
+
+    async def write(store: Store, to: BinaryIO) -> int:
+        count = 0
+        async for line in transfer.exported(store):
+            to.write(line)
+            count += 1
+        return count
+
+    if str(file) == "-":
+        count = _with_store(lambda store: write(store, sys.stdout.buffer))
+    else:
+        partial = file.with_name(file.name + ".partial")
+        with _opened(partial, "wb") as to:
+            count = _with_store(lambda store: write(store, to))
+        partial.replace(file)
+    typer.echo(f"guestbook: exported {_messages(count)}", err=True)
+
+
+@app.command("import", help="Read messages: JSON lines, or the original application's Redis list.")
+def import_messages(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="What `export` wrote (-: standard input)."),
+    ] = None,
+    legacy_list: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Take over this Redis list of texts instead."),
+    ] = None,
+) -> None:
+    """Both can be run again: what is there is not imported twice."""
+    if (file is None) == (legacy_list is None):
+        _fail("import needs either FILE or --legacy-list KEY")
+    max_messages = _load_settings().max_messages
+    if legacy_list is not None:
+        key = legacy_list
+        counts = _with_store(lambda store: transfer.take_over(store, key, max_messages))
+        typer.echo(f"guestbook: took over {_messages(counts['added'])}", err=True)
+        return
+    with contextlib.ExitStack() as stack:
+        is_stdin = str(file) == "-"
+        lines = (
+            sys.stdin.buffer if is_stdin else stack.enter_context(_opened(Path(str(file)), "rb"))
+        )
+        counts = _with_store(lambda store: transfer.restore(store, lines, max_messages))
+    typer.echo(
+        f"guestbook: imported {_messages(counts['added'])}, {counts['known']} were there", err=True
+    )
+    if counts["too old"]:
+        _fail(
+            f"{_messages(counts['too old'])} could not be put before newer ones: "
+            "import into an empty guestbook"
+        )
+
+
+def _messages(count: int) -> str:
+    return f"{count} message" if count == 1 else f"{count} messages"
+
+
+def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
+    try:
+        return path.open(mode)
+    except OSError as error:
+        _fail(f"{path}: {error.strerror}")
+
+
+def _with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+    """Does something with the guestbook in Redis; says so in one line if that fails."""
+    address = _load_settings().redis_url
+
+    async def connected() -> T:
+        store = Store(address.client(timeout=_TRANSFER_TIMEOUT))
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(connected())
+    except REDIS_ERRORS as error:
+        _fail(f"REDIS_URL: Redis at {address}: {error or 'no answer in time'}")
+    except transfer.TransferError as error:
+        _fail(str(error))
+
+
+def _load_settings() -> Settings:
+    try:
+        return settings.load()
+    except settings.SettingsError as error:
+        _fail(str(error))
 
 
 def _fail(reason: str) -> NoReturn:
@@ -120,8 +222,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, number)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except OSError as error:
-        _fail(f"HOST {host}, PORT {port}: cannot listen there: {error.strerror or error}")
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        _fail(f"HOST {host}, PORT {port}: cannot listen there: {reason}")
     return listener
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -26,10 +26,47 @@ _SCHEMES = {
     "unix": "unix",
 }
 
+# What a URL may say after its question mark.
+_OPTIONS = frozenset(
+    {
+        "client_name",
+        "db",
+        "password",
+        "sentinel_password",
+        "sentinel_username",
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_ciphers",
+        "ssl_keyfile",
+        "ssl_min_version",
+        "ssl_password",
+        "username",
+    }
+)
+# What URLs made for other programs may say too: how to wait, retry and decode is ours to choose.
+_IGNORED = frozenset(
+    {
+        "decode_responses",
+        "encoding",
+        "encoding_errors",
+        "health_check_interval",
+        "max_connections",
+        "protocol",
+        "retry_on_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_timeout",
+        "timeout",
+    }
+)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class RedisAddress:
-    """A parsed REDIS_URL; `str()` gives it without user, password and options."""
+    """A parsed REDIS_URL; as text it is without user, password and options."""
 
     kind: str
     nodes: tuple[tuple[str, int], ...]
@@ -38,7 +75,10 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, value: str) -> RedisAddress:
-        """Reads `host:port` or a URL; ValueError, without the password, for anything else."""
+        """Reads `host:port` or a URL; ValueError for anything else.
+
+        No error quotes a part of the value that may hold a password, be it in a wrong place.
+        """
         url = value if "://" in value else f"redis://{value}"
         scheme, _, rest = url.partition("://")
         base, _, kind = scheme.lower().partition("+")
@@ -46,29 +86,34 @@ class RedisAddress:
             base, kind = "redis", "sentinel"
         if base not in _SCHEMES or kind not in ("", "sentinel", "cluster"):
             raise ValueError(
-                f"{scheme}:// is not known: use host:port, redis://, rediss://, unix://, "
+                "should be host:port, or begin with redis://, rediss://, unix://, "
                 "redis+sentinel:// or redis+cluster://"
             )
-        if kind:
-            return cls._parse_nodes(kind, f"{_SCHEMES[base]}://{rest}")
-        return cls._parse_single(f"{_SCHEMES[base]}://{rest}")
+        url = f"{_SCHEMES[base]}://{rest}"
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError(_UNREADABLE) from None
+        if "@" in parts.path + parts.query + parts.fragment:
+            raise ValueError(
+                "cannot be read: write / ? # @ in a user or password as %2F %3F %23 %40"
+            )
+        return cls._parse_nodes(kind, parts) if kind else cls._parse_single(url, parts)
 
     @classmethod
-    def _parse_single(cls, url: str) -> RedisAddress:
-        options = _options(url)
-        database = urlsplit(url).path.strip("/")
-        if url.startswith("unix://"):
+    def _parse_single(cls, url: str, parts: SplitResult) -> RedisAddress:
+        options = _options(url, parts)
+        if parts.scheme == "unix":
             if "path" not in options:
                 raise ValueError("names no socket: write unix:///path/to/redis.sock")
             return cls("single", (), options["path"], options)
-        if database and not database.isdigit():
-            raise ValueError(f"/{database} is not a database number")
+        if parts.path.strip("/") and not parts.path.strip("/").isdigit():
+            raise ValueError("has something after the host that is not a database number")
         node = (options.get("host", "localhost"), options.get("port", 6379))
         return cls("single", (node,), "", options)
 
     @classmethod
-    def _parse_nodes(cls, kind: str, url: str) -> RedisAddress:
-        parts = urlsplit(url)
+    def _parse_nodes(cls, kind: str, parts: SplitResult) -> RedisAddress:
         credentials, _, hosts = parts.netloc.rpartition("@")
         default_port = 26379 if kind == "sentinel" else 6379
         nodes = tuple(_node(host, default_port) for host in hosts.split(",") if host)
@@ -77,14 +122,23 @@ class RedisAddress:
         service, _, database = parts.path.strip("/").partition("/")
         if kind == "sentinel" and not service:
             raise ValueError("lacks the name of the master: redis+sentinel://host:26379/NAME")
-        path = f"/{database}" if kind == "sentinel" and database else ""
-        at = f"{credentials}@" if credentials else ""
-        options = _options(f"{parts.scheme}://{at}{nodes[0][0]}{path}?{parts.query}")
+        if kind == "cluster" and service:
+            raise ValueError("names a database, which a Cluster does not have")
+        if database and not database.isdigit():
+            raise ValueError("has something after the master's name that is not a database number")
+        # All nodes share what is said once; which of them is asked is decided later.
+        one = f"{parts.scheme}://{credentials}@localhost/{database}?{parts.query}"
+        options = _options(one, urlsplit(one))
+        del options["host"]
         return cls(kind, nodes, unquote(service), options)
 
     def __str__(self) -> str:
-        hosts = ",".join(f"{host}:{port}" for host, port in self.nodes)
+        hosts = ",".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.nodes
+        )
         return "/".join(part for part in (hosts, self.service) if part)
+
+    __repr__ = __str__
 
     def client(self, *, timeout: float, max_connections: int = 4) -> Client:
         """A client that gives up after `timeout` seconds without an answer and never retries.
@@ -104,7 +158,6 @@ class RedisAddress:
             )
             return Redis.from_pool(pool)
         is_tls = options.pop("connection_class", None) is not None
-        options.pop("host", None)
         if is_tls:
             options["ssl"] = True
         if self.kind == "sentinel":
@@ -126,21 +179,27 @@ class RedisAddress:
         return cast("Redis", sentinel.master_for(self.service))
 
 
-def _options(url: str) -> dict[str, Any]:
+_UNREADABLE = "cannot be read: write redis://user:password@host:port/number"
+
+
+def _options(url: str, parts: SplitResult) -> dict[str, Any]:
     """The options of one connection, checked by making a connection that is never opened."""
-    options: dict[str, Any]
+    given = parse_qs(parts.query, keep_blank_values=True).keys()
+    for name in sorted(given - _OPTIONS - _IGNORED):
+        raise ValueError(
+            f"has the option {name}, which is not one of {', '.join(sorted(_OPTIONS))}"
+        )
     try:
-        options = dict(parse_url(url))
-        parts = urlsplit(url)
         _ = parts.port
+        options: dict[str, Any] = dict(parse_url(url))
     except ValueError:
-        raise ValueError("cannot be read: write redis://user:password@host:port/number") from None
+        raise ValueError(_UNREADABLE) from None
+    options = {name: value for name, value in options.items() if name not in _IGNORED}
     known = {name: value for name, value in options.items() if not name.startswith("sentinel_")}
     try:
         BlockingConnectionPool(**known).make_connection()  # type: ignore[no-untyped-call]  # redis-py
-    except TypeError:
-        names = ", ".join(sorted(parse_qs(parts.query)))
-        raise ValueError(f"has an option that is not known (of: {names})") from None
+    except Exception:  # redis-py refuses values with whatever their use raises
+        raise ValueError("has an option whose value is not usable") from None
     return options
 
 
@@ -149,4 +208,4 @@ def _node(host: str, default_port: int) -> tuple[str, int]:
     try:
         return parts.hostname or "localhost", parts.port or default_port
     except ValueError:
-        raise ValueError(f"{host} is not host:port") from None
+        raise ValueError("has a host that is not host:port") from None

@@ -17,31 +17,39 @@ TRIMMED = "{guestbook}:trimmed"
 HISTORY = "{guestbook}:history"
 PODS = "{guestbook}:pods"
 _RECEIPT = "{guestbook}:receipt:"
+_TAKEN_OVER = "{guestbook}:taken-over:"
 
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
 
+# Keeps the newest `max` entries and remembers the newest that is gone; at most 1000 go at once.
+_TRIM = """
+local function trim(events, trimmed, max)
+  local length = redis.call('XLEN', events)
+  local excess = math.min(length - max, 1000)
+  if excess > 0 then
+    local old = redis.call('XRANGE', events, '-', '+', 'COUNT', excess)
+    redis.call('SET', trimmed, old[#old][1])
+    redis.call('XTRIM', events, 'MAXLEN', length - #old)
+  end
+end
+"""
+
 # Both writing scripts begin with the receipt, which makes it harmless to send them again when
 # the answer was lost, and with the deadline (Redis's own clock, in ms; 0: none), so that a
 # command that was stuck on its way does nothing after its sender was told that it failed.
-_POST = """
+_POST = f"""{_TRIM}
 local receipt = redis.call('GET', KEYS[3])
-if receipt then return {receipt, 1} end
+if receipt then return {{receipt, 1}} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if tonumber(ARGV[3]) > 0 and now > tonumber(ARGV[3]) then return {'late', 0} end
+if tonumber(ARGV[3]) > 0 and now > tonumber(ARGV[3]) then return {{'late', 0}} end
 
 local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 5))
 receipt = id .. ' ' .. ARGV[4]
 redis.call('SET', KEYS[3], receipt, 'PX', ARGV[2])
-
-local excess = math.min(redis.call('XLEN', KEYS[1]) - ARGV[1], 1000)
-if excess > 0 then
-  local old = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', excess)
-  redis.call('SET', KEYS[2], old[#old][1])
-  redis.call('XTRIM', KEYS[1], 'MAXLEN', redis.call('XLEN', KEYS[1]) - #old)
-end
-return {receipt, 0}
+trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+return {{receipt, 0}}
 """
 
 _DELETE = """
@@ -88,6 +96,31 @@ return {now, redis.call('GET', KEYS[2]), last, all}
 """
 
 
+# Puts a message back under its own id. A stream only grows at its end, so that an id which is
+# not there and is older than the newest can find its place no more.
+_RESTORE = f"""{_TRIM}
+if redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1] then return 'known' end
+local answer = redis.pcall('XADD', KEYS[1], ARGV[2], unpack(ARGV, 3))
+if type(answer) == 'table' and answer.err then
+  if string.find(answer.err, 'equal or smaller') then return 'too old' end
+  return answer
+end
+trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+return 'added'
+"""
+
+# Takes over one item of a list. The marker says how many of the list have been.
+_TAKE_OVER = f"""{_TRIM}
+if tonumber(redis.call('GET', KEYS[3]) or 0) ~= tonumber(ARGV[2]) then return 0 end
+for i = 4, #ARGV do
+  redis.call('XADD', KEYS[1], '*', 'text', ARGV[i], 'pod', ARGV[3])
+end
+redis.call('INCR', KEYS[3])
+trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+return 1
+"""
+
+
 class Page(NamedTuple):
     """Some entries, and how far into the stream they reach: None where it has no more."""
 
@@ -119,6 +152,8 @@ class Store:
         self._post = client.register_script(_POST)
         self._delete = client.register_script(_DELETE)
         self._beat = client.register_script(_BEAT)
+        self._restore = client.register_script(_RESTORE)
+        self._take_over = client.register_script(_TAKE_OVER)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -223,6 +258,32 @@ class Store:
         page = _page(await self._client.xrange(EVENTS, str(entry_id), str(entry_id)))
         found = page.entries[0] if page.entries else None
         return found if isinstance(found, Message) else None
+
+    async def restore(self, message: Message, max_messages: int) -> str:
+        """Puts a message back under its own id: it is then `added`, `known` or `too old`."""
+        fields = [part for field in message.fields().items() for part in field]
+        answer: bytes = await self._restore(
+            keys=[EVENTS, TRIMMED], args=[max_messages, str(message.id), *fields]
+        )
+        return answer.decode()
+
+    async def taken_over(self, list_key: str) -> int:
+        """How many items of a list have been taken over."""
+        return int(await self._client.get(_TAKEN_OVER + list_key) or 0)
+
+    async def items(self, list_key: str, start: int, count: int) -> list[bytes]:
+        """Some items of a list that is not the guestbook's own."""
+        return list(await self._client.lrange(list_key, start, start + count - 1))
+
+    async def take_over(
+        self, list_key: str, index: int, texts: list[str], *, pod: str, max_messages: int
+    ) -> bool:
+        """Stores an item of a list, once, as one or several messages; False if it has been."""
+        added = await self._take_over(
+            keys=[EVENTS, TRIMMED, _TAKEN_OVER + list_key],
+            args=[max_messages, index, pod, *texts],
+        )
+        return bool(added)
 
     async def trimmed(self) -> EntryId:
         """The newest id that has been trimmed: what is older is not kept."""
