@@ -94,7 +94,7 @@ class RedisAddress:
             parts = urlsplit(url)
         except ValueError:
             raise ValueError(_UNREADABLE) from None
-        if "@" in parts.path + parts.query + parts.fragment:
+        if parts.fragment or "@" in parts.path + parts.query:
             raise ValueError(
                 "cannot be read: write / ? # @ in a user or password as %2F %3F %23 %40"
             )

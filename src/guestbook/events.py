@@ -23,7 +23,11 @@ DETACH = "guestbook.detach"
 """The ASGI extension by which a server hands a connection over: `detach(stream) -> bool`."""
 
 _MEDIA_TYPE = "text/event-stream"
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = {
+    "Content-Type": _MEDIA_TYPE,
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",
+}
 _BUFFER_BYTES = 64 * 1024
 _BUSY_SECONDS = (2, 15)
 
@@ -151,7 +155,6 @@ class EventStreamResponse(Response):
     """Sends the head, then gives the connection to a stream."""
 
     media_type = _MEDIA_TYPE
-    charset = ""
 
     def __init__(self, guestbook: Guestbook, address: str, cursor: EntryId | None) -> None:
         super().__init__(headers=_HEADERS)
