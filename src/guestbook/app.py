@@ -54,7 +54,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ObserveMiddleware, guestbook=guestbook, metrics=metrics)
     app.add_middleware(HeadMiddleware)
     problem.install(app)
-    app.mount("/static", StaticFiles(directory=assets("static")), name="static")
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
@@ -64,9 +63,10 @@ def create_app(settings: Settings) -> FastAPI:
             return Response(None, 304, headers)
         return Response(rendered.html, 200, headers, media_type="text/html")
 
-    app.include_router(messages.routes(guestbook, page))
-    app.include_router(events.routes(guestbook))
-    app.include_router(probes.routes(guestbook, metrics))
+    messages.install(app, guestbook, page)
+    events.install(app, guestbook)
+    probes.install(app, guestbook, metrics)
     if settings.legacy_api:
-        app.include_router(legacy.routes(guestbook))
+        legacy.install(app, guestbook)
+    app.mount("/static", StaticFiles(directory=assets("static")), name="static")
     return app

@@ -6,13 +6,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
 # Redis stores both halves of an id as unsigned 64-bit numbers.
 _ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
 _HALF_MAX = 2**64 - 1
+_EPOCH = datetime(1970, 1, 1)  # in UTC, as the ids are
 _DATETIME_MAX_MS = 253_402_300_799_999
+# Many clients split a stream at every line end that Unicode knows, not only at CR and LF.
+_LINE_ENDS = str.maketrans({"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 class EntryId(NamedTuple):
@@ -60,9 +63,8 @@ class Message:
     @property
     def posted_at(self) -> str:
         """RFC 3339 in UTC with milliseconds, read from the id."""
-        seconds = min(self.id.ms, _DATETIME_MAX_MS) / 1000
-        stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-        return stamp.removesuffix("+00:00") + "Z"
+        at = _EPOCH + timedelta(milliseconds=min(self.id.ms, _DATETIME_MAX_MS))
+        return at.isoformat(timespec="milliseconds") + "Z"
 
     def json(self) -> bytes:
         """The message as the API and the stream give it: one line of UTF-8."""
@@ -117,5 +119,4 @@ def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
 
 def _json(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    # Many clients split a stream at every line end that Unicode knows, not only at CR and LF.
-    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+    return (text if text.isascii() else text.translate(_LINE_ENDS)).encode()

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,7 +17,7 @@ from guestbook.fanout import Fanout, Stream
 from guestbook.guestbook import Guestbook
 from guestbook.messages import parse_cursor
 from guestbook.problem import unavailable
-from guestbook.schema import PROBLEMS
+from guestbook.schema import AFTER, LAST_EVENT_ID, PROBLEMS
 
 DETACH = "guestbook.detach"
 """The ASGI extension by which a server hands a connection over: `detach(stream) -> bool`."""
@@ -177,12 +177,11 @@ class EventStreamResponse(Response):
             await SendStream(fanout, self._address, self._cursor).run(receive, send)
 
 
-def routes(guestbook: Guestbook) -> APIRouter:
+def install(app: FastAPI, guestbook: Guestbook) -> None:
     """The route `/events`."""
-    router = APIRouter(tags=["events"])
     settings = guestbook.settings
 
-    @router.get(
+    @app.get(
         "/events",
         response_class=EventStreamResponse,
         responses={
@@ -193,25 +192,14 @@ def routes(guestbook: Guestbook) -> APIRouter:
             },
             **PROBLEMS(422, 503),
         },
+        openapi_extra={"parameters": [AFTER, LAST_EVENT_ID]},
         summary="Follow the guestbook",
+        tags=["events"],
     )
-    async def events(
-        request: Request,
-        after: Annotated[
-            str | None, Query(description="Go on after this id (unset: from now on)")
-        ] = None,
-        last_event_id: Annotated[
-            str | None, Header(description="As `after`; a browser sends it when it reconnects")
-        ] = None,
-    ) -> Response:
-        cursor = None
-        if last_event_id:
-            cursor = parse_cursor("Last-Event-ID", last_event_id)
-        elif after:
-            cursor = parse_cursor("after", after)
+    async def events(request: Request) -> Response:
         address = request.client.host if request.client else ""
         _refuse_if_full(guestbook.fanout, address)
-        return EventStreamResponse(guestbook, address, cursor)
+        return EventStreamResponse(guestbook, address, _cursor(request))
 
     def _refuse_if_full(fanout: Fanout, address: str) -> None:
         soonest, latest = _BUSY_SECONDS
@@ -231,4 +219,10 @@ def routes(guestbook: Guestbook) -> APIRouter:
                 latest=latest,
             )
 
-    return router
+
+def _cursor(request: Request) -> EntryId | None:
+    last = request.headers.get("last-event-id")
+    if last:
+        return parse_cursor("Last-Event-ID", last)
+    after = request.query_params.get("after")
+    return parse_cursor("after", after) if after else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from fastapi import APIRouter, Request
+from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response
 
 from guestbook.connection import REDIS_ERRORS
@@ -16,9 +16,8 @@ from guestbook.problem import ProblemError, unavailable
 from guestbook.schema import PROBLEMS
 
 
-def routes(guestbook: Guestbook) -> APIRouter:
+def install(app: FastAPI, guestbook: Guestbook) -> None:
     """The routes `/lrange`, `/rpush` and `/info`. The key may be any: there is one list."""
-    router = APIRouter(tags=["legacy"])
 
     async def texts() -> Response:
         try:
@@ -30,12 +29,15 @@ def routes(guestbook: Guestbook) -> APIRouter:
             json.dumps(said, ensure_ascii=False, indent=2), media_type="application/json"
         )
 
-    @router.get("/lrange/{key}", responses=PROBLEMS(503), summary="All texts, oldest first")
+    @app.get(
+        "/lrange/{key}", tags=["legacy"], responses=PROBLEMS(503), summary="All texts, oldest first"
+    )
     async def lrange(key: str) -> Response:  # noqa: ARG001
         return await texts()
 
-    @router.get(
+    @app.get(
         "/rpush/{key}/{value:path}",
+        tags=["legacy"],
         responses=PROBLEMS(403, 422, 429, 503),
         summary="Post a text; answers with all texts",
     )
@@ -48,8 +50,9 @@ def routes(guestbook: Guestbook) -> APIRouter:
         await post(guestbook, request, draft)
         return await texts()
 
-    @router.get(
+    @app.get(
         "/info",
+        tags=["legacy"],
         response_class=PlainTextResponse,
         responses=PROBLEMS(503),
         summary="What Redis tells of itself",
@@ -59,8 +62,6 @@ def routes(guestbook: Guestbook) -> APIRouter:
             return PlainTextResponse(await guestbook.store.info())
         except REDIS_ERRORS:
             raise _away() from None
-
-    return router
 
 
 def _away() -> ProblemError:

@@ -7,37 +7,21 @@ import sys
 from typing import Literal
 
 import structlog
+from structlog.typing import EventDict, Processor
 
 
 def configure(level: str, form: Literal["text", "json"] | None) -> None:
-    """Sends structlog's and the standard library's lines (uvicorn's among them) the same way."""
+    """Has structlog's lines and the standard library's (uvicorn's among them) look the same."""
     is_text = form == "text" or (form is None and sys.stderr.isatty())
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.PositionalArgumentsFormatter(),
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not is_text),
-        # uvicorn's copies of a message for terminals that show colours.
-        structlog.stdlib.ExtraAdder(allow=()),
     ]
-    renderer: list[structlog.typing.Processor]
-    if is_text:
-        # Values of others are shown with escapes, so that none can forge a line.
-        renderer = [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), repr_native_str=True, pad_event_to=0
-            )
-        ]
-    else:
-        renderer = [
-            structlog.processors.format_exc_info,
-            _put_first,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
+    renderer = _text() if is_text else _json()
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -48,14 +32,27 @@ def configure(level: str, form: Literal["text", "json"] | None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Its start and its end are told by the lines of this program.
-    logging.getLogger("uvicorn.error").setLevel(
-        max(logging.WARNING, logging.getLevelName(level.upper()))
-    )
+    # Its start and its end are told by lines of this program.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
 
 
-def _put_first(
-    _logger: object, _method: str, line: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
+def _text() -> list[Processor]:
+    # Values are shown with escapes, so that what came from outside cannot forge a line.
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), repr_native_str=True, pad_event_to=0
+        )
+    ]
+
+
+def _json() -> list[Processor]:
+    return [
+        structlog.processors.format_exc_info,
+        _put_first,
+        structlog.processors.JSONRenderer(ensure_ascii=False),
+    ]
+
+
+def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:
     """What every line has stands where the eye looks for it."""
     return {"timestamp": None, "level": None, "event": None, **line}

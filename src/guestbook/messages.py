@@ -6,7 +6,7 @@ import hmac
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import FastAPI, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from guestbook import body
@@ -16,7 +16,7 @@ from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, Unavailab
 from guestbook.origin import is_cross_site
 from guestbook.page import FormError, Page, Typed
 from guestbook.problem import ProblemError, unavailable
-from guestbook.schema import MESSAGE_BODY, MESSAGES, PROBLEMS, MessageModel
+from guestbook.schema import IDEMPOTENCY_KEY, MESSAGE_BODY, MESSAGES, PROBLEMS, MessageModel
 
 LIMIT_MAX = 1000
 _KEY_MAX = 128
@@ -52,12 +52,12 @@ def refuse_cross_site(request: Request) -> None:
         raise ProblemError(403, "Another site may not post here in your name.")
 
 
-def routes(guestbook: Guestbook, page: Page) -> APIRouter:
+def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
     """The routes below `/messages`."""
-    router = APIRouter(tags=["messages"])
 
-    @router.post(
+    @app.post(
         "/messages",
+        tags=["messages"],
         status_code=201,
         response_model=MessageModel,
         responses={
@@ -65,15 +65,10 @@ def routes(guestbook: Guestbook, page: Page) -> APIRouter:
             303: {"description": "A form's message was stored: see the page."},
             **PROBLEMS(403, 413, 415, 422, 429, 503),
         },
-        openapi_extra={"requestBody": MESSAGE_BODY},
+        openapi_extra={"parameters": [IDEMPOTENCY_KEY], "requestBody": MESSAGE_BODY},
         summary="Post a message",
     )
-    async def create(
-        request: Request,
-        idempotency_key: Annotated[  # noqa: ARG001  # read from the request; here for the schema
-            str | None, Header(description="1-128 visible ASCII characters, good for 24 hours")
-        ] = None,
-    ) -> Response:
+    async def create(request: Request) -> Response:
         media = body.media_type(request)
         posted = body.Posted()
         try:
@@ -89,8 +84,9 @@ def routes(guestbook: Guestbook, page: Page) -> APIRouter:
         location = f"/messages/{_id_of(json)}"
         return Response(json, 201, {"Location": location}, media_type=body.JSON)
 
-    @router.get(
+    @app.get(
         "/messages",
+        tags=["messages"],
         responses={200: MESSAGES, **PROBLEMS(422, 503)},
         summary="List messages, newest first; with `after` oldest first",
     )
@@ -111,8 +107,9 @@ def routes(guestbook: Guestbook, page: Page) -> APIRouter:
             raise unavailable("Redis did not answer in time: try again.") from None
         return _listing(listing, "before" if after is None else "after", limit)
 
-    @router.get(
+    @app.get(
         "/messages/{message_id}",
+        tags=["messages"],
         response_model=MessageModel,
         responses=PROBLEMS(404, 503),
         summary="Read a message",
@@ -126,8 +123,9 @@ def routes(guestbook: Guestbook, page: Page) -> APIRouter:
             raise _no_message(message_id)
         return Response(json, media_type=body.JSON)
 
-    @router.delete(
+    @app.delete(
         "/messages/{message_id}",
+        tags=["messages"],
         status_code=204,
         responses=PROBLEMS(401, 403, 404, 503),
         openapi_extra={"security": [{"admin": []}]},
@@ -142,8 +140,6 @@ def routes(guestbook: Guestbook, page: Page) -> APIRouter:
         if not was_there:
             raise _no_message(message_id)
         return Response(status_code=204)
-
-    return router
 
 
 def _draft(posted: body.Posted) -> Draft:

@@ -75,6 +75,7 @@ class Pods:
         self._shown_at = float("-inf")
         self._beaten_at = float("-inf")
         self._spared_until = float("inf")
+        self._is_away = False
         self.state: State = "ready"
         self.error: str | None = "Redis has not answered yet"
         self.clock: RedisClock | None = None
@@ -118,6 +119,7 @@ class Pods:
             return
         if self.error is not None:
             logger.info("Redis is there")
+        self._is_away = False
         self.error = None
         now = time.monotonic()
         if now - self._beaten_at > 2 * INTERVAL:
@@ -131,8 +133,9 @@ class Pods:
     def _note_failure(self, error: Exception) -> None:
         # The text of a time-out says nothing; a server's error says best what is wrong.
         reason = str(error) or "it did not answer in time"
-        if self.error is None:
+        if not self._is_away:
             logger.warning("Redis is away", error=reason)
+        self._is_away = True
         self.error = f"Redis is away: {reason}"
 
     def _record(self) -> dict[str, Any]:

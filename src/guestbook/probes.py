@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.responses import Response
 
 from guestbook import __version__
@@ -33,40 +33,40 @@ def environment(variables: Mapping[str, str], name: str) -> dict[str, str]:
     return {**shown, "HOSTNAME": name, "GUESTBOOK_VERSION": __version__, **services}
 
 
-def routes(guestbook: Guestbook, metrics: Metrics) -> APIRouter:
+def install(app: FastAPI, guestbook: Guestbook, metrics: Metrics) -> None:
     """The routes `/healthz`, `/ready`, `/env` and `/metrics`."""
-    router = APIRouter(tags=["operations"])
 
-    @router.get(
+    @app.get(
         "/healthz",
+        tags=["operations"],
         responses={503: {"description": "This process must be restarted"}},
         summary="Liveness: whether the process does its work",
     )
     async def healthz() -> Response:
         return _verdict("alive", guestbook.failures())
 
-    @router.get(
+    @app.get(
         "/ready",
+        tags=["operations"],
         responses={503: {"description": "This process should get no requests now"}},
         summary="Readiness: whether the process should get requests",
     )
     async def ready() -> Response:
         return _verdict("ready", guestbook.obstacles())
 
-    @router.get("/env", summary="Which process answers, and where it runs")
+    @app.get("/env", tags=["operations"], summary="Which process answers, and where it runs")
     async def env() -> Response:
         return _json(environment(os.environ, guestbook.name), 200)
 
-    @router.get(
+    @app.get(
         "/metrics",
+        tags=["operations"],
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
         summary="Metrics for Prometheus",
     )
     async def exposition() -> Response:
         return Response(metrics.exposition(), 200, _HEADERS, media_type=CONTENT_TYPE)
-
-    return router
 
 
 def _verdict(word: str, reasons: list[str]) -> Response:

@@ -34,6 +34,29 @@ MESSAGE_BODY: dict[str, Any] = {
     "content": {body.JSON: {"schema": _POSTED}, body.FORM: {"schema": _POSTED}},
 }
 
+_ID = {"type": "string", "pattern": r"^\d{1,20}(-\d{1,20})?$"}
+
+AFTER = {
+    "name": "after",
+    "in": "query",
+    "schema": _ID,
+    "description": "Go on after this id (unset: from now on)",
+}
+
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": _ID,
+    "description": "As `after`, and before it: a browser sends it when it reconnects",
+}
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    "description": "The same key gives the same message for 24 hours, stored once",
+}
+
 MESSAGES: dict[str, Any] = {
     "description": "Some messages, and the address of those that follow",
     "content": {
