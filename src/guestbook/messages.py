@@ -205,7 +205,10 @@ def _authorize(guestbook: Guestbook, request: Request) -> None:
     if token is None:
         raise ProblemError(403, "Nobody may delete here: GUESTBOOK_ADMIN_TOKEN is not set.")
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    is_right = hmac.compare_digest(given.strip().encode(), token.get_secret_value().encode())
+    # Starlette reads headers as Latin-1; this gives back the bytes that were sent.
+    is_right = hmac.compare_digest(
+        given.strip().encode("latin-1"), token.get_secret_value().encode()
+    )
     if scheme.lower() != "bearer" or not is_right:
         raise ProblemError(
             401,

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -60,13 +61,19 @@ def install(app: FastAPI) -> None:
     async def _problem(_request: Request, error: ProblemError) -> Response:
         return error.response()
 
+    @app.exception_handler(404)
+    async def _nothing(_request: Request, _error: Exception) -> Response:
+        return ProblemError(404, "There is nothing at this address.").response()
+
+    @app.exception_handler(405)
+    async def _not_allowed(request: Request, _error: Exception) -> Response:
+        allowed = ", ".join(sorted(_methods(request)))
+        detail = f"This address does not take {request.method}, but {allowed}."
+        return ProblemError(405, detail, headers={"Allow": allowed}).response()
+
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> Response:
-        detail = {
-            404: "There is nothing at this address.",
-            405: "This address does not take this method: see the Allow header.",
-        }.get(error.status_code, error.detail)
-        return ProblemError(error.status_code, detail, headers=error.headers).response()
+        return ProblemError(error.status_code, error.detail, headers=error.headers).response()
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
@@ -81,3 +88,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _bug(_request: Request, _error: Exception) -> Response:
         return ProblemError(500, "This is a bug of the guestbook; its log says more.").response()
+
+
+def _methods(request: Request) -> set[str]:
+    """What the address takes, over all its routes (Starlette tells of the first alone)."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", set())
+    # Below a mounted folder of files no route of the application matches.
+    return methods or {"GET"}

@@ -112,6 +112,9 @@ class Server(uvicorn.Server):
             await asyncio.wait((draining,), timeout=0.1)
         draining.cancel()
         await super().shutdown(sockets)
+        if not self.lifespan.shutdown_event.is_set():
+            # uvicorn leaves this out when it is forced; the application's tasks end all the same.
+            await self.lifespan.shutdown()
 
 
 def configure(app: Any, headers: dict[str, str]) -> uvicorn.Config:

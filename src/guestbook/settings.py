@@ -48,6 +48,11 @@ def _parse_address(value: object) -> object:
     return RedisAddress.parse(value) if isinstance(value, str) else value
 
 
+def _strip(value: object) -> object:
+    # A token from a file often brings the file's line end along.
+    return (value.strip() or None) if isinstance(value, str) else value
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -88,7 +93,7 @@ class Settings(BaseSettings):
         default="Leave a message: everybody who has this page open sees it at once.",
         description="The sentence below the heading",
     )
-    admin_token: SecretStr | None = Field(
+    admin_token: Annotated[SecretStr | None, BeforeValidator(_strip)] = Field(
         default=None,
         description="The bearer token that may delete messages (unset: nobody may)",
     )
