@@ -250,11 +250,11 @@ async function send() {
   clearProblems();
   if (!attempt.failures) tellForm("sending");
   sending = true;
-  const { message, problem, later } = await post(attempt);
+  const { message, problem, later, seconds } = await post(attempt);
   sending = false;
   if (message) posted(message);
   else if (problem) refused(problem);
-  else waitAndSend(later);
+  else waitAndSend(later, seconds);
   if (sendAgain) {
     sendAgain = false;
     send();
@@ -273,9 +273,9 @@ async function post({ body, key }) {
     const answer = await response.json().catch(() => ({})); // a proxy answers in HTML
     if (response.ok && answer.id) return { message: answer };
     if (response.status >= 400 && response.status < 500 && !LATER.includes(response.status)) return { problem: answer };
-    return { later: { why: answer.detail, seconds: Number(response.headers.get("Retry-After")) } };
+    return { later: response.status === 429 ? "often" : "busy", seconds: Number(response.headers.get("Retry-After")) };
   } catch {
-    return { later: {} };
+    return { later: "unreachable" };
   }
 }
 
@@ -293,15 +293,18 @@ function refused({ detail, errors = [] }) {
   attempt = undefined;
   tellForm("refused");
   const named = errors.filter(({ field }) => field === "text" || field === "author");
-  for (const { field, reason } of named) tellProblem(field, reason);
+  for (const { field, reason } of named) {
+    const label = form.elements[field].labels[0].firstChild.textContent.trim();
+    tellProblem(field, `${label} ${reason}.`); // as the server says it to a form without script
+  }
   if (named.length) form.elements[named[0].field].focus();
   else tellProblem("form", detail || $("note").dataset.refused);
 }
 
-function waitAndSend({ why, seconds }) {
+function waitAndSend(why, seconds) {
   attempt.failures += 1;
   if (read() !== attempt.body) return edited();
-  tellForm("waiting", why || $("note").dataset.unreachable, $("note").dataset.waiting);
+  tellForm("waiting", $("note").dataset[why], $("note").dataset.waiting);
   retry = setTimeout(send, seconds > 0 ? seconds * 1000 + Math.random() * 500 : backOff(attempt.failures));
 }
 
