@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check pytest lock clean
+.PHONY: help run test check pytest image lock clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -18,9 +18,14 @@ check: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/yamllint --strict manifests .yamllint.yaml .hadolint.yaml
+	$(BIN)/hadolint Dockerfile
 
 pytest: .venv/dev.done .venv/browser.done
 	$(BIN)/pytest
+
+image:  ## Build the container image guestbook:0.1.0 with docker
+	docker build --tag guestbook:0.1.0 .
 
 lock: .venv/dev.done  ## Make the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt

@@ -59,7 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def index(request: Request) -> Response:
         rendered = page.current()
         headers = {"ETag": rendered.etag, "Cache-Control": "no-cache"}
-        if rendered.etag in request.headers.get("if-none-match", ""):
+        known = request.headers.get("if-none-match", "")
+        if known == "*" or rendered.etag in known:
             return Response(None, 304, headers)
         return Response(rendered.html, 200, headers, media_type="text/html")
 

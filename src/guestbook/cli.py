@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import signal
 import socket
@@ -17,7 +16,7 @@ import structlog
 import typer
 import uvloop
 
-from guestbook import __version__, embedded, logging, settings, transfer
+from guestbook import __version__, embedded, logging, settings, signals, transfer
 from guestbook.connection import REDIS_ERRORS, RedisAddress
 from guestbook.settings import Settings
 from guestbook.store import Store
@@ -84,7 +83,7 @@ def serve(
     else:
         received = _run(chosen, None)
     if received:
-        _end_as(received[-1])
+        signals.end_as(received[-1])
 
 
 @app.command("export", help="Write all messages as JSON lines.")
@@ -234,13 +233,3 @@ def _announce(chosen: Settings, listener: socket.socket, data: str | None) -> No
     page = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     where = {"data": data} if data else {"redis": str(chosen.redis_url)}
     logger.info("guestbook is up", page=page, **where, version=__version__)
-
-
-def _end_as(number: signal.Signals) -> NoReturn:
-    """Ends as if the signal had not been handled, so that the exit status tells of it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    # The kernel spares process 1 of a container.
-    sys.exit(128 + number)

@@ -18,6 +18,9 @@ Client = Redis | RedisCluster
 # Whatever a command may raise when Redis is away, overloaded or in a state that it cannot serve.
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 
+CONNECT_TIMEOUT = 0.75
+"""Seconds for a connection to be made: readiness has to notice within 2 seconds that it cannot."""
+
 _SCHEMES = {
     "redis": "redis",
     "rediss": "rediss",
@@ -148,7 +151,7 @@ class RedisAddress:
         options = {
             **self.options,
             "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
@@ -161,20 +164,20 @@ class RedisAddress:
         if is_tls:
             options["ssl"] = True
         if self.kind == "sentinel":
-            return self._sentinel_master(options, timeout)
+            return self._sentinel_master(options)
         options.pop("db", None)
         return RedisCluster(
             startup_nodes=[ClusterNode(host, port) for host, port in self.nodes], **options
         )
 
-    def _sentinel_master(self, options: dict[str, Any], timeout: float) -> Redis:
+    def _sentinel_master(self, options: dict[str, Any]) -> Redis:
         own = {
             name.removeprefix("sentinel_"): options.pop(name)
             for name in ("sentinel_username", "sentinel_password")
             if name in options
         }
-        own |= {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
-        own["retry"] = Retry(NoBackoff(), 0)
+        own |= {"socket_timeout": CONNECT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
+        own |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
         sentinel = Sentinel(list(self.nodes), sentinel_kwargs=own, **options)  # type: ignore[no-untyped-call]  # redis-py
         return cast("Redis", sentinel.master_for(self.service))
 

@@ -183,7 +183,7 @@ def install(app: FastAPI, guestbook: Guestbook) -> None:
 
     @app.get(
         "/events",
-        response_class=EventStreamResponse,
+        response_class=Response,
         responses={
             200: {
                 "description": "Server-sent events: messages without a name, and `deleted`, "

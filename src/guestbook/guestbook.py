@@ -81,6 +81,7 @@ class Guestbook:
             count_streams=lambda: len(self.fanout),
             on_change=self.fanout.set_pods,
             on_heard=self._hear,
+            on_return=self._reconnect,
         )
         self._reader = Reader(
             self._reading,
@@ -110,6 +111,9 @@ class Guestbook:
             await self.pods.leave()
             for store in (self.store, self._reading, self._beating):
                 await store.close()
+
+    def _reconnect(self) -> None:
+        self._reader.hurry()
 
     def _greet(self) -> bytes:
         return self.pods.current()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from fastapi import FastAPI, Request
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import PlainTextResponse, Response
 
 from guestbook.connection import REDIS_ERRORS
@@ -14,6 +15,15 @@ from guestbook.guestbook import Guestbook, UnavailableError
 from guestbook.messages import post, refuse_cross_site
 from guestbook.problem import ProblemError, unavailable
 from guestbook.schema import PROBLEMS
+
+
+class _TextConvertor(StringConvertor):
+    """A message in a path: it may have slashes and line ends."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("text", _TextConvertor())
 
 
 def install(app: FastAPI, guestbook: Guestbook) -> None:
@@ -36,7 +46,7 @@ def install(app: FastAPI, guestbook: Guestbook) -> None:
         return await texts()
 
     @app.get(
-        "/rpush/{key}/{value:path}",
+        "/rpush/{key}/{value:text}",
         tags=["legacy"],
         responses=PROBLEMS(403, 422, 429, 503),
         summary="Post a text; answers with all texts",

@@ -40,7 +40,11 @@ def _text() -> list[Processor]:
     # Values are shown with escapes, so that what came from outside cannot forge a line.
     return [
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), repr_native_str=True, pad_event_to=0
+            colors=sys.stderr.isatty(),
+            repr_native_str=True,
+            pad_event_to=0,
+            # The default shows local variables, and with them what must not be shown.
+            exception_formatter=structlog.dev.plain_traceback,
         )
     ]
 

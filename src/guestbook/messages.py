@@ -16,10 +16,21 @@ from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, Unavailab
 from guestbook.origin import is_cross_site
 from guestbook.page import FormError, Page, Typed
 from guestbook.problem import ProblemError, unavailable
-from guestbook.schema import IDEMPOTENCY_KEY, MESSAGE_BODY, MESSAGES, PROBLEMS, MessageModel
+from guestbook.schema import (
+    ID_PATTERN,
+    IDEMPOTENCY_KEY,
+    MESSAGE_BODY,
+    MESSAGES,
+    PROBLEMS,
+    PROBLEMS_OR_PAGE,
+    MessageModel,
+)
 
 LIMIT_MAX = 1000
 _KEY_MAX = 128
+_PATTERN = {"pattern": ID_PATTERN}
+_OLDER = Query(description="Only messages older than this id", json_schema_extra=_PATTERN)
+_NEWER = Query(description="Only messages newer than this id", json_schema_extra=_PATTERN)
 
 
 def parse_cursor(field: str, value: str) -> EntryId:
@@ -63,7 +74,8 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
         responses={
             201: {"headers": {"Location": {"schema": {"type": "string"}}}},
             303: {"description": "A form's message was stored: see the page."},
-            **PROBLEMS(403, 413, 415, 422, 429, 503),
+            **PROBLEMS(415),
+            **PROBLEMS_OR_PAGE(403, 413, 422, 429, 503),
         },
         openapi_extra={"parameters": [IDEMPOTENCY_KEY], "requestBody": MESSAGE_BODY},
         summary="Post a message",
@@ -92,8 +104,8 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
     )
     async def index(
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
-        before: Annotated[str | None, Query(description="Only messages older than this id")] = None,
-        after: Annotated[str | None, Query(description="Only messages newer than this id")] = None,
+        before: Annotated[str | None, _OLDER] = None,
+        after: Annotated[str | None, _NEWER] = None,
     ) -> Response:
         if before is not None and after is not None:
             raise ProblemError(422, "goes without `before`: ask for one direction", field="after")

@@ -45,7 +45,7 @@ class Pods:
     """The heartbeat. Also the probe of Redis: `error` says why the last one failed.
 
     `on_change` is called with each `pods` event that everybody must get, `on_heard` with each
-    answer and the moment at which it was asked for.
+    answer and the moment at which it was asked for, `on_return` when Redis answers again.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Pods:
         count_streams: Callable[[], int],
         on_change: Callable[[bytes], None],
         on_heard: Callable[[Heard, float], None],
+        on_return: Callable[[], None],
     ) -> None:
         self._store = store
         self._process = f"{name}/{secrets.token_hex(4)}"
@@ -69,6 +70,7 @@ class Pods:
         self._count_streams = count_streams
         self._on_change = on_change
         self._on_heard = on_heard
+        self._on_return = on_return
         self._hurry = asyncio.Event()
         self._others: dict[str, dict[str, Any]] = {}
         self._shown: list[dict[str, Any]] = []
@@ -119,6 +121,7 @@ class Pods:
             return
         if self.error is not None:
             logger.info("Redis is there")
+            self._on_return()
         self._is_away = False
         self.error = None
         now = time.monotonic()

@@ -58,6 +58,8 @@ class Reader:
         self._turned_at = time.monotonic()
         self._is_connected = False
         self._lost_at = self._turned_at
+        self._turn: asyncio.Task[None] | None = None
+        self._is_hurried = False
 
     @property
     def is_behind(self) -> bool:
@@ -73,16 +75,34 @@ class Reader:
         """Has the log filled anew: Redis's data is not what it was."""
         self._is_stale = True
 
+    def hurry(self) -> None:
+        """Redis is back: what is being waited for may be an answer that never comes."""
+        if self._turn is not None:
+            self._is_hurried = True
+            self._turn.cancel()
+
     async def run(self) -> None:
         """Never returns."""
         while True:
             self._turned_at = time.monotonic()
+            self._is_hurried = False
+            self._turn = asyncio.create_task(self._read_on())
             try:
-                await self._turn()
-                self._is_connected = True
-            except REDIS_ERRORS as error:
-                self._note_loss(error)
-                await asyncio.sleep(_PAUSE * random.uniform(1, 3))  # noqa: S311  # jitter
+                await self._turn
+            except asyncio.CancelledError:
+                if not self._is_hurried:
+                    raise
+
+    async def _read_on(self) -> None:
+        """One turn: a read that waits for something new, or a pause where none is possible."""
+        try:
+            if self._is_stale:
+                await self._load()
+            await self._read()
+            self._is_connected = True
+        except REDIS_ERRORS as error:
+            self._note_loss(error)
+            await asyncio.sleep(_PAUSE * random.uniform(1, 3))  # noqa: S311  # jitter
 
     def _note_loss(self, error: Exception) -> None:
         if self._is_connected:
@@ -91,10 +111,10 @@ class Reader:
         self._is_connected = False
         self._on_lost()
 
-    async def _turn(self) -> None:
-        if self._is_stale:
-            await self._load()
-        page, trimmed = await self._store.read(self._log.last, count=_PAGE, block_ms=BLOCK_MS)
+    async def _read(self) -> None:
+        # That the connection is there is known with the first answer: that one is not waited for.
+        block_ms = BLOCK_MS if self._is_connected else 1
+        page, trimmed = await self._store.read(self._log.last, count=_PAGE, block_ms=block_ms)
         if trimmed > self._log.last:
             # More was stored and trimmed than this process has seen: what lies between is gone.
             logger.warning("the stream was trimmed past the reader", trimmed=str(trimmed))

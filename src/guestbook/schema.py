@@ -20,12 +20,17 @@ class MessageModel(BaseModel):
     pod: str
 
 
+ID_PATTERN = r"^\d{1,20}(-\d{1,20})?$"
+
 _POSTED = {
     "type": "object",
     "required": ["text"],
     "properties": {
         "text": {"type": "string", "minLength": 1, "description": f"At most {TEXT_MAX} characters"},
-        "author": {"type": "string", "description": f"At most {AUTHOR_MAX} characters"},
+        "author": {
+            "type": ["string", "null"],
+            "description": f"At most {AUTHOR_MAX} characters",
+        },
     },
 }
 
@@ -34,7 +39,7 @@ MESSAGE_BODY: dict[str, Any] = {
     "content": {body.JSON: {"schema": _POSTED}, body.FORM: {"schema": _POSTED}},
 }
 
-_ID = {"type": "string", "pattern": r"^\d{1,20}(-\d{1,20})?$"}
+_ID = {"type": "string", "pattern": ID_PATTERN}
 
 AFTER = {
     "name": "after",
@@ -108,5 +113,13 @@ _WHY = {
 
 def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802  # reads as a table
     """The descriptions of error answers."""
-    content = {problem.MEDIA_TYPE: {"schema": _PROBLEM}}
+    content: dict[str, Any] = {problem.MEDIA_TYPE: {"schema": _PROBLEM}}
     return {status: {"description": _WHY[status], "content": content} for status in statuses}
+
+
+def PROBLEMS_OR_PAGE(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802
+    """As PROBLEMS, where a form gets the page again."""
+    described = PROBLEMS(*statuses)
+    for answer in described.values():
+        answer["content"] = {**answer["content"], "text/html": {"schema": {"type": "string"}}}
+    return described
