@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from guestbook import __version__, events, legacy, messages, probes, problem
+from guestbook import __version__, events, legacy, messages, probes, problem, schema
 from guestbook.guestbook import Guestbook
 from guestbook.metrics import Metrics
 from guestbook.middleware import HeadMiddleware, ObserveMiddleware
@@ -69,5 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     probes.install(app, guestbook, metrics)
     if settings.legacy_api:
         legacy.install(app, guestbook)
+    description = schema.describe(app)
+    app.openapi = lambda: description  # type: ignore[method-assign]  # as FastAPI's manual has it
     app.mount("/static", StaticFiles(directory=assets("static")), name="static")
     return app

@@ -212,7 +212,9 @@ class Guestbook:
         return True
 
     def _until(self, deadline: float) -> int:
-        return 0 if self.pods.clock is None else self.pods.clock.deadline(deadline)
+        """Redis's time after which a command must do nothing: before its sender gives up."""
+        clock = self.pods.clock
+        return 0 if clock is None else clock.deadline(deadline - 2 * _RETRY_PAUSE)
 
     async def _insist(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
         """Repeats what is harmless to repeat until Redis takes it or the time is up."""

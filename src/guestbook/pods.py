@@ -129,7 +129,8 @@ class Pods:
             # Nobody could say anything while Redis was away: give everybody time to.
             self._spared_until = now + _GONE_AFTER_MS / 1000
         self._beaten_at = now
-        self.clock = RedisClock(heard.now_ms, (asked_at + now) / 2)
+        # The clock was read before `now`: a deadline in its terms comes rather too early.
+        self.clock = RedisClock(heard.now_ms, now)
         self._hear(heard, now)
         self._on_heard(heard, asked_at)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from guestbook import body, problem
@@ -123,3 +125,26 @@ def PROBLEMS_OR_PAGE(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa
     for answer in described.values():
         answer["content"] = {**answer["content"], "text/html": {"schema": {"type": "string"}}}
     return described
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The description as FastAPI makes it, less the error answers that only FastAPI would give."""
+    description = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+    )
+    components = description["components"]
+    components["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            _drop_invented_answer(operation["responses"])
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
+    return description
+
+
+def _drop_invented_answer(responses: dict[str, Any]) -> None:
+    if body.JSON in responses.get("422", {}).get("content", {}):
+        del responses["422"]

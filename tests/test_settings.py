@@ -1,0 +1,282 @@
+"""The settings: their defaults, wrong values, what Kubernetes injects, and their table."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from guestbook import settings
+from guestbook.settings import PostRate, SettingsError, Variable
+from tests.conftest import Serve
+from tests.processes import free_port
+
+SECRET = "s3cret"
+DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
+
+# As Kubernetes sets them in every pod beside Services named redis and guestbook.
+KUBERNETES = {
+    "REDIS_PORT": "tcp://10.96.0.7:6379",
+    "REDIS_SERVICE_HOST": "10.96.0.7",
+    "REDIS_SERVICE_PORT": "6379",
+    "REDIS_PORT_6379_TCP": "tcp://10.96.0.7:6379",
+    "GUESTBOOK_PORT": "tcp://10.96.0.8:80",
+    "GUESTBOOK_SERVICE_HOST": "10.96.0.8",
+    "GUESTBOOK_SERVICE_PORT": "80",
+    "GUESTBOOK_SERVICE_PORT_HTTP": "80",
+    "GUESTBOOK_PORT_80_TCP": "tcp://10.96.0.8:80",
+    "GUESTBOOK_PORT_80_TCP_PROTO": "tcp",
+    "GUESTBOOK_PORT_80_TCP_PORT": "80",
+    "GUESTBOOK_PORT_80_TCP_ADDR": "10.96.0.8",
+    "KUBERNETES_PORT": "tcp://10.96.0.1:443",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment in which no setting is made."""
+    for name in os.environ:
+        if name.startswith("GUESTBOOK_") or name.upper() in ("REDIS_URL", "HOST", "PORT"):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
+    """With nothing in the environment everything has its documented default."""
+    chosen = settings.load()
+    assert str(chosen.redis_url) == "localhost:6379"
+    assert (chosen.host, chosen.port) == ("0.0.0.0", 3000)
+    assert chosen.admin_token is None
+    assert chosen.max_messages == 10_000
+    assert chosen.max_streams == 10_000
+    assert chosen.max_streams_per_address is None
+    assert chosen.post_rate == PostRate(20, 10)
+    assert chosen.legacy_api is False
+    assert chosen.drain_seconds == 1
+    assert chosen.title
+    assert chosen.log_level == "info"
+    assert chosen.log_format is None
+
+
+def test_names_are_the_contracts() -> None:
+    """Three variables stand bare, the rest has the prefix, and there is no GUESTBOOK_PORT."""
+    assert {variable.name for variable in settings.variables()} == {
+        "REDIS_URL",
+        "HOST",
+        "PORT",
+        "GUESTBOOK_TITLE",
+        "GUESTBOOK_WELCOME",
+        "GUESTBOOK_ADMIN_TOKEN",
+        "GUESTBOOK_MAX_MESSAGES",
+        "GUESTBOOK_MAX_STREAMS",
+        "GUESTBOOK_MAX_STREAMS_PER_ADDRESS",
+        "GUESTBOOK_POST_RATE",
+        "GUESTBOOK_LEGACY_API",
+        "GUESTBOOK_DRAIN_SECONDS",
+        "GUESTBOOK_LOG_LEVEL",
+        "GUESTBOOK_LOG_FORMAT",
+    }
+
+
+def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
+    """Each variable reaches its setting."""
+    made = {
+        "REDIS_URL": f"redis://ada:{SECRET}@redis:6380/2",
+        "HOST": "127.0.0.1",
+        "PORT": "8080",
+        "GUESTBOOK_TITLE": "Our book <3",
+        "GUESTBOOK_WELCOME": "Grüezi",
+        "GUESTBOOK_ADMIN_TOKEN": SECRET,
+        "GUESTBOOK_MAX_MESSAGES": "7",
+        "GUESTBOOK_MAX_STREAMS": "8",
+        "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "9",
+        "GUESTBOOK_POST_RATE": "5/m",
+        "GUESTBOOK_LEGACY_API": "true",
+        "GUESTBOOK_DRAIN_SECONDS": "2.5",
+        "GUESTBOOK_LOG_LEVEL": "WARNING",
+        "GUESTBOOK_LOG_FORMAT": "json",
+    }
+    assert set(made) == {variable.name for variable in settings.variables()}
+    for name, value in made.items():
+        environment.setenv(name, value)
+    chosen = settings.load()
+    assert str(chosen.redis_url) == "redis:6380"
+    assert (chosen.host, chosen.port) == ("127.0.0.1", 8080)
+    assert (chosen.title, chosen.welcome) == ("Our book <3", "Grüezi")
+    assert chosen.admin_token is not None
+    assert chosen.admin_token.get_secret_value() == SECRET
+    assert (chosen.max_messages, chosen.max_streams, chosen.max_streams_per_address) == (7, 8, 9)
+    assert chosen.post_rate == PostRate(5, 60)
+    assert (chosen.legacy_api, chosen.drain_seconds) == (True, 2.5)
+    assert (chosen.log_level, chosen.log_format) == ("warning", "json")
+
+
+def test_printed_settings_show_no_secret(environment: pytest.MonkeyPatch) -> None:
+    """Who prints the settings, in a log or a traceback, prints neither token nor password."""
+    environment.setenv("REDIS_URL", f"redis://ada:{SECRET}@redis")
+    environment.setenv("GUESTBOOK_ADMIN_TOKEN", SECRET)
+    chosen = settings.load()
+    assert SECRET not in f"{chosen} {chosen!r} {chosen.redis_url}"
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [
+        ("20/10s", PostRate(20, 10)),
+        ("1/s", PostRate(1, 1)),
+        ("3/2m", PostRate(3, 120)),
+        ("100/h", PostRate(100, 3600)),
+        ("off", None),
+        ("OFF", None),
+    ],
+)
+def test_posting_rates(
+    environment: pytest.MonkeyPatch, written: str, rate: PostRate | None
+) -> None:
+    """A rate is a number in a time, or off."""
+    environment.setenv("GUESTBOOK_POST_RATE", written)
+    assert settings.load().post_rate == rate
+
+
+@pytest.mark.parametrize("name", [variable.name for variable in settings.variables()])
+def test_empty_value_counts_as_unset(environment: pytest.MonkeyPatch, name: str) -> None:
+    """As a manifest writes it that leaves a value out."""
+    unset = settings.load()
+    environment.setenv(name, "")
+    assert settings.load() == unset
+
+
+def test_kubernetes_service_variables_change_nothing(environment: pytest.MonkeyPatch) -> None:
+    """Services named redis and guestbook beside the pod do not disturb the settings."""
+    before = settings.load()
+    for name, value in KUBERNETES.items():
+        environment.setenv(name, value)
+    assert settings.load() == before
+
+
+async def test_server_starts_among_kubernetes_service_variables(serve: Serve) -> None:
+    """And neither the start."""
+    server = await serve(**KUBERNETES)
+    assert server.process is not None
+    assert server.process.poll() is None
+
+
+WRONG = [
+    ("REDIS_URL", f"http://:{SECRET}@redis"),
+    ("REDIS_URL", f"redis://:{SECRET}@redis:port"),
+    ("REDIS_URL", f"redis://:12/{SECRET}@redis"),
+    ("REDIS_URL", f"redis://:{SECRET}@redis?unknown=1"),
+    ("REDIS_URL", f"rediss://:{SECRET}@redis?ssl_cert_reqs=perhaps"),
+    ("REDIS_URL", f"redis+sentinel://:{SECRET}@redis"),
+    ("REDIS_URL", f"{SECRET}\n{SECRET}://redis"),
+    ("PORT", "tcp://10.96.0.7:3000"),
+    ("PORT", "65536"),
+    ("PORT", "-1"),
+    ("GUESTBOOK_MAX_MESSAGES", "0"),
+    ("GUESTBOOK_MAX_MESSAGES", "many"),
+    ("GUESTBOOK_MAX_MESSAGES", "9" * 5000),
+    ("GUESTBOOK_MAX_STREAMS", "-1"),
+    ("GUESTBOOK_MAX_STREAMS", "1.5"),
+    ("GUESTBOOK_MAX_STREAMS_PER_ADDRESS", "0"),
+    ("GUESTBOOK_MAX_STREAMS_PER_ADDRESS", "on"),
+    ("GUESTBOOK_POST_RATE", "20"),
+    ("GUESTBOOK_POST_RATE", "0/10s"),
+    ("GUESTBOOK_POST_RATE", "20/0s"),
+    ("GUESTBOOK_POST_RATE", "20/10"),
+    ("GUESTBOOK_POST_RATE", "20/10s\nx"),
+    ("GUESTBOOK_LEGACY_API", "perhaps"),
+    ("GUESTBOOK_DRAIN_SECONDS", "-1"),
+    ("GUESTBOOK_DRAIN_SECONDS", "nan"),
+    ("GUESTBOOK_DRAIN_SECONDS", "inf"),
+    ("GUESTBOOK_DRAIN_SECONDS", "1s"),
+    ("GUESTBOOK_LOG_LEVEL", "loud"),
+    ("GUESTBOOK_LOG_FORMAT", "xml"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_wrong_value_is_refused_in_one_line(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """The error names the variable and says in one line what is wrong; no password."""
+    environment.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        settings.load()
+    said = str(refused.value)
+    assert said.startswith(f"{name}: ")
+    assert len(said.splitlines()) == 1
+    assert SECRET not in said
+    assert len(said) < 300
+
+
+async def _serve(**env: str) -> tuple[int, str, str]:
+    """Runs `guestbook serve` to its end; gives status, standard output and standard error."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GUESTBOOK_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "guestbook", "serve"),
+        env={**inherited, "HOST": "127.0.0.1", "PORT": str(free_port()), **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(15):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def _assert_refused(name: str, **env: str) -> None:
+    status, out, err = await _serve(**env)
+    assert (status, out) == (2, ""), err
+    assert len(err.splitlines()) == 1, err
+    assert name in err
+    assert "Traceback" not in err
+    assert SECRET not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", f"redis://:12/{SECRET}@redis"),
+        ("GUESTBOOK_POST_RATE", "20/10"),
+        # Whichever way the resolver refuses it.
+        ("HOST", "a..b"),
+        ("HOST", "no such host"),
+    ],
+)
+async def test_wrong_value_ends_the_start(name: str, value: str) -> None:
+    """Status 2 and one line on standard error, which names the variable: no traceback."""
+    await _assert_refused(name, **{name: value})
+
+
+async def test_port_in_use_ends_the_start() -> None:
+    """With the reason, in one line that names the variable."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        await _assert_refused("PORT", PORT=str(other.getsockname()[1]))
+
+
+def _documented() -> list[Variable]:
+    rows = []
+    for line in DOCS.read_text().splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == 3 and cells[0].startswith("`"):
+            name, default, meaning = cells
+            rows.append(Variable(name.strip("`"), default.strip("`"), meaning))
+    return rows
+
+
+def test_documented_table_is_the_code() -> None:
+    """docs/settings.md has every setting, in order, with its default and its meaning."""
+    assert "| Variable | Default | Meaning |" in DOCS.read_text().splitlines()
+    assert _documented() == settings.variables()
