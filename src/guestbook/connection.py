@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -18,6 +20,7 @@ Client = Redis | RedisCluster
 # Whatever a command may raise when Redis is away, overloaded or in a state that it cannot serve.
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 
+_BATCH = 128
 CONNECT_TIMEOUT = 0.75
 """Seconds for a connection to be made: readiness has to notice within 2 seconds that it cannot."""
 
@@ -65,6 +68,57 @@ _IGNORED = frozenset(
         "timeout",
     }
 )
+
+
+class SharingRedis(Redis):
+    """A client whose commands share round trips, however many ask at the same time.
+
+    What is asked for while an answer is awaited goes out together with the next. So a flood of
+    requests needs no flood of connections, and none of them waits for one.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._asked: deque[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = deque()
+        self._is_busy = False
+        self._sending: asyncio.Task[None] | None = None
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's; raises the same."""
+        if not self._is_busy:
+            self._is_busy = True
+            try:
+                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+            finally:
+                self._go_on()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked.append((args, options, answer))
+        return await answer
+
+    def _go_on(self) -> None:
+        self._is_busy = bool(self._asked)
+        if self._asked:
+            self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        batch = [self._asked.popleft() for _ in range(min(len(self._asked), _BATCH))]
+        pipeline = self.pipeline(transaction=False)
+        for args, options, _ in batch:
+            pipeline.execute_command(*args, **options)
+        answers: list[Any]
+        try:
+            answers = await pipeline.execute(raise_on_error=False)
+        except Exception as error:  # whatever it is, those who wait must hear it
+            answers = [error] * len(batch)
+        finally:
+            self._go_on()
+        for (_, _, waiting), answer in zip(batch, answers, strict=True):
+            if waiting.done():
+                continue
+            if isinstance(answer, Exception):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(answer)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -143,7 +197,7 @@ class RedisAddress:
 
     __repr__ = __str__
 
-    def client(self, *, timeout: float, max_connections: int = 4) -> Client:
+    def client(self, *, timeout: float) -> Client:
         """A client that gives up after `timeout` seconds without an answer and never retries.
 
         Whether a command may be sent again is for the caller to know.
@@ -156,10 +210,7 @@ class RedisAddress:
             "protocol": 2,
         }
         if self.kind == "single":
-            pool = BlockingConnectionPool(
-                max_connections=max_connections, timeout=timeout, **options
-            )
-            return Redis.from_pool(pool)
+            return SharingRedis.from_pool(BlockingConnectionPool(**options))
         is_tls = options.pop("connection_class", None) is not None
         if is_tls:
             options["ssl"] = True
@@ -179,7 +230,7 @@ class RedisAddress:
         own |= {"socket_timeout": CONNECT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
         own |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
         sentinel = Sentinel(list(self.nodes), sentinel_kwargs=own, **options)  # type: ignore[no-untyped-call]  # redis-py
-        return cast("Redis", sentinel.master_for(self.service))
+        return cast("Redis", sentinel.master_for(self.service, redis_class=SharingRedis))
 
 
 _UNREADABLE = "cannot be read: write redis://user:password@host:port/number"

@@ -26,6 +26,9 @@ _WRITES_AT_ONCE = 4
 _CHUNKS_KEPT = 64
 # How long the fan-out may hold the event loop before others get a turn.
 _SLICE_SECONDS = 0.003
+# How long events are gathered before they go out: of many that are published at once, Redis gives
+# the first alone.
+_GATHER_SECONDS = 0.001
 _REPLAY_PAGE = 100
 _REPLAYS_AT_ONCE = 8
 # A client's first wait before it reconnects; chosen at random, so that they do not come as one.
@@ -162,10 +165,10 @@ class Fanout:
             self.wake()
 
     def wake(self) -> None:
-        """Has all streams brought up to date, once for all that happens in this turn."""
+        """Has all streams brought up to date, once for all that happens in this moment."""
         if not self._is_awake:
             self._is_awake = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
 
     def _flush(self) -> None:
         self._is_awake = False
@@ -182,7 +185,9 @@ class Fanout:
             if group.position != self._now:
                 self._push(group)
                 if group.position != self._now or time.monotonic() > deadline:
-                    self.wake()
+                    # The others get their turn, and then it goes on at once.
+                    self._is_awake = True
+                    asyncio.get_running_loop().call_soon(self._flush)
                     return
 
     def _look(self) -> None:

@@ -31,7 +31,6 @@ PATIENCE = 3.0
 
 _LOG_BYTES = 8 * 1024 * 1024
 _COMMAND_TIMEOUT = 1.0
-_WRITER_CONNECTIONS = 16
 _RETRY_PAUSE = 0.1
 _REDIS_PAGE = 200
 
@@ -66,7 +65,7 @@ class Guestbook:
         address = settings.redis_url
         # Three clients, because a time-out that is right for one is wrong for the others: the
         # reader's answers may take as long as its blocking read, the heartbeat's may not.
-        self._writer = address.client(timeout=_COMMAND_TIMEOUT, max_connections=_WRITER_CONNECTIONS)
+        self._writer = address.client(timeout=_COMMAND_TIMEOUT)
         self._reading = Store(address.client(timeout=BLOCK_MS / 1000 + _COMMAND_TIMEOUT))
         self._beating = Store(address.client(timeout=TIMEOUT))
         self.store = Store(self._writer)
