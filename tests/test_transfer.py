@@ -110,3 +110,21 @@ def test_redis_away_is_one_line() -> None:
     assert answer.stderr.startswith(b"guestbook: REDIS_URL: Redis at 127.0.0.1:1")
     assert answer.stderr.count(b"\n") == 1
     assert b"secret" not in answer.stderr
+
+
+async def test_reader_of_an_export_may_leave(serve: Serve, redis_url: str) -> None:
+    """`guestbook export | head -1` ends as other programs do: silently, by SIGPIPE."""
+    server = await serve()
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        for _ in range(300):
+            await client.post("/messages", json={"text": "x" * 1000})
+    command = f"{sys.executable} -m guestbook export; echo $? >&2"
+    answer = subprocess.run(
+        ["/bin/bash", "-c", f"({command}) | head -n 1 | wc -l"],
+        env={"REDIS_URL": redis_url, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    assert answer.stdout.strip() == b"1"
+    assert answer.stderr.strip() == b"141"

@@ -99,6 +99,7 @@ def export_messages(
         async for line in transfer.exported(store):
             to.write(line)
             count += 1
+        to.flush()
         return count
 
     if str(file) == "-":
@@ -171,8 +172,11 @@ def _with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
 
     try:
         return asyncio.run(connected())
+    except BrokenPipeError:
+        # Who read the output has had enough, as `head` has: that is no error.
+        signals.end_as(signal.SIGPIPE)
     except REDIS_ERRORS as error:
-        _fail(f"REDIS_URL: Redis at {address}: {error or 'no answer in time'}")
+        _fail(f"REDIS_URL: Redis at {address}: {str(error) or 'no answer in time'}")
     except transfer.TransferError as error:
         _fail(str(error))
 
