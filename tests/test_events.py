@@ -285,7 +285,10 @@ async def test_deletion_is_replayed_and_its_message_is_not(pods: Pods) -> None:
 async def test_entries_of_other_versions_harm_nobody(pods: Pods) -> None:
     """What this version does not know, and what is not UTF-8, neither breaks nor stops anything."""
     start = (await pods.post("start"))["id"]
-    async with EventStream(pods.one.url) as live, EventStream(pods.two.url) as other:
+    async with (
+        EventStream(pods.one.url, last_event_id=start) as live,
+        EventStream(pods.two.url, last_event_id=start) as other,
+    ):
         await live.until("pods")
         await other.until("pods")
         unknown = await pods.redis.xadd(_EVENTS, {"foo": "bar"})

@@ -208,6 +208,8 @@ class RedisAddress:
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
+            # Telling Redis which library this is would be one more way there and back.
+            "driver_info": None,
         }
         if self.kind == "single":
             return SharingRedis.from_pool(BlockingConnectionPool(**options))

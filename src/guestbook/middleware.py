@@ -63,7 +63,7 @@ class ObserveMiddleware:
             self._note(scope, status, time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
+        route = _route(scope)
         self._metrics.requests.labels(scope["method"], route, status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         if scope["path"] in _PROBES:
@@ -77,3 +77,13 @@ class ObserveMiddleware:
             ms=round(seconds * 1000, 2),
             address=scope["client"][0] if scope["client"] else "",
         )
+
+
+def _route(scope: Scope) -> str:
+    """The path as the routes have it, so that there are only as many as there are routes."""
+    if "route" in scope:
+        return str(scope["route"].path)
+    if "endpoint" in scope:
+        # A plain route has no parameters; below a mounted application its root stands for all.
+        return str(scope["root_path"] or scope["path"])
+    return "none"
