@@ -36,7 +36,7 @@ class ConnectionStream(Stream, asyncio.Protocol):
     Nothing of HTTP is left but the chunks (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("_fanout", "_forget_connection", "_transport")
+    __slots__ = ("_fanout", "_forget_connection", "_transport", "write")
 
     def __init__(self, fanout: Fanout, address: str, cursor: EntryId | None) -> None:
         super().__init__(address, cursor)
@@ -45,6 +45,7 @@ class ConnectionStream(Stream, asyncio.Protocol):
     def take(self, transport: asyncio.Transport, forget: Callable[[Any], None]) -> None:
         """Begins; `forget` is called with this stream when its connection is gone."""
         self._transport = transport
+        self.write = transport.write
         self._forget_connection = forget
         # The kernel would buffer megabytes for a client that does not read.
         own_socket = transport.get_extra_info("socket")
@@ -59,11 +60,8 @@ class ConnectionStream(Stream, asyncio.Protocol):
     def frame(data: bytes) -> bytes:
         return b"%x\r\n%s\r\n" % (len(data), data)
 
-    def write(self, framed: bytes) -> None:
-        self._transport.write(framed)
-
     def finish(self) -> None:
-        self._transport.write(b"0\r\n\r\n")
+        self.write(b"0\r\n\r\n")
         self._transport.close()
 
     def abort(self) -> None:

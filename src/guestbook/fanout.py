@@ -64,6 +64,8 @@ class Stream(ABC):
     )
 
     position: Position
+    write: Callable[[bytes], None]
+    """Sends, or buffers, what `frame` made. An attribute, so that no call stands in between."""
 
     def __init__(self, address: str, cursor: EntryId | None) -> None:
         self.address = address
@@ -79,10 +81,6 @@ class Stream(ABC):
     @abstractmethod
     def frame(data: bytes) -> bytes:
         """Makes of events what `write` takes."""
-
-    @abstractmethod
-    def write(self, framed: bytes) -> None:
-        """Sends, or buffers, what `frame` made."""
 
     @abstractmethod
     def finish(self) -> None:
