@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check pytest image lock clean
+.PHONY: help run test check pytest bench image lock clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,11 @@ check: .venv/dev.done
 	$(BIN)/hadolint Dockerfile
 
 pytest: .venv/dev.done .venv/browser.done
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
+	$(BIN)/python bench/run.py
+	$(BIN)/python bench/report.py
 
 image:  ## Build the container image guestbook:0.1.0 with docker
 	docker build --tag guestbook:0.1.0 .
@@ -31,6 +35,7 @@ lock: .venv/dev.done  ## Make the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build -o requirements/embedded.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build --group dev --group bench -o requirements/bench.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
@@ -54,6 +59,11 @@ clean:  ## Remove what was made here, but not the messages in .guestbook
 	$(PIP) install --require-hashes -r requirements/dev.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@ .venv/run.done
+
+.venv/bench.done: requirements/bench.txt .venv/dev.done
+	@echo "Installing what the benchmarks need into .venv ..."
+	$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
 
 # The system's Chromium where there is one, else Debian's, else Playwright's own.
 .venv/browser.done: .venv/dev.done
