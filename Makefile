@@ -22,7 +22,7 @@ check: .venv/dev.done
 	$(BIN)/hadolint Dockerfile
 
 pytest: .venv/dev.done .venv/browser.done
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
 	$(BIN)/python bench/run.py

@@ -20,12 +20,12 @@ from guestbook.store import Store
 
 PING_SECONDS = 15.0
 _STALLED_SECONDS = 45.0
-_GROUP_SIZE = 512
+_GROUP_SIZE = 128
 _WRITE_BYTES = 64 * 1024
 _WRITES_AT_ONCE = 4
 _CHUNKS_KEPT = 64
 # How long the fan-out may hold the event loop before others get a turn.
-_SLICE_SECONDS = 0.003
+_SLICE_SECONDS = 0.0015
 # How long events are gathered before they go out: of many that are published at once, Redis gives
 # the first alone.
 _GATHER_SECONDS = 0.001

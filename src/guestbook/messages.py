@@ -16,6 +16,7 @@ from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, Unavailab
 from guestbook.origin import is_cross_site
 from guestbook.page import FormError, Page, Typed
 from guestbook.problem import ProblemError, unavailable
+from guestbook.route import PlainRoute
 from guestbook.schema import (
     ID_PATTERN,
     IDEMPOTENCY_KEY,
@@ -66,20 +67,6 @@ def refuse_cross_site(request: Request) -> None:
 def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
     """The routes below `/messages`."""
 
-    @app.post(
-        "/messages",
-        tags=["messages"],
-        status_code=201,
-        response_model=MessageModel,
-        responses={
-            201: {"headers": {"Location": {"schema": {"type": "string"}}}},
-            303: {"description": "A form's message was stored: see the page."},
-            **PROBLEMS(415),
-            **PROBLEMS_OR_PAGE(403, 413, 422, 429, 503),
-        },
-        openapi_extra={"parameters": [IDEMPOTENCY_KEY], "requestBody": MESSAGE_BODY},
-        summary="Post a message",
-    )
     async def create(request: Request) -> Response:
         media = body.media_type(request)
         posted = body.Posted()
@@ -95,6 +82,24 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
             return RedirectResponse("/", 303)
         location = f"/messages/{_id_of(json)}"
         return Response(json, 201, {"Location": location}, media_type=body.JSON)
+
+    app.router.add_api_route(
+        "/messages",
+        create,
+        methods=["POST"],
+        route_class_override=PlainRoute,
+        tags=["messages"],
+        status_code=201,
+        response_model=MessageModel,
+        responses={
+            201: {"headers": {"Location": {"schema": {"type": "string"}}}},
+            303: {"description": "A form's message was stored: see the page."},
+            **PROBLEMS(415),
+            **PROBLEMS_OR_PAGE(403, 413, 422, 429, 503),
+        },
+        openapi_extra={"parameters": [IDEMPOTENCY_KEY], "requestBody": MESSAGE_BODY},
+        summary="Post a message",
+    )
 
     @app.get(
         "/messages",

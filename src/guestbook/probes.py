@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Mapping
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from guestbook import __version__
 from guestbook.guestbook import Guestbook
 from guestbook.metrics import CONTENT_TYPE, Metrics
+from guestbook.route import PlainRoute
 
 _HEADERS = {"Cache-Control": "no-store"}
 _SHOWN = ("HOSTNAME", "POD_NAME", "POD_IP", "POD_NAMESPACE", "NODE_NAME")
@@ -36,23 +37,31 @@ def environment(variables: Mapping[str, str], name: str) -> dict[str, str]:
 def install(app: FastAPI, guestbook: Guestbook, metrics: Metrics) -> None:
     """The routes `/healthz`, `/ready`, `/env` and `/metrics`."""
 
-    @app.get(
+    async def healthz(_request: Request) -> Response:
+        return _verdict("alive", guestbook.failures())
+
+    app.router.add_api_route(
         "/healthz",
+        healthz,
+        methods=["GET"],
+        route_class_override=PlainRoute,
         tags=["operations"],
         responses={503: {"description": "This process must be restarted"}},
         summary="Liveness: whether the process does its work",
     )
-    async def healthz() -> Response:
-        return _verdict("alive", guestbook.failures())
 
-    @app.get(
+    async def ready(_request: Request) -> Response:
+        return _verdict("ready", guestbook.obstacles())
+
+    app.router.add_api_route(
         "/ready",
+        ready,
+        methods=["GET"],
+        route_class_override=PlainRoute,
         tags=["operations"],
         responses={503: {"description": "This process should get no requests now"}},
         summary="Readiness: whether the process should get requests",
     )
-    async def ready() -> Response:
-        return _verdict("ready", guestbook.obstacles())
 
     @app.get("/env", tags=["operations"], summary="Which process answers, and where it runs")
     async def env() -> Response:
