@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         default=10_000, ge=1, description="How many event streams one process serves"
     )
     max_streams_per_address: Annotated[int | None, BeforeValidator(_parse_off)] = Field(
-        default=None,
+        default="off",  # type: ignore[assignment]  # parsed by the validator
         ge=1,
         description="How many event streams one client address may hold in one process, or off",
     )
