@@ -370,7 +370,14 @@ async def test_embedded_server_says_what_is_wrong_with_its_folder(stories: Stori
 
 async def test_uvicorn_is_as_the_server_expects() -> None:
     """server.py relies on these; a uvicorn without them must be noticed here, by name."""
-    for name in ("on_message_begin", "_unset_keepalive_if_required", "data_received"):
+    for name in (
+        "on_message_begin",
+        "_start_asgi_task",
+        "_unset_keepalive_if_required",
+        "_unsupported_upgrade_warning",
+        "connection_lost",
+        "data_received",
+    ):
         assert callable(getattr(HttpToolsProtocol, name)), name
     for name in ("capture_signals", "handle_exit", "startup", "shutdown", "serve"):
         assert callable(getattr(uvicorn.Server, name)), name
@@ -468,6 +475,26 @@ async def test_open_streams_are_no_requests(server: Server, client: httpx.AsyncC
     await eventually(counted)
     for stream in streams:
         stream.cut()
+
+
+async def test_client_that_pipelines_leaves_nothing_behind(
+    client: httpx.AsyncClient, server: Server
+) -> None:
+    """A stream ends with its client, also where further requests came behind the one it is for."""
+    for version in ("1.1", "1.0"):
+        request = b"GET /events HTTP/%s\r\nHost: guestbook\r\n\r\n" % version.encode()
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(request * 5)
+            await reader.readuntil(b"event: pods")
+            writer.transport.abort()
+
+    async def are_gone() -> bool:
+        metrics = (await client.get("/metrics")).text
+        assert "\nguestbook_streams_opened_total 40.0\n" in metrics
+        return "\nguestbook_streams 0.0\n" in metrics
+
+    await eventually(are_gone)
 
 
 # The drain

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from guestbook.events import DETACH, ConnectionStream
 
@@ -29,20 +29,42 @@ _SHUTDOWN_SECONDS = 5
 class DetachableProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with `guestbook.detach` among the request's extensions."""
 
+    # Not `self.cycle`: of pipelined requests that is the newest, and another one is served.
+    _served: RequestResponseCycle | None = None
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         extensions: dict[str, Any] = {DETACH: self.detach}
         self.scope["extensions"] = extensions
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn tells the newest request alone: an older one would wait for its client for ever.
+        self._dismiss()
+        super().connection_lost(exc)
+
+    def _dismiss(self) -> None:
+        """Has the request that is served end without a word about an incomplete response."""
+        if self._served is not None:
+            self._served.disconnected = True
+            self._served.message_event.set()
+            self._served = None
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Who asks for a WebSocket gets the plain answer; that is not the operator's concern."""
+
     def detach(self, stream: ConnectionStream) -> bool:
         """Gives the connection to a stream whose head has been sent.
 
-        False where it cannot: the client is gone, has sent a further request already, or does
-        not know chunks (HTTP/1.0).
+        False where it cannot: the client is gone, or does not know chunks (HTTP/1.0). Requests
+        that came behind this one are not answered, because the stream ends with the connection.
         """
-        cycle = self.cycle
+        cycle = self._served
         if (
-            self.pipeline
+            cycle is None
             or cycle.disconnected
             or cycle.response_complete
             or not (cycle.response_started and cycle.chunked_encoding)
@@ -50,9 +72,8 @@ class DetachableProtocol(HttpToolsProtocol):
             or self.transport.is_closing()
         ):
             return False
-        # So that the request's task ends without a word about a response that is not complete.
-        cycle.disconnected = True
-        cycle.message_event.set()
+        self._dismiss()
+        self.pipeline.clear()
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.connections.discard(self)
