@@ -612,6 +612,22 @@ async def test_flushed_redis_resets_streams(serve: Serve, valkey: Valkey) -> Non
         assert (await http.get("/ready")).status_code == 200
 
 
+async def test_cleared_stream_resets_streams_once(serve: Serve, valkey: Valkey) -> None:
+    """Deleting the stream's key clears the book: pages are told, and not again and again."""
+    server = await serve(redis=valkey.address, GUESTBOOK_MAX_MESSAGES="2")
+    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        for number in range(5):
+            await http.post("/messages", json={"text": f"old {number}"})
+        async with EventStream(server.url) as stream, valkey.client() as redis:
+            await stream.until("pods")
+            await redis.delete(_EVENTS)
+            assert (await stream.entries(1))[0].name == "reset"
+            # As long as three turns of the reader: each of them told everybody once.
+            await asyncio.sleep(3)
+            message = (await http.post("/messages", json={"text": "new"})).json()
+            assert [event.data for event in await stream.entries(1)] == [message]
+
+
 async def test_ping_comes_every_15_seconds(pods: Pods) -> None:
     """A page can tell a dead stream by its silence. (The others ran while this one waited.)"""
     opened, first, second = await pods.pings

@@ -196,7 +196,9 @@ def _fail(reason: str) -> NoReturn:
 def _raise_file_limit() -> None:
     """Every stream is an open file; the soft limit is often 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # On macOS the hard limit is infinite and cannot be had.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(chosen: Settings, data: str | None) -> list[signal.Signals]:

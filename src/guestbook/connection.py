@@ -101,7 +101,15 @@ class SharingRedis(Redis):
             self._sending = asyncio.create_task(self._send())
 
     async def _send(self) -> None:
-        batch = [self._asked.popleft() for _ in range(min(len(self._asked), _BATCH))]
+        batch: list[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = []
+        while self._asked and len(batch) < _BATCH:
+            asked = self._asked.popleft()
+            # Who has given up by now wants nothing any more.
+            if not asked[2].done():
+                batch.append(asked)
+        if not batch:
+            self._go_on()
+            return
         pipeline = self.pipeline(transaction=False)
         for args, options, _ in batch:
             pipeline.execute_command(*args, **options)

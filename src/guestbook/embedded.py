@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -133,4 +134,5 @@ def _stop(keeper: subprocess.Popen[bytes]) -> None:
     try:
         keeper.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        keeper.kill()
+        # Its session is its own, and has the server in it.
+        os.killpg(keeper.pid, signal.SIGKILL)

@@ -20,6 +20,8 @@ from guestbook.problem import unavailable
 
 DETACH = "guestbook.detach"
 """The ASGI extension by which a server hands a connection over: `detach(stream) -> bool`."""
+ABORT = "guestbook.abort"
+"""The ASGI extension that cuts a connection: `abort()`."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -52,8 +54,11 @@ class ConnectionStream(Stream, asyncio.Protocol):
         if own_socket is not None:
             with contextlib.suppress(OSError):
                 own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        transport.set_write_buffer_limits(0)
         transport.set_protocol(self)
+        transport.set_write_buffer_limits(0)
+        if transport.get_write_buffer_size() and self.paused_at is None:
+            # What is still to be sent was told to the protocol before.
+            self._fanout.pause(self)
         self._fanout.open(self)
 
     @staticmethod
@@ -85,11 +90,18 @@ class ConnectionStream(Stream, asyncio.Protocol):
 class SendStream(Stream):
     """A stream through ASGI's `send`, where the server does not hand its connection over."""
 
-    __slots__ = ("_fanout", "_is_finished", "_outbox", "_size", "_wake", "_writing")
+    __slots__ = ("_cut", "_fanout", "_is_finished", "_outbox", "_size", "_wake", "_writing")
 
-    def __init__(self, fanout: Fanout, address: str, cursor: EntryId | None) -> None:
+    def __init__(
+        self,
+        fanout: Fanout,
+        address: str,
+        cursor: EntryId | None,
+        cut: Callable[[], None] | None,
+    ) -> None:
         super().__init__(address, cursor)
         self._fanout = fanout
+        self._cut = cut
         self._outbox: list[bytes] = []
         self._size = 0
         self._wake = asyncio.Event()
@@ -143,7 +155,9 @@ class SendStream(Stream):
         self._wake.set()
 
     def abort(self) -> None:
-        if self._writing is not None:
+        if self._cut is not None:
+            self._cut()
+        elif self._writing is not None:
             self._writing.cancel()
 
 
@@ -163,9 +177,11 @@ class Events:
         cursor = _cursor(scope)
         self._refuse_if_full(address)
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        detach = scope.get("extensions", {}).get(DETACH)
+        extensions = scope.get("extensions", {})
+        detach = extensions.get(DETACH)
         if detach is None or not detach(ConnectionStream(self._fanout, address, cursor)):
-            await SendStream(self._fanout, address, cursor).run(receive, send)
+            stream = SendStream(self._fanout, address, cursor, extensions.get(ABORT))
+            await stream.run(receive, send)
 
     def _refuse_if_full(self, address: str) -> None:
         soonest, latest = _BUSY_SECONDS

@@ -31,6 +31,8 @@ _SLICE_SECONDS = 0.0015
 _GATHER_SECONDS = 0.001
 _REPLAY_PAGE = 100
 _REPLAYS_AT_ONCE = 8
+# How long the process waits for slow clients to take the end of their streams.
+_FAREWELL_SECONDS = 0.4
 # A client's first wait before it reconnects; chosen at random, so that they do not come as one.
 _RETRY_MS = (500, 3000)
 
@@ -55,6 +57,7 @@ class Stream(ABC):
     __slots__ = (
         "address",
         "cursor",
+        "cursor_at",
         "ended",
         "group",
         "is_placed",
@@ -72,7 +75,8 @@ class Stream(ABC):
         self.cursor = cursor
         self.ended = ""
         self.group: Group | None = None
-        self.opened_at = time.monotonic()
+        self.opened_at = self.cursor_at = time.monotonic()
+        """When it was opened; when it got its cursor."""
         self.paused_at: float | None = None
         self.is_placed = False
         """Whether `position` says where it stands: not while it waits or is replayed to."""
@@ -105,9 +109,11 @@ class Group:
 class Fanout:
     """All open streams of this process. Nothing here knows HTTP.
 
-    A stream is in one of four states: in a group (it has everything), paused (its socket is
-    full), replaying (from Redis: its cursor is older than the log), or waiting (for the log to
-    reach its cursor). `greeting` makes the event with which a stream begins.
+    A stream waits (for the log to reach its cursor), is replayed to (from Redis: its cursor is
+    older than the log), or has its place in the log; then it catches up, until it stands with a
+    group. At any time it may be paused, because its socket is full.
+
+    `greeting` makes the event with which a stream begins.
     """
 
     def __init__(self, log: Log, store: Store, greeting: Callable[[], bytes]) -> None:
@@ -240,7 +246,7 @@ class Fanout:
         """
         for stream in tuple(self._waiting):
             cursor = stream.cursor
-            if self._log.is_loaded and stream.opened_at < asked_at and cursor and cursor > last:
+            if self._log.is_loaded and stream.cursor_at < asked_at and cursor and cursor > last:
                 self._reset(stream)
 
     # What happens to one stream
@@ -256,7 +262,10 @@ class Fanout:
         stream.write(stream.frame(first + self._greeting()))
         if stream.cursor is None and self._log.is_loaded:
             stream.cursor = self._log.last
-        self._place(stream)
+        if self.is_draining:
+            self._end(stream, "drain", _bye())
+        else:
+            self._place(stream)
 
     def _place(self, stream: Stream) -> None:
         self._waiting.discard(stream)
@@ -319,6 +328,7 @@ class Fanout:
                     self._reset(stream)
                     return
                 stream.cursor = page.reached or self._log.floor
+                stream.cursor_at = time.monotonic()
                 data = b"".join(Record.of(entry).frame for entry in page.entries)
                 if data:
                     stream.write(stream.frame(data))
@@ -329,6 +339,10 @@ class Fanout:
             # Its cursor is still true: it comes back, here or to a pod whose log reaches it.
             del self._replays[stream]
             self._end(stream, "redis away")
+        except Exception:
+            logger.exception("a replay failed")
+            self._replays.pop(stream, None)
+            self._end(stream, "error")
 
     async def _until_writable(self, stream: Stream) -> None:
         if stream.paused_at is not None:
@@ -421,11 +435,18 @@ class Fanout:
             if ahead > 0:
                 await asyncio.sleep(ahead)
             if stream in self._streams:
-                bye = sse.retry(random.randint(*_RETRY_MS)) + sse.event(b"{}", name="bye")  # noqa: S311
-                self._end(stream, "drain", bye)
+                self._end(stream, "drain", _bye())
         await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
+        await self._cut_off_after(_FAREWELL_SECONDS)
 
-    def cut(self) -> None:
-        """Cuts the streams that are still there."""
+    async def _cut_off_after(self, seconds: float) -> None:
+        """Cuts the streams whose clients have not taken their end by then."""
+        until = time.monotonic() + seconds
+        while self._streams and time.monotonic() < until:  # noqa: ASYNC110  # some dozen turns
+            await asyncio.sleep(0.01)
         for stream in tuple(self._streams):
-            self._drop(stream, stream.ended or "drain")
+            self._drop(stream, "drain")
+
+
+def _bye() -> bytes:
+    return sse.retry(random.randint(*_RETRY_MS)) + sse.event(b"{}", name="bye")  # noqa: S311

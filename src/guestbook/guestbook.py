@@ -92,6 +92,7 @@ class Guestbook:
         self._rate = RateLimit(self._writer, settings.post_rate) if settings.post_rate else None
         self._tasks: list[asyncio.Task[None]] = []
         self._history = ""
+        self._added = 0
         self._last_seen = self.log.last
 
     @contextlib.asynccontextmanager
@@ -119,11 +120,16 @@ class Guestbook:
 
     def _hear(self, heard: Heard, asked_at: float) -> None:
         """Notices that Redis has other data than before, and which cursors it cannot know."""
-        is_other = self._history not in ("", heard.history) or heard.last < self._last_seen
+        is_other = (
+            self._history not in ("", heard.history)
+            or heard.last < self._last_seen
+            or heard.added < self._added
+        )
         if is_other:
             logger.warning("Redis has lost data: reading it anew", last=str(heard.last))
             self._reader.mark_stale()
         self._history = heard.history
+        self._added = heard.added
         # Compared with the next answer: what this process had read before it was asked for.
         self._last_seen = min(self.log.last, heard.last) if is_other else self.log.last
         self.fanout.confirm(heard.last, asked_at)
@@ -216,7 +222,10 @@ class Guestbook:
         return 0 if clock is None else clock.deadline(deadline - 2 * _RETRY_PAUSE)
 
     async def _insist(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeats what is harmless to repeat until Redis takes it or the time is up."""
+        """Repeats an attempt until Redis takes it or the time is up.
+
+        For what may be repeated: at worst a post whose answers got lost is counted twice.
+        """
         while True:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
@@ -282,7 +291,8 @@ class Guestbook:
 
     async def _ask(self, answer: Awaitable[T]) -> T:
         try:
-            return await answer
+            async with asyncio.timeout(PATIENCE):
+                return await answer
         except REDIS_ERRORS as error:
             raise UnavailableError from error
 

@@ -77,7 +77,8 @@ class Log:
 
     def load(self, records: list[Record], *, floor: EntryId, last: EntryId, is_whole: bool) -> None:
         """Replaces everything: `records` are all that the stream has after `floor`."""
-        self.start = self.end
+        # One further, so that whoever stood at the old end does not stand at the new beginning.
+        self.start = self.end + 1 if self.is_loaded else self.end
         self._records = []
         self._live = self._bytes = 0
         self.floor = floor

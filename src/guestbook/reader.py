@@ -90,7 +90,8 @@ class Reader:
             try:
                 await self._turn
             except asyncio.CancelledError:
-                if not self._is_hurried:
+                me = asyncio.current_task()
+                if not self._is_hurried or (me is not None and me.cancelling()):
                     raise
 
     async def _read_on(self) -> None:
@@ -115,7 +116,7 @@ class Reader:
         # That the connection is there is known with the first answer: that one is not waited for.
         block_ms = BLOCK_MS if self._is_connected else 1
         page, trimmed = await self._store.read(self._log.last, count=_PAGE, block_ms=block_ms)
-        if trimmed > self._log.last:
+        if trimmed > max(self._log.last, self._log.floor):
             # More was stored and trimmed than this process has seen: what lies between is gone.
             logger.warning("the stream was trimmed past the reader", trimmed=str(trimmed))
             self._is_stale = True
@@ -146,7 +147,7 @@ class Reader:
         records: list[Record] = []
         size = 0
         while before is not None and size < self._log.max_bytes:
-            if len(records) >= self._log.max_records:
+            if len(records) > self._log.max_records:
                 break
             page = await self._store.older(before, _PAGE)
             before = page.reached

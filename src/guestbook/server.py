@@ -15,10 +15,13 @@ from socket import socket
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from guestbook.events import DETACH, ConnectionStream
+from guestbook.events import ABORT, DETACH, ConnectionStream
+
+logger = structlog.get_logger(__name__)
 
 # Load balancers keep idle connections for a minute; who closes first must not be the server.
 _KEEP_ALIVE_SECONDS = 75
@@ -34,7 +37,7 @@ class DetachableProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        extensions: dict[str, Any] = {DETACH: self.detach}
+        extensions: dict[str, Any] = {DETACH: self.detach, ABORT: self.abort}
         self.scope["extensions"] = extensions
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -55,6 +58,11 @@ class DetachableProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Who asks for a WebSocket gets the plain answer; that is not the operator's concern."""
+
+    def abort(self) -> None:
+        """Cuts the connection, whatever is still to be sent to a client that does not read."""
+        self._dismiss()
+        self.transport.abort()
 
     def detach(self, stream: ConnectionStream) -> bool:
         """Gives the connection to a stream whose head has been sent.
@@ -132,6 +140,8 @@ class Server(uvicorn.Server):
         while not draining.done() and not self.force_exit:
             await asyncio.wait((draining,), timeout=0.1)
         draining.cancel()
+        if draining.done() and not draining.cancelled() and draining.exception() is not None:
+            logger.error("the streams could not be ended", exc_info=draining.exception())
         await super().shutdown(sockets)
         if not self.lifespan.shutdown_event.is_set():
             # uvicorn leaves this out when it is forced; the application's tasks end all the same.

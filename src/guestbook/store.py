@@ -85,14 +85,15 @@ for i = 1, #all, 2 do
     redis.call('HDEL', KEYS[1], all[i])
   end
 end
-local last = '0-0'
+local last, added = '0-0', 0
 if redis.call('EXISTS', KEYS[3]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[3])
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then last = info[i + 1] end
+    if info[i] == 'entries-added' then added = info[i + 1] end
   end
 end
-return {now, redis.call('GET', KEYS[2]), last, all}
+return {now, redis.call('GET', KEYS[2]), last, added, all}
 """
 
 
@@ -139,6 +140,8 @@ class Heard:
     now_ms: int
     history: str
     last: EntryId
+    added: int
+    """How many entries the stream has ever got."""
     records: dict[str, tuple[int, dict[str, Any]]]
     """By process: its age in ms (since its last heartbeat) and what it said."""
 
@@ -214,14 +217,15 @@ class Store:
         `history` names the data if it has no name yet.
         """
         record = "" if said is None else json.dumps(said)
-        now, named, last, flat = await self._beat(
+        now, named, last, added, flat = await self._beat(
             keys=[PODS, HISTORY, EVENTS], args=[process, record, history]
         )
         records = {}
         for name, value in zip(flat[::2], flat[1::2], strict=True):
             at, _, spoken = value.decode().partition(" ")
             records[name.decode()] = (int(now) - int(at), json.loads(spoken))
-        return Heard(int(now), named.decode(), EntryId.parse(last.decode()), records)
+        newest = EntryId.parse(last.decode())
+        return Heard(int(now), named.decode(), newest, int(added), records)
 
     async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId]:
         """Waits up to `block_ms` for entries newer than `after`.
