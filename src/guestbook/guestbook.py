@@ -177,7 +177,7 @@ class Guestbook:
             if known is not None:
                 return known
         own_key = secrets.token_hex(16)
-        message, _ = await self._insist(
+        message = await self._insist(
             deadline,
             lambda: self.store.post(
                 draft,

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from guestbook import body
 from guestbook.draft import Draft, DraftError
-from guestbook.entry import EntryId
+from guestbook.entry import EntryId, Message
 from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, UnavailableError
 from guestbook.origin import is_cross_site
 from guestbook.page import FormError, Page, Typed
@@ -42,11 +42,11 @@ def parse_cursor(field: str, value: str) -> EntryId:
         raise ProblemError(422, str(error), field=field) from None
 
 
-async def post(guestbook: Guestbook, request: Request, draft: Draft) -> bytes:
-    """Stores a draft in the name of a request; gives the message as JSON. Raises ProblemError."""
+async def post(guestbook: Guestbook, request: Request, draft: Draft) -> Message:
+    """Stores a draft in the name of a request. Raises ProblemError."""
     address = request.client.host if request.client else ""
     try:
-        message = await guestbook.post(draft, address=address, key=_idempotency_key(request))
+        return await guestbook.post(draft, address=address, key=_idempotency_key(request))
     except TooManyPostsError as error:
         raise ProblemError(
             429,
@@ -55,7 +55,6 @@ async def post(guestbook: Guestbook, request: Request, draft: Draft) -> bytes:
         ) from None
     except UnavailableError:
         raise unavailable("Redis did not take the message in time: try again.") from None
-    return message.json()
 
 
 def refuse_cross_site(request: Request) -> None:
@@ -73,15 +72,15 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
         try:
             refuse_cross_site(request)
             posted = body.parse(media, await body.read(request))
-            json = await post(guestbook, request, _draft(posted))
+            message = await post(guestbook, request, _draft(posted))
         except ProblemError as problem:
             if media == body.JSON or not _wants_page(request):
                 raise
             return _page_with(page, problem, posted)
         if media == body.FORM:
             return RedirectResponse("/", 303)
-        location = f"/messages/{_id_of(json)}"
-        return Response(json, 201, {"Location": location}, media_type=body.JSON)
+        headers = {"Location": f"/messages/{message.id}"}
+        return Response(message.json(), 201, headers, media_type=body.JSON)
 
     app.router.add_api_route(
         "/messages",
@@ -191,10 +190,6 @@ def _page_with(page: Page, problem: ProblemError, posted: body.Posted) -> Respon
     html = page.with_error(FormError(field if named else "", reason), typed)
     headers = {**problem.headers, "Cache-Control": "no-store"}
     return Response(html, problem.status, headers, media_type="text/html")
-
-
-def _id_of(json: bytes) -> str:
-    return json[7 : json.index(b'"', 7)].decode()
 
 
 def _listing(listing: Listing, direction: str, limit: int) -> Response:

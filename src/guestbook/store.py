@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from guestbook.connection import Client
@@ -22,6 +22,14 @@ _TAKEN_OVER = "{guestbook}:taken-over:"
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
 
+# Redis's own clock, in ms.
+_NOW = """
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
 # Keeps the newest `max` entries and remembers the newest that is gone; at most 1000 go at once.
 _TRIM = """
 local function trim(events, trimmed, max)
@@ -38,26 +46,28 @@ end
 # Both writing scripts begin with the receipt, which makes it harmless to send them again when
 # the answer was lost, and with the deadline (Redis's own clock, in ms; 0: none), so that a
 # command that was stuck on its way does nothing after its sender was told that it failed.
-_POST = f"""{_TRIM}
+_POST = (
+    _NOW
+    + _TRIM
+    + """
 local receipt = redis.call('GET', KEYS[3])
-if receipt then return {{receipt, 1}} end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if tonumber(ARGV[3]) > 0 and now > tonumber(ARGV[3]) then return {{'late', 0}} end
+if receipt then return receipt end
+if tonumber(ARGV[3]) > 0 and clock() > tonumber(ARGV[3]) then return 'late' end
 
 local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 5))
 receipt = id .. ' ' .. ARGV[4]
 redis.call('SET', KEYS[3], receipt, 'PX', ARGV[2])
 trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
-return {{receipt, 0}}
+return receipt
 """
+)
 
-_DELETE = """
+_DELETE = (
+    _NOW
+    + """
 local receipt = redis.call('GET', KEYS[2])
 if receipt then return receipt end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if tonumber(ARGV[2]) > 0 and now > tonumber(ARGV[2]) then return 'late' end
+if tonumber(ARGV[2]) > 0 and clock() > tonumber(ARGV[2]) then return 'late' end
 
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 receipt = 'absent'
@@ -68,11 +78,13 @@ end
 redis.call('SET', KEYS[2], receipt, 'PX', ARGV[1])
 return receipt
 """
+)
 
 # What a process says of itself once a second, and all that it learns by it.
-_BEAT = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+_BEAT = (
+    _NOW
+    + """
+local now = clock()
 redis.call('SET', KEYS[2], ARGV[3], 'NX')
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
@@ -95,11 +107,14 @@ if redis.call('EXISTS', KEYS[3]) == 1 then
 end
 return {now, redis.call('GET', KEYS[2]), last, added, all}
 """
+)
 
 
 # Puts a message back under its own id. A stream only grows at its end, so that an id which is
 # not there and is older than the newest can find its place no more.
-_RESTORE = f"""{_TRIM}
+_RESTORE = (
+    _TRIM
+    + """
 if redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1] then return 'known' end
 local answer = redis.pcall('XADD', KEYS[1], ARGV[2], unpack(ARGV, 3))
 if type(answer) == 'table' and answer.err then
@@ -109,9 +124,12 @@ end
 trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
 return 'added'
 """
+)
 
 # Takes over one item of a list. The marker says how many of the list have been.
-_TAKE_OVER = f"""{_TRIM}
+_TAKE_OVER = (
+    _TRIM
+    + """
 if tonumber(redis.call('GET', KEYS[3]) or 0) ~= tonumber(ARGV[2]) then return 0 end
 for i = 4, #ARGV do
   redis.call('XADD', KEYS[1], '*', 'text', ARGV[i], 'pod', ARGV[3])
@@ -120,6 +138,7 @@ redis.call('INCR', KEYS[3])
 trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
 return 1
 """
+)
 
 
 class Page(NamedTuple):
@@ -171,8 +190,8 @@ class Store:
         is_own_key: bool,
         max_messages: int,
         until_ms: int,
-    ) -> tuple[Message, bool]:
-        """Stores a draft once for each `key`; gives the message, and whether it was there before.
+    ) -> Message:
+        """Stores a draft, once for each `key`; what the key has stored before is given again.
 
         A client's key is remembered for 24 hours. One of our own is only known to the request
         that made it. Raises TooLate.
@@ -181,26 +200,18 @@ class Store:
         # Who brings the same key later must get the message without what they now say it is.
         memo = "" if is_own_key else json.dumps([said.author, said.text, said.pod])
         fields = [part for field in said.fields().items() for part in field]
-        receipt, is_replay = await self._post(
+        receipt = await self._post(
             keys=[EVENTS, TRIMMED, _RECEIPT + key],
             args=[max_messages, _MINUTE_MS if is_own_key else _DAY_MS, until_ms, memo, *fields],
         )
         if receipt == b"late":
             raise TooLate
-        entry_id, _, memo = receipt.decode().partition(" ")
-        if memo:
-            author, text, pod = json.loads(memo)
-            return Message(EntryId.parse(entry_id), author, text, pod), bool(is_replay)
-        return Message(EntryId.parse(entry_id), said.author, said.text, pod), False
+        return _receipted(receipt) or replace(said, id=_id(receipt))
 
     async def posted(self, key: str) -> Message | None:
         """The message that a client's key has given before."""
         receipt = await self._client.get(_RECEIPT + key)
-        if receipt is None:
-            return None
-        entry_id, _, memo = receipt.decode().partition(" ")
-        author, text, pod = json.loads(memo)
-        return Message(EntryId.parse(entry_id), author, text, pod)
+        return None if receipt is None else _receipted(receipt)
 
     async def delete(self, target: EntryId, *, key: str, until_ms: int) -> EntryId | None:
         """Deletes a message; gives the deletion's own id, None where there was no message."""
@@ -311,6 +322,19 @@ def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
     decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
     entries = [entry for entry in decoded if entry is not None]
     return Page(entries, EntryId.parse(raw[-1][0].decode()) if raw else None)
+
+
+def _id(receipt: bytes) -> EntryId:
+    return EntryId.parse(receipt.partition(b" ")[0].decode())
+
+
+def _receipted(receipt: bytes) -> Message | None:
+    """The message that a client's receipt tells of; ours tell the id alone."""
+    memo = receipt.partition(b" ")[2]
+    if not memo:
+        return None
+    author, text, pod = json.loads(memo)
+    return Message(_id(receipt), author, text, pod)
 
 
 def _id_or_origin(value: bytes | None) -> EntryId:
