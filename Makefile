@@ -34,8 +34,8 @@ image:  ## Build the container image guestbook:0.1.0 with docker
 lock: .venv/dev.done  ## Make the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build -o requirements/embedded.txt
-	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build --group dev -o requirements/dev.txt
-	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build --group dev --group bench -o requirements/bench.txt
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --all-extras --group dev --group bench -o requirements/bench.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
