@@ -59,7 +59,7 @@ def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
     assert chosen.post_rate == PostRate(20, 10)
     assert chosen.legacy_api is False
     assert chosen.drain_seconds == 1
-    assert chosen.title
+    assert (chosen.title, chosen.welcome) == (None, None)
     assert chosen.log_level == "info"
     assert chosen.log_format is None
 

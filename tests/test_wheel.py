@@ -37,7 +37,7 @@ async def test_wheel_alone_serves_the_page(tmp_path: Path, redis_url: str) -> No
     finally:
         server.stop()
     loaded = subprocess.run(
-        [sys.executable, "-c", "import guestbook.page as page; print(page.assets('static'))"],
+        [sys.executable, "-c", "from guestbook import assets; print(assets.folder('static'))"],
         env={"PYTHONPATH": str(installed)},
         check=True,
         capture_output=True,

@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.staticfiles import StaticFiles
+from fastapi import FastAPI
 
-from guestbook import __version__, events, legacy, messages, probes, problem, schema
+from guestbook import (
+    __version__,
+    assets,
+    events,
+    legacy,
+    messages,
+    pages,
+    probes,
+    problem,
+    schema,
+)
 from guestbook.guestbook import Guestbook
 from guestbook.metrics import Metrics
 from guestbook.middleware import HeadMiddleware, ObserveMiddleware
-from guestbook.page import Page, assets
+from guestbook.page import Page
 from guestbook.settings import Settings
 
 SECURITY_HEADERS = {
@@ -34,7 +41,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The ASGI application; its guestbook is `app.state.guestbook`."""
     guestbook = Guestbook(settings)
     metrics = Metrics(guestbook)
-    page = Page(guestbook)
+    static = assets.Assets(assets.folder("static"))
+    page = Page(guestbook, static)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -56,21 +64,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(HeadMiddleware)
     problem.install(app)
 
-    async def index(request: Request) -> Response:
-        rendered = page.current()
-        headers = {"ETag": rendered.etag, "Cache-Control": "no-cache"}
-        known = request.headers.get("if-none-match", "")
-        if known == "*" or rendered.etag in known:
-            return Response(None, 304, headers)
-        return Response(rendered.html, 200, headers, media_type="text/html")
-
-    # The two that most requests are for come first.
-    app.router.routes[:0] = [events.route(guestbook), Route("/", index)]
+    # What most requests are for comes first.
+    pages.install(app, page)
+    app.router.routes.insert(0, events.route(guestbook))
     messages.install(app, guestbook, page)
     probes.install(app, guestbook, metrics)
     if settings.legacy_api:
         legacy.install(app, guestbook)
     description = schema.describe(app)
     app.openapi = lambda: description  # type: ignore[method-assign]  # as FastAPI's manual has it
-    app.mount("/static", StaticFiles(directory=assets("static")), name="static")
+    app.mount(assets.URL, static, name="static")
     return app

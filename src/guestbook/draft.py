@@ -13,11 +13,15 @@ _LINE_END = re.compile(r"\r\n?")
 
 
 class DraftError(ValueError):
-    """A draft that is not a message: `field` names the part at fault, `reason` says why."""
+    """A draft that is not a message: `field` names the part at fault, `reason` says why.
 
-    def __init__(self, field: str, reason: str) -> None:
+    `code` says the same in a word, for whoever tells it in another language.
+    """
+
+    def __init__(self, field: str, code: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
         self.field = field
+        self.code = code
         self.reason = reason
 
 
@@ -33,21 +37,25 @@ class Draft:
         """Normalises both parts; raises DraftError where that does not give a message."""
         clean_text = _clean("text", text, TEXT_MAX)
         if not clean_text:
-            raise DraftError("text", "is empty: write at least one character")
+            raise DraftError("text", "empty", "is empty: write at least one character")
         clean_author = None if author is None else _clean("author", author, AUTHOR_MAX)
         return cls(clean_text, clean_author or None)
 
 
 def _clean(field: str, value: object, longest: int) -> str:
+    if value is None:
+        raise DraftError(field, "missing", "is missing")
     if not isinstance(value, str):
-        raise DraftError(field, "is missing" if value is None else "must be a string")
+        raise DraftError(field, "not_a_string", "must be a string")
     clean = normalise(value)
     try:
         clean.encode()
     except UnicodeEncodeError:
-        raise DraftError(field, "is not valid Unicode: it has half of a surrogate pair") from None
+        reason = "is not valid Unicode: it has half of a surrogate pair"
+        raise DraftError(field, "not_unicode", reason) from None
     if len(clean) > longest:
-        raise DraftError(field, f"is {len(clean)} characters long: at most {longest} are allowed")
+        reason = f"is {len(clean)} characters long: at most {longest} are allowed"
+        raise DraftError(field, "too_long", reason)
     return clean
 
 

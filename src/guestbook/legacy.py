@@ -56,7 +56,7 @@ def install(app: FastAPI, guestbook: Guestbook) -> None:
         try:
             draft = Draft.of(value)
         except DraftError as error:
-            raise ProblemError(422, error.reason, field="value") from None
+            raise ProblemError(422, error.reason, field="value", code=error.code) from None
         await post(guestbook, request, draft)
         return await texts()
 

@@ -14,7 +14,7 @@ from guestbook.draft import Draft, DraftError
 from guestbook.entry import EntryId, Message
 from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, UnavailableError
 from guestbook.origin import is_cross_site
-from guestbook.page import FormError, Page, Typed
+from guestbook.page import Page, Typed
 from guestbook.problem import ProblemError, unavailable
 from guestbook.route import PlainRoute
 from guestbook.schema import (
@@ -76,7 +76,7 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
         except ProblemError as problem:
             if media == body.JSON or not _wants_page(request):
                 raise
-            return _page_with(page, problem, posted)
+            return _page_with(page, page.language(request.scope), problem, posted)
         if media == body.FORM:
             return RedirectResponse("/", 303)
         headers = {"Location": f"/messages/{message.id}"}
@@ -162,7 +162,7 @@ def _draft(posted: body.Posted) -> Draft:
     try:
         return Draft.of(posted.text, posted.author)
     except DraftError as error:
-        raise ProblemError(422, error.reason, field=error.field) from None
+        raise ProblemError(422, error.reason, field=error.field, code=error.code) from None
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -182,13 +182,10 @@ def _wants_page(request: Request) -> bool:
     return "text/html" in accept or "json" not in accept
 
 
-def _page_with(page: Page, problem: ProblemError, posted: body.Posted) -> Response:
+def _page_with(page: Page, language: str, problem: ProblemError, posted: body.Posted) -> Response:
     typed = Typed(str(posted.text or ""), str(posted.author or ""))
-    field = problem.field or ""
-    named = {"text": "Your message ", "author": "Your name "}.get(field)
-    reason = f"{named}{problem.detail}." if named else f"{field} {problem.detail}".strip()
-    html = page.with_error(FormError(field if named else "", reason), typed)
-    headers = {**problem.headers, "Cache-Control": "no-store"}
+    html = page.refused(language, problem, typed)
+    headers = {**problem.headers, "Cache-Control": "no-store", "Content-Language": language}
     return Response(html, problem.status, headers, media_type="text/html")
 
 

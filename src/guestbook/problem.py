@@ -18,7 +18,10 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemError(Exception):
-    """Ends a request with a problem; `field` names the part of the request at fault, if one is."""
+    """Ends a request with a problem; `field` names the part of the request at fault, if one is.
+
+    `code` says in a word what is wrong with it, for a client that speaks another language.
+    """
 
     def __init__(
         self,
@@ -26,12 +29,14 @@ class ProblemError(Exception):
         detail: str,
         *,
         field: str | None = None,
+        code: str = "invalid",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.field = field
+        self.code = code
         self.headers = dict(headers or {})
 
     def response(self) -> Response:
@@ -43,7 +48,7 @@ class ProblemError(Exception):
             "detail": f"{self.field}: {self.detail}" if self.field else self.detail,
         }
         if self.field:
-            problem["errors"] = [{"field": self.field, "reason": self.detail}]
+            problem["errors"] = [{"field": self.field, "reason": self.detail, "code": self.code}]
         body = json.dumps(problem, ensure_ascii=False) + "\n"
         return Response(body, self.status, self.headers, media_type=MEDIA_TYPE)
 
@@ -79,7 +84,8 @@ def install(app: FastAPI) -> None:
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-        return ProblemError(422, reason, field=str(first["loc"][-1])).response()
+        field, code = str(first["loc"][-1]), str(first["type"])
+        return ProblemError(422, reason, field=field, code=code).response()
 
     @app.exception_handler(ClientDisconnect)
     async def _gone(_request: Request, _error: ClientDisconnect) -> Response:

@@ -81,7 +81,12 @@ _PROBLEM = {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"field": {"type": "string"}, "reason": {"type": "string"}},
+                "required": ["field", "reason", "code"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "reason": {"type": "string"},
+                    "code": {"type": "string", "description": "The reason in a word"},
+                },
             },
         },
     },

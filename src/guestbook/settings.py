@@ -88,10 +88,12 @@ class Settings(BaseSettings):
         validation_alias="PORT",
         description="The port to listen on (0: any free one)",
     )
-    title: str = Field(default="Guestbook", description="The page's heading")
-    welcome: str = Field(
-        default="Leave a message: everybody who has this page open sees it at once.",
-        description="The sentence below the heading",
+    title: str | None = Field(
+        default=None, description="The page's heading (unset: Guestbook, in the visitor's language)"
+    )
+    welcome: str | None = Field(
+        default=None,
+        description="The sentence below the heading (unset: one in the visitor's language)",
     )
     admin_token: Annotated[SecretStr | None, BeforeValidator(_strip)] = Field(
         default=None,

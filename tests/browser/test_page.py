@@ -443,7 +443,7 @@ HOSTILE = [
 
 FOREIGN = """items => items.flatMap((item) => [...item.querySelectorAll("*")])
     .map((element) => element.localName)
-    .filter((name) => !["p", "bdi", "time", "span"].includes(name))"""
+    .filter((name) => !["p", "bdi", "time", "span", "a"].includes(name))"""
 
 
 async def test_hostile_texts(serve: Serve, visit: Visit) -> None:

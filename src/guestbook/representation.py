@@ -1,0 +1,74 @@
+"""What is sent as it lies in memory: made once, compressed once, and only when it is new."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from starlette.types import Receive, Scope, Send
+
+from guestbook.negotiation import takes_gzip
+
+_Headers = list[tuple[bytes, bytes]]
+
+
+class _Encoded(NamedTuple):
+    etag: bytes
+    headers: _Headers
+    unchanged: _Headers
+    body: bytes
+
+
+class Representation:
+    """A body with its type, answered with 200 or, to who has it, with 304.
+
+    `headers` go out with both. `vary` names the request's headers that chose this representation.
+    """
+
+    def __init__(
+        self, body: bytes, media_type: str, headers: Mapping[str, str], *, vary: str = ""
+    ) -> None:
+        self.body = body
+        self._digest = hashlib.sha256(body).hexdigest()[:32]
+        self._type = media_type
+        varies = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
+        self._headers = {**headers, "Vary": varies}
+
+    @functools.cached_property
+    def _plain(self) -> _Encoded:
+        return self._encoded(self.body, f'"{self._digest}"', {})
+
+    @functools.cached_property
+    def _gzipped(self) -> _Encoded:
+        body = gzip.compress(self.body, mtime=0)
+        return self._encoded(body, f'"{self._digest}-gzip"', {"Content-Encoding": "gzip"})
+
+    def _encoded(self, body: bytes, etag: str, headers: Mapping[str, str]) -> _Encoded:
+        unchanged = {**self._headers, "ETag": etag}
+        described = {
+            **unchanged,
+            **headers,
+            "Content-Type": self._type,
+            "Content-Length": str(len(body)),
+        }
+        return _Encoded(etag.encode(), _raw(described), _raw(unchanged), body)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a GET, as an ASGI application."""
+        asked = dict(scope["headers"])
+        is_gzip = takes_gzip(asked.get(b"accept-encoding", b""))
+        encoded = self._gzipped if is_gzip else self._plain
+        known = asked.get(b"if-none-match", b"")
+        if known == b"*" or encoded.etag in known:
+            status, headers, body = 304, encoded.unchanged, b""
+        else:
+            status, headers, body = 200, encoded.headers, encoded.body
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _raw(headers: Mapping[str, str]) -> _Headers:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
