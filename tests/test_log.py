@@ -146,6 +146,26 @@ def test_frames_come_in_pieces_of_about_the_size_that_was_asked_for() -> None:
     assert log.frames(log.end, 1) == (b"", log.end)
 
 
+def test_log_forgets_what_redis_has_trimmed() -> None:
+    """Up to that id and no further; positions stay true, and nothing more is to be had of Redis."""
+    size = len(message(1).frame)
+    log = filled(*map(message, [1, 2, 3, 4]), deletion(5, 3), most_bytes=5 * size)
+    end = log.end
+    log.forget(EntryId(2, 0))
+    assert numbers(log.oldest(ORIGIN)) == [4]
+    assert (log.floor, log.last, log.end) == (EntryId(2, 0), EntryId(5, 0), end)
+    assert log.position_after(EntryId(2, 0)) == log.start == end - 3
+    log.forget(EntryId(1, 0))
+    assert log.floor == EntryId(2, 0)
+    log = filled(*map(message, [1, 2, 3, 4]), most_bytes=2 * size)
+    assert not log.is_whole
+    log.forget(EntryId(4, 0))
+    assert log.is_whole
+    assert (log.start, log.floor) == (log.end, EntryId(4, 0))
+    log.append([message(6)], EntryId(6, 0))
+    assert numbers(log.newest()) == [6]
+
+
 def test_reload_keeps_counting_positions() -> None:
     """After Redis has lost data no old position points at a new record."""
     log = filled(*map(message, [10, 11, 12]))

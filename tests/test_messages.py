@@ -22,6 +22,7 @@ from guestbook.draft import Draft, DraftError
 from guestbook.entry import EntryId
 from tests.conftest import Serve
 from tests.processes import Server, Valkey, eventually
+from tests.stream import EventStream
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
@@ -1090,6 +1091,63 @@ async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> No
         await asyncio.gather(*(post(one, f"more-{n}") for n in range(8)))
         assert await store.xlen(EVENTS) == 5
         assert len(await texts(one)) == 5
+
+
+async def test_old_messages_are_gone(serve: Serve, redis_url: str) -> None:
+    """What is older than GUESTBOOK_MAX_AGE leaves Redis and each pod's memory, though nobody posts.
+
+    A stream whose cursor lies before what is kept gets `reset`, one after it misses nothing, and
+    one that is open stays as it is. A pod with another setting takes part in that.
+    """
+    async with redis.Redis.from_url(redis_url) as store:
+        for number in range(3):
+            await store.xadd(EVENTS, {"text": str(number), "pod": "p"}, id=f"{number + 1}-0")
+    strict, lax = await asyncio.gather(
+        serve("pod-a", GUESTBOOK_MAX_AGE="4s", GUESTBOOK_ADMIN_TOKEN=TOKEN), serve("pod-b")
+    )
+    async with (
+        redis.Redis.from_url(redis_url) as store,
+        httpx.AsyncClient(base_url=strict.url) as one,
+        httpx.AsyncClient(base_url=lax.url) as two,
+        EventStream(lax.url) as stream,
+    ):
+        await stream.until("pods")
+
+        async def show(said: list[str]) -> None:
+            for client in (one, two):
+
+                async def is_true_there(client: httpx.AsyncClient = client) -> bool:
+                    return await texts(client) == said
+
+                await eventually(is_true_there, within=20)
+                page = Shown((await client.get("/")).text)
+                assert [message["text"] for message in page.messages] == said
+
+        # Old before any process was there.
+        await show([])
+        old = await post(two, "old")
+        gone = await post(two, "deleted")
+        await one.delete(f"/messages/{gone['id']}", headers=ADMIN)
+        await show([])
+
+        async def is_empty() -> bool:
+            return await store.xlen(EVENTS) == 0
+
+        await eventually(is_empty, within=20)
+        problem(await two.get(f"/messages/{old['id']}"), 404)
+        assert flat(await walk(two, "/messages?after=0-0&limit=2")) == []
+        late = await serve("pod-c")
+        new = await post(one, "new")
+        seen = await stream.entries(4)
+        assert [event.name for event in seen] == ["message", "message", "deleted", "message"]
+        for url in (strict.url, lax.url, late.url):
+            async with EventStream(url, last_event_id=str(seen[2].id)) as back:
+                assert [event.data for event in await back.entries(1)] == [new]
+        for url in (strict.url, lax.url, late.url):
+            for lost in ("0-0", old["id"], gone["id"]):
+                async with EventStream(url, last_event_id=lost) as cut_off:
+                    (reset,) = await cut_off.entries(1)
+                    assert (reset.name, reset.id) == ("reset", new["id"])
 
 
 # When Redis does not take it

@@ -54,6 +54,7 @@ def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
     assert (chosen.host, chosen.port) == ("0.0.0.0", 3000)
     assert chosen.admin_token is None
     assert chosen.max_messages == 10_000
+    assert chosen.max_age is None
     assert chosen.max_streams == 10_000
     assert chosen.max_streams_per_address is None
     assert chosen.post_rate == PostRate(20, 10)
@@ -74,6 +75,7 @@ def test_names_are_the_contracts() -> None:
         "GUESTBOOK_WELCOME",
         "GUESTBOOK_ADMIN_TOKEN",
         "GUESTBOOK_MAX_MESSAGES",
+        "GUESTBOOK_MAX_AGE",
         "GUESTBOOK_MAX_STREAMS",
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS",
         "GUESTBOOK_POST_RATE",
@@ -94,6 +96,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "GUESTBOOK_WELCOME": "Grüezi",
         "GUESTBOOK_ADMIN_TOKEN": SECRET,
         "GUESTBOOK_MAX_MESSAGES": "7",
+        "GUESTBOOK_MAX_AGE": "12h",
         "GUESTBOOK_MAX_STREAMS": "8",
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "9",
         "GUESTBOOK_POST_RATE": "5/m",
@@ -112,6 +115,8 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
     assert chosen.admin_token is not None
     assert chosen.admin_token.get_secret_value() == SECRET
     assert (chosen.max_messages, chosen.max_streams, chosen.max_streams_per_address) == (7, 8, 9)
+    assert chosen.max_age == 12 * 3600
+    assert chosen.retention == (7, 12 * 3600 * 1000)
     assert chosen.post_rate == PostRate(5, 60)
     assert (chosen.legacy_api, chosen.drain_seconds) == (True, 2.5)
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
@@ -181,6 +186,9 @@ WRONG = [
     ("GUESTBOOK_MAX_MESSAGES", "0"),
     ("GUESTBOOK_MAX_MESSAGES", "many"),
     ("GUESTBOOK_MAX_MESSAGES", "9" * 5000),
+    ("GUESTBOOK_MAX_AGE", "30"),
+    ("GUESTBOOK_MAX_AGE", "0d"),
+    ("GUESTBOOK_MAX_AGE", "1.5h"),
     ("GUESTBOOK_MAX_STREAMS", "-1"),
     ("GUESTBOOK_MAX_STREAMS", "1.5"),
     ("GUESTBOOK_MAX_STREAMS_PER_ADDRESS", "0"),

@@ -126,10 +126,9 @@ def import_messages(
     """Both can be run again: what is there is not imported twice."""
     if (file is None) == (legacy_list is None):
         _fail("import needs either FILE or --legacy-list KEY")
-    max_messages = _load_settings().max_messages
     if legacy_list is not None:
         key = legacy_list
-        counts = _with_store(lambda store: transfer.take_over(store, key, max_messages))
+        counts = _with_store(lambda store: transfer.take_over(store, key))
         typer.echo(f"guestbook: took over {_messages(counts['added'])}", err=True)
         return
     with contextlib.ExitStack() as stack:
@@ -137,7 +136,7 @@ def import_messages(
         lines = (
             sys.stdin.buffer if is_stdin else stack.enter_context(_opened(Path(str(file)), "rb"))
         )
-        counts = _with_store(lambda store: transfer.restore(store, lines, max_messages))
+        counts = _with_store(lambda store: transfer.restore(store, lines))
     typer.echo(
         f"guestbook: imported {_messages(counts['added'])}, {counts['known']} were there", err=True
     )
@@ -161,10 +160,11 @@ def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
 
 def _with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
     """Does something with the guestbook in Redis; says so in one line if that fails."""
-    address = _load_settings().redis_url
+    chosen = _load_settings()
 
     async def connected() -> T:
-        store = Store(address.client(timeout=_TRANSFER_TIMEOUT))
+        client = chosen.redis_url.client(timeout=_TRANSFER_TIMEOUT)
+        store = Store(client, chosen.retention)
         try:
             return await work(store)
         finally:
@@ -176,7 +176,7 @@ def _with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
         # Who read the output has had enough, as `head` has: that is no error.
         signals.end_as(signal.SIGPIPE)
     except REDIS_ERRORS as error:
-        _fail(f"REDIS_URL: Redis at {address}: {str(error) or 'no answer in time'}")
+        _fail(f"REDIS_URL: Redis at {chosen.redis_url}: {str(error) or 'no answer in time'}")
     except transfer.TransferError as error:
         _fail(str(error))
 

@@ -66,9 +66,10 @@ class Guestbook:
         # Three clients, because a time-out that is right for one is wrong for the others: the
         # reader's answers may take as long as its blocking read, the heartbeat's may not.
         self._writer = address.client(timeout=_COMMAND_TIMEOUT)
-        self._reading = Store(address.client(timeout=BLOCK_MS / 1000 + _COMMAND_TIMEOUT))
-        self._beating = Store(address.client(timeout=TIMEOUT))
-        self.store = Store(self._writer)
+        reading = address.client(timeout=BLOCK_MS / 1000 + _COMMAND_TIMEOUT)
+        self._reading = Store(reading, settings.retention)
+        self._beating = Store(address.client(timeout=TIMEOUT), settings.retention)
+        self.store = Store(self._writer, settings.retention)
         self.settings = settings
         self.name = os.environ.get("HOSTNAME") or socket.gethostname()
         self.log = Log(settings.max_messages, _LOG_BYTES)
@@ -184,7 +185,6 @@ class Guestbook:
                 self.name,
                 key=f"client:{key}" if key else f"own:{own_key}",
                 is_own_key=key is None,
-                max_messages=self.settings.max_messages,
                 until_ms=self._until(deadline),
             ),
         )

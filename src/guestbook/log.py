@@ -124,6 +124,20 @@ class Log:
             self.start += dropped
             del self._records[:dropped]
 
+    def forget(self, trimmed: EntryId) -> None:
+        """Drops what Redis has trimmed: everything up to this id."""
+        if trimmed <= self.floor:
+            return
+        count = bisect_right(self._records, trimmed, key=_by_id)
+        for record in self._records[:count]:
+            self._live -= bool(record.frame)
+            self._bytes -= len(record.frame)
+        del self._records[:count]
+        self.start += count
+        self.floor = trimmed
+        # What Redis still has is newer than this, and so than all that was not in memory.
+        self.is_whole = True
+
     def position_after(self, cursor: EntryId) -> int:
         """Where a stream goes on that has seen everything up to `cursor` (>= `floor`)."""
         return self.start + bisect_right(self._records, cursor, key=_by_id)

@@ -112,7 +112,7 @@ class Page:
     def _as_it_is(self, key: object, render: Callable[[], Representation]) -> Representation:
         """What `render` makes of the guestbook, once for each of its states."""
         log = self._guestbook.log
-        state = (log.end, log.last, log.is_loaded)
+        state = (log.start, log.end, log.last, log.is_loaded)
         if state != self._state:
             self._rendered = {}
             self._state = state

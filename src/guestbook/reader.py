@@ -11,7 +11,7 @@ from typing import TypedDict
 import structlog
 
 from guestbook.connection import REDIS_ERRORS
-from guestbook.entry import EntryId
+from guestbook.entry import ORIGIN, EntryId
 from guestbook.log import Log, Record
 from guestbook.store import Store
 
@@ -120,7 +120,9 @@ class Reader:
             # More was stored and trimmed than this process has seen: what lies between is gone.
             logger.warning("the stream was trimmed past the reader", trimmed=str(trimmed))
             self._is_stale = True
-        elif page.reached is not None:
+            return
+        self._log.forget(trimmed)
+        if page.reached is not None:
             self._log.append(map(Record.of, page.entries), page.reached)
             self._on_entries()
 
@@ -128,11 +130,13 @@ class Reader:
         self._is_stale = False
         try:
             loaded = await self._newest()
+            trimmed = await self._store.trimmed()
         except BaseException:
             self._is_stale = True
             raise
         was_loaded = self._log.is_loaded
         self._log.load(**loaded)
+        self._log.forget(trimmed)
         logger.info("read the stream", entries=len(loaded["records"]), last=str(loaded["last"]))
         if was_loaded:
             self._on_break()
@@ -154,6 +158,6 @@ class Reader:
             for entry in page.entries:
                 records.append(Record.of(entry))
                 size += len(records[-1].frame)
-        is_whole = before is None
-        floor = before.before() if before is not None else await self._store.trimmed()
-        return {"records": records[::-1], "floor": floor, "last": last, "is_whole": is_whole}
+        floor = ORIGIN if before is None else before.before()
+        whole = before is None
+        return {"records": records[::-1], "floor": floor, "last": last, "is_whole": whole}

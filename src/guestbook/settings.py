@@ -12,7 +12,8 @@ from guestbook.connection import RedisAddress
 
 PREFIX = "GUESTBOOK_"
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h)", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_AGE = re.compile(r"(\d{1,5})(s|m|h|d)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 class SettingsError(Exception):
@@ -24,6 +25,13 @@ class PostRate(NamedTuple):
 
     posts: int
     seconds: int
+
+
+class Retention(NamedTuple):
+    """What is kept: the newest `messages`, and of these the ones younger than `age_ms` (0: all)."""
+
+    messages: int
+    age_ms: int
 
 
 def _parse_rate(value: object) -> object:
@@ -38,6 +46,17 @@ def _parse_rate(value: object) -> object:
     if 0 in rate:
         raise ValueError("should allow at least one post in at least one second, or be off")
     return rate
+
+
+def _parse_age(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.lower() == "off":
+        return None
+    match = _AGE.fullmatch(value)
+    if match is None or not int(match[1]):
+        raise ValueError("should look like 30d (also h, m, s) or be off")
+    return int(match[1]) * _SECONDS[match[2]]
 
 
 def _parse_off(value: object) -> object:
@@ -102,6 +121,10 @@ class Settings(BaseSettings):
     max_messages: int = Field(
         default=10_000, ge=1, le=10_000_000, description="How many messages are kept"
     )
+    max_age: Annotated[int | None, BeforeValidator(_parse_age)] = Field(
+        default="off",  # type: ignore[assignment]  # parsed by the validator
+        description="How long messages are kept, such as 30d or 12h, or off",
+    )
     max_streams: int = Field(
         default=10_000, ge=1, description="How many event streams one process serves"
     )
@@ -130,6 +153,11 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["text", "json"] | None, BeforeValidator(_lower)] = Field(
         default=None, description="text or json (unset: text on a terminal, else json)"
     )
+
+    @property
+    def retention(self) -> Retention:
+        """What is kept, by number and by age."""
+        return Retention(self.max_messages, (self.max_age or 0) * 1000)
 
 
 class Variable(NamedTuple):

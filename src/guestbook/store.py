@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from guestbook.connection import Client
 from guestbook.draft import Draft
 from guestbook.entry import ORIGIN, Entry, EntryId, Message, decode
+from guestbook.settings import Retention
 
 # One hash tag for all keys: on a Cluster a script may only touch keys of one slot.
 EVENTS = "{guestbook}:events"
@@ -30,9 +31,28 @@ local function clock()
 end
 """
 
-# Keeps the newest `max` entries and remembers the newest that is gone; at most 1000 go at once.
-_TRIM = """
-local function trim(events, trimmed, max)
+# Drops what is older than `age` (in ms; 0: nothing is) and remembers the newest that is gone.
+_EXPIRE = (
+    _NOW
+    + """
+local function expire(events, trimmed, age)
+  if age == 0 then return end
+  local edge = math.max(0, clock() - age) .. '-0'
+  local old = redis.call('XREVRANGE', events, '(' .. edge, '-', 'COUNT', 1)[1]
+  if old then
+    redis.call('SET', trimmed, old[1])
+    redis.call('XTRIM', events, 'MINID', edge)
+  end
+end
+"""
+)
+
+# Keeps the newest `max` entries, and of these the young ones. Of too many at most 1000 go at once.
+_TRIM = (
+    _EXPIRE
+    + """
+local function trim(events, trimmed, max, age)
+  expire(events, trimmed, age)
   local length = redis.call('XLEN', events)
   local excess = math.min(length - max, 1000)
   if excess > 0 then
@@ -42,22 +62,22 @@ local function trim(events, trimmed, max)
   end
 end
 """
+)
 
 # Both writing scripts begin with the receipt, which makes it harmless to send them again when
 # the answer was lost, and with the deadline (Redis's own clock, in ms; 0: none), so that a
 # command that was stuck on its way does nothing after its sender was told that it failed.
 _POST = (
-    _NOW
-    + _TRIM
+    _TRIM
     + """
 local receipt = redis.call('GET', KEYS[3])
 if receipt then return receipt end
-if tonumber(ARGV[3]) > 0 and clock() > tonumber(ARGV[3]) then return 'late' end
+if tonumber(ARGV[4]) > 0 and clock() > tonumber(ARGV[4]) then return 'late' end
 
-local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 5))
-receipt = id .. ' ' .. ARGV[4]
-redis.call('SET', KEYS[3], receipt, 'PX', ARGV[2])
-trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
+receipt = id .. ' ' .. ARGV[5]
+redis.call('SET', KEYS[3], receipt, 'PX', ARGV[3])
+trim(KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]))
 return receipt
 """
 )
@@ -80,11 +100,13 @@ return receipt
 """
 )
 
-# What a process says of itself once a second, and all that it learns by it.
+# What a process says of itself once a second, and all that it learns by it. Messages grow too old
+# when nobody posts, too.
 _BEAT = (
-    _NOW
+    _EXPIRE
     + """
 local now = clock()
+expire(KEYS[3], KEYS[4], tonumber(ARGV[4]))
 redis.call('SET', KEYS[2], ARGV[3], 'NX')
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
@@ -115,13 +137,13 @@ return {now, redis.call('GET', KEYS[2]), last, added, all}
 _RESTORE = (
     _TRIM
     + """
-if redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1] then return 'known' end
-local answer = redis.pcall('XADD', KEYS[1], ARGV[2], unpack(ARGV, 3))
+if redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1] then return 'known' end
+local answer = redis.pcall('XADD', KEYS[1], ARGV[3], unpack(ARGV, 4))
 if type(answer) == 'table' and answer.err then
   if string.find(answer.err, 'equal or smaller') then return 'too old' end
   return answer
 end
-trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+trim(KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]))
 return 'added'
 """
 )
@@ -130,12 +152,12 @@ return 'added'
 _TAKE_OVER = (
     _TRIM
     + """
-if tonumber(redis.call('GET', KEYS[3]) or 0) ~= tonumber(ARGV[2]) then return 0 end
-for i = 4, #ARGV do
-  redis.call('XADD', KEYS[1], '*', 'text', ARGV[i], 'pod', ARGV[3])
+if tonumber(redis.call('GET', KEYS[3]) or 0) ~= tonumber(ARGV[3]) then return 0 end
+for i = 5, #ARGV do
+  redis.call('XADD', KEYS[1], '*', 'text', ARGV[i], 'pod', ARGV[4])
 end
 redis.call('INCR', KEYS[3])
-trim(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+trim(KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]))
 return 1
 """
 )
@@ -168,7 +190,8 @@ class Heard:
 class Store:
     """The commands of the guestbook, over a client that never repeats one by itself."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, retention: Retention) -> None:
+        self._retention = retention
         # redis-py types answers for every mode that it has (text or bytes, RESP 2 or 3).
         self._client: Any = client
         self._post = client.register_script(_POST)
@@ -188,7 +211,6 @@ class Store:
         *,
         key: str,
         is_own_key: bool,
-        max_messages: int,
         until_ms: int,
     ) -> Message:
         """Stores a draft, once for each `key`; what the key has stored before is given again.
@@ -202,7 +224,13 @@ class Store:
         fields = [part for field in said.fields().items() for part in field]
         receipt = await self._post(
             keys=[EVENTS, TRIMMED, _RECEIPT + key],
-            args=[max_messages, _MINUTE_MS if is_own_key else _DAY_MS, until_ms, memo, *fields],
+            args=[
+                *self._retention,
+                _MINUTE_MS if is_own_key else _DAY_MS,
+                until_ms,
+                memo,
+                *fields,
+            ],
         )
         if receipt == b"late":
             raise TooLate
@@ -229,7 +257,8 @@ class Store:
         """
         record = "" if said is None else json.dumps(said)
         now, named, last, added, flat = await self._beat(
-            keys=[PODS, HISTORY, EVENTS], args=[process, record, history]
+            keys=[PODS, HISTORY, EVENTS, TRIMMED],
+            args=[process, record, history, self._retention.age_ms],
         )
         records = {}
         for name, value in zip(flat[::2], flat[1::2], strict=True):
@@ -274,11 +303,11 @@ class Store:
         found = page.entries[0] if page.entries else None
         return found if isinstance(found, Message) else None
 
-    async def restore(self, message: Message, max_messages: int) -> str:
+    async def restore(self, message: Message) -> str:
         """Puts a message back under its own id: it is then `added`, `known` or `too old`."""
         fields = [part for field in message.fields().items() for part in field]
         answer: bytes = await self._restore(
-            keys=[EVENTS, TRIMMED], args=[max_messages, str(message.id), *fields]
+            keys=[EVENTS, TRIMMED], args=[*self._retention, str(message.id), *fields]
         )
         return answer.decode()
 
@@ -290,13 +319,11 @@ class Store:
         """Some items of a list that is not the guestbook's own."""
         return list(await self._client.lrange(list_key, start, start + count - 1))
 
-    async def take_over(
-        self, list_key: str, index: int, texts: list[str], *, pod: str, max_messages: int
-    ) -> bool:
+    async def take_over(self, list_key: str, index: int, texts: list[str], *, pod: str) -> bool:
         """Stores an item of a list, once, as one or several messages; False if it has been."""
         added = await self._take_over(
             keys=[EVENTS, TRIMMED, _TAKEN_OVER + list_key],
-            args=[max_messages, index, pod, *texts],
+            args=[*self._retention, index, pod, *texts],
         )
         return bool(added)
 

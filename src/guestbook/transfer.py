@@ -29,7 +29,7 @@ async def exported(store: Store) -> AsyncIterator[bytes]:
                 yield entry.json() + b"\n"
 
 
-async def restore(store: Store, lines: Iterable[bytes], max_messages: int) -> Counter[str]:
+async def restore(store: Store, lines: Iterable[bytes]) -> Counter[str]:
     """Puts exported messages back under their own ids.
 
     Counts those `added`, already `known`, and `too old` to be put before what is there.
@@ -38,7 +38,7 @@ async def restore(store: Store, lines: Iterable[bytes], max_messages: int) -> Co
     for number, line in enumerate(lines, start=1):
         if line.strip():
             message = _parse(number, line)
-            counts[await store.restore(message, max_messages)] += 1
+            counts[await store.restore(message)] += 1
     return counts
 
 
@@ -55,7 +55,7 @@ def _parse(number: int, line: bytes) -> Message:
         ) from None
 
 
-async def take_over(store: Store, list_key: str, max_messages: int) -> Counter[str]:
+async def take_over(store: Store, list_key: str) -> Counter[str]:
     """Takes over the original application's list, from where an earlier run has come to.
 
     Counts items `added` and `empty`. What is longer than a message becomes several.
@@ -65,9 +65,7 @@ async def take_over(store: Store, list_key: str, max_messages: int) -> Counter[s
     while items := await store.items(list_key, index, _PAGE):
         for item in items:
             texts = _pieces(item.decode(errors="replace"))
-            is_new = await store.take_over(
-                list_key, index, texts, pod=_LEGACY_POD, max_messages=max_messages
-            )
+            is_new = await store.take_over(list_key, index, texts, pod=_LEGACY_POD)
             counts["added" if texts else "empty"] += is_new
             index += 1
     return counts
