@@ -165,6 +165,45 @@ class SentinelServer(Valkey):
         return [str(self.folder / "sentinel.conf"), "--sentinel"]
 
 
+async def join_cluster(masters: list[Valkey], *replicas: Valkey) -> Valkey:
+    """Makes a Cluster of nodes; gives the one that has the guestbook's keys, and the replicas."""
+    size = 16384 // len(masters)
+    bus = masters[0].options[-1]
+    for number, node in enumerate(masters):
+        last = 16383 if node is masters[-1] else (number + 1) * size - 1
+        async with node.client() as redis:
+            await redis.execute_command(f"CLUSTER ADDSLOTSRANGE {number * size} {last}")
+    for node in (*masters, *replicas):
+        async with node.client() as redis:
+            await redis.execute_command(f"CLUSTER MEET 127.0.0.1 {masters[0].port} {bus}")
+
+    async def is_formed() -> bool:
+        for node in (*masters, *replicas):
+            async with node.client() as redis:
+                info = await redis.execute_command("CLUSTER INFO")
+            if info["cluster_state"] != "ok" or int(info["cluster_known_nodes"]) != nodes:
+                return False
+        return True
+
+    nodes = len(masters) + len(replicas)
+    await eventually(is_formed, within=15)
+    async with masters[0].client() as redis:
+        slot = int(await redis.execute_command("CLUSTER KEYSLOT {guestbook}"))
+    owner = masters[min(slot // size, len(masters) - 1)]
+    async with owner.client() as redis:
+        name = await redis.execute_command("CLUSTER MYID")
+    for replica in replicas:
+        async with replica.client() as redis:
+            await redis.execute_command(f"CLUSTER REPLICATE {name}")
+
+        async def is_in_step(replica: Valkey = replica) -> bool:
+            async with replica.client() as redis:
+                return bool((await redis.info("replication")).get("master_link_status") == "up")
+
+        await eventually(is_in_step, within=15)
+    return owner
+
+
 class BlackHole:
     """A port at which a connection is neither accepted nor refused, as behind a firewall."""
 
@@ -235,6 +274,10 @@ class Proxy:
     def swallow(self) -> None:
         """Takes connections and all that is sent, and lets nothing through in either direction."""
         self._passes.clear()
+
+    def lead_to(self, port: int) -> None:
+        """New connections go to another server."""
+        self._target = port
 
     def let_pass(self) -> None:
         self._passes.set()

@@ -12,15 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from redis.exceptions import RedisError
 
 from tests.processes import (
     SentinelServer,
     Server,
     Valkey,
-    eventually,
     free_port,
-    redis_client,
+    join_cluster,
     side_by_side,
 )
 from tests.stream import EventStream
@@ -159,61 +157,15 @@ async def _debian(folder: Path, begin: asyncio.Barrier) -> None:
 
 async def _sentinel(folder: Path, begin: asyncio.Barrier) -> None:
     master = Valkey(folder / "master").start()
-    replica = Valkey(folder / "replica", "--replicaof", "127.0.0.1", str(master.port)).start()
     sentinel = SentinelServer(folder / "sentinel").watch(master).start()
     server = _server(folder, f"redis+sentinel://{sentinel.address}/guestbook")
     try:
         await _begin(server, begin)
         await _works(server)
-        await _follows_fail_over(server, master, replica, sentinel)
     finally:
         server.stop()
-        for each in (sentinel, replica, master):
+        for each in (sentinel, master):
             each.kill()
-
-
-async def _follows_fail_over(
-    server: Server, master: Valkey, replica: Valkey, sentinel: Valkey
-) -> None:
-    async def is_known() -> bool:
-        async with sentinel.client() as redis:
-            found = await redis.execute_command("SENTINEL", "REPLICAS", "guestbook")
-        return bool(found) and await is_in_step()
-
-    async def is_in_step() -> bool:
-        async with master.client() as left, replica.client() as right:
-            return bool(
-                (await right.info("replication"))["master_link_status"] == "up"
-                and await left.xrange(_EVENTS) == await right.xrange(_EVENTS)
-            )
-
-    async def is_promoted() -> bool:
-        try:
-            async with replica.client() as redis:
-                return bool((await redis.role())[0] == "master")
-        except RedisError:
-            # Whoever is connected while a replica becomes the master is cut off.
-            return False
-
-    # Sentinel looks for replicas every ten seconds.
-    await eventually(is_known, within=15)
-    async with (
-        EventStream(server.url) as stream,
-        httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http,
-    ):
-        await stream.until("pods")
-        master.kill()
-        await eventually(is_promoted, within=15)
-        await server.until("/ready", 200, within=10)
-        async with replica.client() as redis:
-            counted = [key for key in await redis.keys("*") if "rate" in key]
-            await redis.delete(*counted)
-        answer = await http.post("/messages", json={"text": "after the fail-over"})
-        assert answer.status_code == 201
-        assert [event.data for event in await stream.entries(1)] == [answer.json()]
-        async with replica.client() as redis:
-            assert await redis.xlen(_EVENTS) == 5
-    assert "Traceback" not in server.lines()
 
 
 async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
@@ -223,7 +175,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
     try:
         for node in nodes:
             node.start()
-        owner = await _join(nodes)
+        owner = await join_cluster(nodes)
         # The node that is named is not the one that has the keys.
         named = next(node for node in nodes if node is not owner)
         server = _server(folder, f"redis+cluster://{named.address}")
@@ -236,31 +188,6 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
             server.stop()
         for node in nodes:
             node.kill()
-
-
-async def _join(nodes: list[Valkey]) -> Valkey:
-    """Makes a cluster of the nodes; gives the one that has the guestbook's keys."""
-    size = 16384 // len(nodes)
-    for number, node in enumerate(nodes):
-        last = 16383 if node is nodes[-1] else (number + 1) * size - 1
-        async with node.client() as redis:
-            await redis.execute_command(f"CLUSTER ADDSLOTSRANGE {number * size} {last}")
-            bus = nodes[0].options[-1]
-            await redis.execute_command(f"CLUSTER MEET 127.0.0.1 {nodes[0].port} {bus}")
-
-    async def is_formed() -> bool:
-        for node in nodes:
-            async with node.client() as redis:
-                state = (await redis.execute_command("CLUSTER INFO"))["cluster_state"]
-                known = len(await redis.execute_command("CLUSTER SHARDS"))
-            if state != "ok" or known != len(nodes):
-                return False
-        return True
-
-    await eventually(is_formed, within=15)
-    async with redis_client(f"redis://{nodes[0].address}") as redis:
-        slot = int(await redis.execute_command("CLUSTER KEYSLOT", _EVENTS))
-    return nodes[min(slot // size, len(nodes) - 1)]
 
 
 Story = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
@@ -305,7 +232,7 @@ async def test_debian_redis(stories: Stories) -> None:
 
 
 async def test_sentinel(stories: Stories) -> None:
-    """The master that Sentinel names, and after a fail-over the other one."""
+    """The master that Sentinel names."""
     await stories[_sentinel]
 
 

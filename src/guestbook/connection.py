@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.connection import parse_url
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import MovedError, RedisError
 
-Client = Redis | RedisCluster
+from guestbook.master import ClusterNodes, MasterConnection, Sentinels, TLSMasterConnection
+
+Client = Redis
 
 # Whatever a command may raise when Redis is away, overloaded or in a state that it cannot serve.
-REDIS_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 
 _BATCH = 128
 CONNECT_TIMEOUT = 0.75
@@ -31,6 +33,8 @@ _SCHEMES = {
     "valkeys": "rediss",
     "unix": "unix",
 }
+
+_SENTINELS_OWN = {"sentinel_username": "username", "sentinel_password": "password"}
 
 # What a URL may say after its question mark.
 _OPTIONS = frozenset(
@@ -129,6 +133,23 @@ class SharingRedis(Redis):
                 waiting.set_result(answer)
 
 
+class _ClusterRedis(SharingRedis):
+    """A client of the node that has the guestbook's keys; others' keys are asked for one by one."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's; raises the same."""
+        try:
+            return await super().execute_command(*args, **options)
+        except MovedError as moved:
+            pool = self.connection_pool
+            is_tls = issubclass(pool.connection_class, SSLConnection)
+            kept = {k: v for k, v in pool.connection_kwargs.items() if k != "guides"}
+            kept |= {"host": moved.host or kept.get("host"), "port": moved.port}
+            other = ConnectionPool(SSLConnection if is_tls else Connection, **kept)
+            async with Redis.from_pool(other) as redis:
+                return await redis.execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class RedisAddress:
     """A parsed REDIS_URL; as text it is without user, password and options."""
@@ -205,10 +226,11 @@ class RedisAddress:
 
     __repr__ = __str__
 
-    def client(self, *, timeout: float) -> Client:
+    def client(self, *, timeout: float, on_connect: Callable[[], None] | None = None) -> Client:
         """A client that gives up after `timeout` seconds without an answer and never retries.
 
-        Whether a command may be sent again is for the caller to know.
+        Whether a command may be sent again is for the caller to know. `on_connect` is called with
+        each connection that is made.
         """
         options = {
             **self.options,
@@ -219,28 +241,34 @@ class RedisAddress:
             # Telling Redis which library this is would be one more way there and back.
             "driver_info": None,
         }
+        if on_connect is not None:
+            options["redis_connect_func"] = _telling(on_connect)
         if self.kind == "single":
             return SharingRedis.from_pool(BlockingConnectionPool(**options))
-        is_tls = options.pop("connection_class", None) is not None
-        if is_tls:
-            options["ssl"] = True
-        if self.kind == "sentinel":
-            return self._sentinel_master(options)
-        options.pop("db", None)
-        return RedisCluster(
-            startup_nodes=[ClusterNode(host, port) for host, port in self.nodes], **options
-        )
+        is_tls = options.pop("connection_class", None) is SSLConnection
+        own = {theirs: options.pop(ours, None) for ours, theirs in _SENTINELS_OWN.items()}
+        not_theirs = ("db", "redis_connect_func")
+        asking = {name: value for name, value in options.items() if name not in not_theirs}
+        asking["connection_class"] = SSLConnection if is_tls else Connection
+        asking["socket_timeout"] = CONNECT_TIMEOUT
+        options["connection_class"] = TLSMasterConnection if is_tls else MasterConnection
+        if self.kind == "cluster":
+            options["guides"] = ClusterNodes(self.nodes, **asking)
+            return _ClusterRedis.from_pool(BlockingConnectionPool(**options))
+        options["guides"] = Sentinels(self.service, self.nodes, **{**asking, **own})
+        return SharingRedis.from_pool(BlockingConnectionPool(**options))
 
-    def _sentinel_master(self, options: dict[str, Any]) -> Redis:
-        own = {
-            name.removeprefix("sentinel_"): options.pop(name)
-            for name in ("sentinel_username", "sentinel_password")
-            if name in options
-        }
-        own |= {"socket_timeout": CONNECT_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
-        own |= {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
-        sentinel = Sentinel(list(self.nodes), sentinel_kwargs=own, **options)  # type: ignore[no-untyped-call]  # redis-py
-        return cast("Redis", sentinel.master_for(self.service, redis_class=SharingRedis))
+
+def _telling(
+    on_connect: Callable[[], None],
+) -> Callable[[AbstractConnection], Coroutine[Any, Any, None]]:
+    """What redis-py has to do with a new connection in order to tell of it too."""
+
+    async def greet(connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        on_connect()
+
+    return greet
 
 
 _UNREADABLE = "cannot be read: write redis://user:password@host:port/number"

@@ -66,7 +66,10 @@ class Guestbook:
         # Three clients, because a time-out that is right for one is wrong for the others: the
         # reader's answers may take as long as its blocking read, the heartbeat's may not.
         self._writer = address.client(timeout=_COMMAND_TIMEOUT)
-        reading = address.client(timeout=BLOCK_MS / 1000 + _COMMAND_TIMEOUT)
+        reading = address.client(
+            timeout=BLOCK_MS / 1000 + _COMMAND_TIMEOUT,
+            on_connect=lambda: self._reader.doubt(),  # noqa: PLW0108  # it comes later
+        )
         self._reading = Store(reading, settings.retention)
         self._beating = Store(address.client(timeout=TIMEOUT), settings.retention)
         self.store = Store(self._writer, settings.retention)

@@ -11,7 +11,7 @@ from typing import TypedDict
 import structlog
 
 from guestbook.connection import REDIS_ERRORS
-from guestbook.entry import ORIGIN, EntryId
+from guestbook.entry import ORIGIN, Deletion, EntryId
 from guestbook.log import Log, Record
 from guestbook.store import Store
 
@@ -55,6 +55,7 @@ class Reader:
         self._on_break = on_break
         self._on_lost = on_lost
         self._is_stale = True
+        self._is_doubtful = False
         self._turned_at = time.monotonic()
         self._is_connected = False
         self._lost_at = self._turned_at
@@ -74,6 +75,10 @@ class Reader:
     def mark_stale(self) -> None:
         """Has the log filled anew: Redis's data is not what it was."""
         self._is_stale = True
+
+    def doubt(self) -> None:
+        """The connection is new: what is at its other end may be another server."""
+        self._is_doubtful = True
 
     def hurry(self) -> None:
         """Redis is back: what is being waited for may be an answer that never comes."""
@@ -116,6 +121,11 @@ class Reader:
         # That the connection is there is known with the first answer: that one is not waited for.
         block_ms = BLOCK_MS if self._is_connected else 1
         page, trimmed = await self._store.read(self._log.last, count=_PAGE, block_ms=block_ms)
+        if self._is_doubtful and not await self._is_continued():
+            # After a fail-over the newest may be gone, while others are newer than they were.
+            logger.warning("Redis lacks what was read last: reading it anew")
+            self._is_stale = True
+            return
         if trimmed > max(self._log.last, self._log.floor):
             # More was stored and trimmed than this process has seen: what lies between is gone.
             logger.warning("the stream was trimmed past the reader", trimmed=str(trimmed))
@@ -126,8 +136,24 @@ class Reader:
             self._log.append(map(Record.of, page.entries), page.reached)
             self._on_entries()
 
+    async def _is_continued(self) -> bool:
+        """Whether Redis has what was read last, or tells where it has gone."""
+        last = self._log.last
+        self._is_doubtful = False
+        if last == ORIGIN:
+            return True
+        try:
+            page, trimmed = await self._store.replay(last.before(), _PAGE)
+        except BaseException:
+            self._is_doubtful = True
+            raise
+        return trimmed >= last or any(
+            entry.id == last or (isinstance(entry, Deletion) and entry.target == last)
+            for entry in page.entries
+        )
+
     async def _load(self) -> None:
-        self._is_stale = False
+        self._is_stale = self._is_doubtful = False
         try:
             loaded = await self._newest()
             trimmed = await self._store.trimmed()
