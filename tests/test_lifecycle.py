@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from guestbook import settings
 from guestbook.events import DETACH
 from guestbook.server import DetachableProtocol, configure
+from guestbook.waiting import Waiting
 from tests.conftest import Serve
 from tests.processes import Server, Valkey, eventually, side_by_side
 from tests.stream import Event, EventStream
@@ -373,13 +374,20 @@ async def test_uvicorn_is_as_the_server_expects() -> None:
     for name in (
         "on_message_begin",
         "_start_asgi_task",
-        "_unset_keepalive_if_required",
         "_unsupported_upgrade_warning",
+        "connection_made",
         "connection_lost",
         "data_received",
+        "on_url",
+        "on_headers_complete",
+        "on_message_complete",
+        "on_response_complete",
+        "send_400_response",
+        "pause_writing",
+        "resume_writing",
     ):
         assert callable(getattr(HttpToolsProtocol, name)), name
-    for name in ("capture_signals", "handle_exit", "startup", "shutdown", "serve"):
+    for name in ("capture_signals", "handle_exit", "on_tick", "startup", "shutdown", "serve"):
         assert callable(getattr(uvicorn.Server, name)), name
     seen: list[tuple[HttpToolsProtocol, RequestResponseCycle]] = []
 
@@ -388,7 +396,7 @@ async def test_uvicorn_is_as_the_server_expects() -> None:
         seen.append((protocols[0], protocols[0].cycle))
         await send({"type": "http.response.body", "body": b""})
 
-    config = configure(app, {})
+    config = configure(app, {}, Waiting(settings.load(), 1000))
     config.load()
     server = uvicorn.Server(config)
     for name in ("should_exit", "force_exit", "server_state"):
@@ -435,13 +443,14 @@ async def test_request_is_over_when_its_connection_is_handed_over() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         assert scope["extensions"][DETACH](taker)
 
-    config = configure(app, {})
+    waiting = Waiting(settings.load(), 1000)
+    config = configure(app, {}, waiting)
     config.load()
     state = uvicorn.Server(config).server_state
     protocols: list[DetachableProtocol] = []
 
     def make() -> DetachableProtocol:
-        protocols.append(DetachableProtocol(config, state, {}))
+        protocols.append(DetachableProtocol(config, state, {}, waiting=waiting))
         return protocols[-1]
 
     async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as listener:
@@ -453,7 +462,7 @@ async def test_request_is_over_when_its_connection_is_handed_over() -> None:
         assert taker.transport is not None
         assert not taker.transport.is_closing()
         assert protocols[0].parser is None
-        assert protocols[0].timeout_keep_alive_task is None
+        assert waiting.connections == 0
         taker.transport.write(b"still open")
         assert await reader.read(100) == b"still open"
         writer.transport.abort()

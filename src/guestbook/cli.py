@@ -24,6 +24,10 @@ from guestbook.store import Store
 T = TypeVar("T")
 
 _TRANSFER_TIMEOUT = 10.0
+# Redis, the listener, what Python imports.
+_FILES_OF_ITS_OWN = 64
+# What streams leave to requests, of which probes are some.
+_FILES_OF_REQUESTS = 64
 
 app = typer.Typer(
     name="guestbook",
@@ -72,16 +76,17 @@ def serve(
     """Runs until a signal comes, then ends as the signal would have ended it."""
     chosen = _load_settings()
     logging.configure(chosen.log_level, chosen.log_format)
-    _raise_file_limit()
+    files = _raise_file_limit()
+    chosen = _fit(chosen, files)
     if own_valkey:
         try:
             with embedded.running(data) as url:
                 address = RedisAddress.parse(url)
-                received = _run(chosen.model_copy(update={"redis_url": address}), str(data))
+                received = _run(chosen.model_copy(update={"redis_url": address}), files, str(data))
         except embedded.EmbeddedError as error:
             _fail(str(error))
     else:
-        received = _run(chosen, None)
+        received = _run(chosen, files, None)
     if received:
         signals.end_as(received[-1])
 
@@ -193,26 +198,44 @@ def _fail(reason: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _raise_file_limit() -> None:
-    """Every stream is an open file; the soft limit is often 1024."""
+def _raise_file_limit() -> int:
+    """Every connection is an open file; the soft limit is often 1024. Gives what it is then."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # On macOS the hard limit is infinite and cannot be had.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
-def _run(chosen: Settings, data: str | None) -> list[signal.Signals]:
+def _fit(chosen: Settings, files: int) -> Settings:
+    """The settings with no more streams than the limit of open files has room for."""
+    room = max(1, files - _FILES_OF_ITS_OWN - _FILES_OF_REQUESTS)
+    if chosen.max_streams <= room:
+        return chosen
+    logger.warning(
+        "the limit of open files (ulimit -n) allows fewer streams than GUESTBOOK_MAX_STREAMS",
+        files=files,
+        streams=room,
+    )
+    return chosen.model_copy(update={"max_streams": room})
+
+
+def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]:
     # What is not needed to say that a setting is wrong takes a while to import.
     from guestbook.app import SECURITY_HEADERS, create_app  # noqa: PLC0415
     from guestbook.server import Server, configure  # noqa: PLC0415
+    from guestbook.waiting import Waiting  # noqa: PLC0415
 
     listener = _listen(chosen.host, chosen.port)
     application = create_app(chosen)
     guestbook = application.state.guestbook
+    waiting = Waiting(chosen, files - _FILES_OF_ITS_OWN)
     server = Server(
-        configure(application, SECURITY_HEADERS),
+        configure(application, SECURITY_HEADERS, waiting),
         announce=lambda: _announce(chosen, listener, data),
         drain=lambda: guestbook.drain(chosen.drain_seconds),
+        waiting=waiting,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve(sockets=[listener]))

@@ -1,52 +1,222 @@
-"""The server: uvicorn, with its two gaps closed. All that relies on its insides is in here.
+"""The server: uvicorn, with its gaps closed. All that relies on its insides is in here.
 
 uvicorn ends no open stream when it stops and closes its listeners first, so the drain comes
-before its own shutdown. And it has no way to hand over an HTTP connection, as it does hand over
-a WebSocket, so its protocol gets one.
+before its own shutdown. It has no way to hand over an HTTP connection, as it does hand over a
+WebSocket, so its protocol gets one. And it waits for a client for as long as that likes, and
+reads as much: what a connection may take is bounded here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from socket import socket
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from guestbook.events import ABORT, DETACH, ConnectionStream
+from guestbook.problem import ProblemError, unavailable
+from guestbook.waiting import Waiting
 
 logger = structlog.get_logger(__name__)
 
-# Load balancers keep idle connections for a minute; who closes first must not be the server.
-_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 4096
-_SHUTDOWN_SECONDS = 5
+# What is read of a request's body at most, frames of chunks and all: the application reads less.
+_BODY_BYTES = 256 * 1024
+# How many requests a client may send ahead of their answers: each is kept until its turn comes.
+_PIPELINE = 32
+
+SHUTDOWN_SECONDS = 5
+"""How long requests may go on when the process stops."""
 
 
 class DetachableProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with `guestbook.detach` among the request's extensions."""
+    """uvicorn's HTTP protocol, with bounds, and `guestbook.detach` among a request's extensions."""
 
     # Not `self.cycle`: of pipelined requests that is the newest, and another one is served.
     _served: RequestResponseCycle | None = None
+    # Which part of a request is being read, and how much has been received since the last part.
+    _reading: Literal["head", "body"] | None = None
+    _received = 0
+    _unsent = 0
+    _is_deaf = False
+    _fault: ProblemError | None = None
+
+    def __init__(self, *args: Any, waiting: Waiting, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting = waiting
+
+    # What is read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._waiting.enter(self, self.connections)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._received += len(data)
+        super().data_received(data)
+        if self._received > self._waiting.settings.max_head_bytes and not self._is_deaf:
+            self._bound()
+
+    def _bound(self) -> None:
+        if self._reading == "head":
+            self._refuse(_too_long_head())
+        elif self._received > _BODY_BYTES:
+            self._refuse(ProblemError(413, "The body is too long."))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         extensions: dict[str, Any] = {DETACH: self.detach, ABORT: self.abort}
         self.scope["extensions"] = extensions
+        self._reading = "head"
+        if self.cycle is not None:
+            self._waiting.expect_request(self)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self._waiting.settings.max_head_bytes:
+            self._fault = ProblemError(414, "The address is too long.")
+            raise self._fault
+
+    def on_headers_complete(self) -> None:
+        most = self._waiting.settings.max_head_bytes
+        if self._received > most and sum(len(n) + len(v) for n, v in self.headers) > most:
+            self._fault = _too_long_head()
+            raise self._fault
+        if len(self.pipeline) >= _PIPELINE:
+            self._fault = unavailable("Too many requests ahead of their answers.")
+            raise self._fault
+        super().on_headers_complete()
+        self._reading = "body"
+        self._received = 0
+        # What comes behind the body must not pass for headers (RFC 9110, section 6.5.1).
+        self.headers = []
+
+    def on_message_complete(self) -> None:
+        self._reading = None
+        self._received = 0
+        self._waiting.done(self)
+        super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Who asks for a WebSocket gets the plain answer; that is not the operator's concern."""
+
+    # What is answered
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
         super()._start_asgi_task(cycle, app)
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for each connection."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._reading is None:
+            self._waiting.expect_more(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._reading is None:
+            self._waiting.expect_more(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent = 0
+        if self._reading is None and self._is_serving:
+            self._waiting.done(self)
+
+    @property
+    def _is_serving(self) -> bool:
+        return self._served is not None and not self._served.response_complete
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what cannot be read; uvicorn calls it for all that its parser complains of."""
+        self._refuse(self._fault or ProblemError(400, msg))
+
+    # The end
+
+    def _refuse(self, problem: ProblemError) -> None:
+        """Says what is wrong with what is being read, and reads no more of it."""
+        self._is_deaf = True
+        self._waiting.expect_request(self)
+        if self._may_answer():
+            self._answer(problem)
+            self._dismiss()
+            # Were it closed now, the kernel would take the answer back while more comes in.
+            self.transport.write_eof()
+        elif self._served is None or self._served.response_complete:
+            self.transport.write_eof()
+        elif self._reading == "body" and self._served is self.cycle:
+            self.abort()
+        else:
+            # What came before is answered, and nothing more.
+            if self._reading == "body":
+                self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else self._served
+            last.keep_alive = False
+
+    def _may_answer(self) -> bool:
+        """Whether what is answered next is the request that is being read."""
+        served = self._served
+        if self._reading == "body":
+            return served is not None and served is self.cycle and not served.response_started
+        return served is None or served.response_complete
+
+    def _answer(self, problem: ProblemError) -> None:
+        response = problem.response()
+        fields = [*self.server_state.default_headers, *response.raw_headers]
+        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        status = STATUS_LINE[response.status_code]
+        self.transport.write(status + head + b"connection: close\r\n\r\n" + bytes(response.body))
+
+    def _end(self, problem: ProblemError | None) -> None:
+        is_stuck = self.transport.get_write_buffer_size() > 0
+        if problem is not None and not is_stuck and not self._is_deaf and self._may_answer():
+            self._answer(problem)
+        self._dismiss()
+        if is_stuck:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def time_out(self) -> bool:
+        """Ends the connection; False where its client takes an answer, if slowly."""
+        unsent = self.transport.get_write_buffer_size()
+        is_moving = unsent and (not self._unsent or unsent < self._unsent)
+        self._unsent = unsent
+        if is_moving and self._reading is None and not self._is_deaf:
+            return False
+        late = ProblemError(408, "The request did not come in time.")
+        self._end(late if self._reading else None)
+        return True
+
+    def make_room(self) -> None:
+        """Ends the connection, because another one needs its place."""
+        full = unavailable("Too many connections: try again.")
+        self._end(full if self._reading or self.cycle is None else None)
+
     def connection_lost(self, exc: Exception | None) -> None:
         # uvicorn tells the newest request alone: an older one would wait for its client for ever.
         self._dismiss()
+        self._waiting.leave(self)
         super().connection_lost(exc)
 
     def _dismiss(self) -> None:
@@ -55,9 +225,6 @@ class DetachableProtocol(HttpToolsProtocol):
             self._served.disconnected = True
             self._served.message_event.set()
             self._served = None
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Who asks for a WebSocket gets the plain answer; that is not the operator's concern."""
 
     def abort(self) -> None:
         """Cuts the connection, whatever is still to be sent to a client that does not read."""
@@ -82,8 +249,8 @@ class DetachableProtocol(HttpToolsProtocol):
             return False
         self._dismiss()
         self.pipeline.clear()
-        self._unset_keepalive_if_required()
         self.flow.resume_reading()
+        self._waiting.leave(self)
         self.connections.discard(self)
         # uvicorn waits for what is in this set before it stops, and calls its `shutdown`.
         connections: set[Any] = self.connections
@@ -92,6 +259,10 @@ class DetachableProtocol(HttpToolsProtocol):
         # The parser and this protocol hold each other.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does
         return True
+
+
+def _too_long_head() -> ProblemError:
+    return ProblemError(431, "The request's head is too long.")
 
 
 class Server(uvicorn.Server):
@@ -103,8 +274,10 @@ class Server(uvicorn.Server):
         *,
         announce: Callable[[], None],
         drain: Callable[[], Awaitable[None]],
+        waiting: Waiting,
     ) -> None:
         super().__init__(config)
+        self._waiting = waiting
         self._announce = announce
         self._drain = drain
         self.received: list[signal.Signals] = []
@@ -134,10 +307,19 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._announce()
 
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's, ten times a second."""
+        if counter % 10 == 0:
+            self._waiting.sweep()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Ends the streams while the listeners still answer, then everything else."""
         draining = asyncio.ensure_future(self._drain())
-        while not draining.done() and not self.force_exit:
+        for tick in itertools.count():
+            if draining.done() or self.force_exit:
+                break
+            await self.on_tick(tick)
             await asyncio.wait((draining,), timeout=0.1)
         draining.cancel()
         if draining.done() and not draining.cancelled() and draining.exception() is not None:
@@ -148,11 +330,12 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-def configure(app: Any, headers: dict[str, str]) -> uvicorn.Config:
-    """The configuration for `app`; `headers` go out with every answer, uvicorn's own too."""
+def configure(app: Any, headers: dict[str, str], waiting: Waiting) -> uvicorn.Config:
+    """The configuration for `app`; `headers` go out with every answer, the server's own too."""
+    http: Any = functools.partial(DetachableProtocol, waiting=waiting)
     return uvicorn.Config(
         app,
-        http=DetachableProtocol,
+        http=http,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -160,6 +343,5 @@ def configure(app: Any, headers: dict[str, str]) -> uvicorn.Config:
         server_header=False,
         headers=list(headers.items()),
         backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )

@@ -147,6 +147,33 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Over how long the streams are closed when the process stops",
     )
+    max_connections: int = Field(
+        default=10_000,
+        ge=1,
+        description="How many connections one process holds beside its streams: "
+        "over that it ends the one that has waited longest for its client",
+    )
+    max_head_bytes: int = Field(
+        default=32 * 1024,
+        ge=1024,
+        le=65_535,
+        description="How long a request's head may be, its address included",
+    )
+    request_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long a client may take to send a request, head and body",
+    )
+    keep_alive_seconds: float = Field(
+        default=75,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How long a connection is kept for another request, "
+        "or for a client that takes nothing of an answer",
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         Field(default="info", description="The least level that is logged")
     )
