@@ -21,6 +21,7 @@ from guestbook import (
 from guestbook.guestbook import Guestbook
 from guestbook.metrics import Metrics
 from guestbook.middleware import HeadMiddleware, ObserveMiddleware
+from guestbook.observation import Observer
 from guestbook.page import Page
 from guestbook.settings import Settings
 
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.guestbook = guestbook
-    app.add_middleware(ObserveMiddleware, guestbook=guestbook, metrics=metrics)
+    app.add_middleware(ObserveMiddleware, guestbook=guestbook, observer=Observer(metrics))
     app.add_middleware(HeadMiddleware)
     problem.install(app)
 

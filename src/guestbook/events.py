@@ -16,6 +16,7 @@ from guestbook.entry import EntryId
 from guestbook.fanout import Fanout, Stream
 from guestbook.guestbook import Guestbook
 from guestbook.messages import parse_cursor
+from guestbook.observation import current_id
 from guestbook.problem import unavailable
 
 DETACH = "guestbook.detach"
@@ -40,8 +41,10 @@ class ConnectionStream(Stream, asyncio.Protocol):
 
     __slots__ = ("_fanout", "_forget_connection", "_transport", "write")
 
-    def __init__(self, fanout: Fanout, address: str, cursor: EntryId | None) -> None:
-        super().__init__(address, cursor)
+    def __init__(
+        self, fanout: Fanout, address: str, cursor: EntryId | None, request_id: str
+    ) -> None:
+        super().__init__(address, cursor, request_id)
         self._fanout = fanout
 
     def take(self, transport: asyncio.Transport, forget: Callable[[Any], None]) -> None:
@@ -97,9 +100,10 @@ class SendStream(Stream):
         fanout: Fanout,
         address: str,
         cursor: EntryId | None,
+        request_id: str,
         cut: Callable[[], None] | None,
     ) -> None:
-        super().__init__(address, cursor)
+        super().__init__(address, cursor, request_id)
         self._fanout = fanout
         self._cut = cut
         self._outbox: list[bytes] = []
@@ -176,25 +180,31 @@ class Events:
         address = scope["client"][0] if scope["client"] else ""
         cursor = _cursor(scope)
         self._refuse_if_full(address)
+        request_id = current_id.get()
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         extensions = scope.get("extensions", {})
         detach = extensions.get(DETACH)
-        if detach is None or not detach(ConnectionStream(self._fanout, address, cursor)):
-            stream = SendStream(self._fanout, address, cursor, extensions.get(ABORT))
+        if detach is None or not detach(
+            ConnectionStream(self._fanout, address, cursor, request_id)
+        ):
+            stream = SendStream(self._fanout, address, cursor, request_id, extensions.get(ABORT))
             await stream.run(receive, send)
 
     def _refuse_if_full(self, address: str) -> None:
         soonest, latest = _BUSY_SECONDS
         at_most = self._settings.max_streams_per_address
         if self._fanout.is_draining:
+            self._fanout.refused["drain"] += 1
             raise unavailable("This pod is about to stop: another one serves you.", latest=3)
         if len(self._fanout) >= self._settings.max_streams:
+            self._fanout.refused["limit"] += 1
             raise unavailable(
                 "This pod has all the streams that it may have: try again later.",
                 soonest=soonest,
                 latest=latest,
             )
         if at_most is not None and self._fanout.held_by(address) >= at_most:
+            self._fanout.refused["address limit"] += 1
             raise unavailable(
                 f"Your address has {at_most} streams open, as many as it may: close one.",
                 soonest=soonest,

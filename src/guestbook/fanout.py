@@ -36,6 +36,11 @@ _FAREWELL_SECONDS = 0.4
 # A client's first wait before it reconnects; chosen at random, so that they do not come as one.
 _RETRY_MS = (500, 3000)
 
+# Why streams end, why they are refused, and where what they missed comes from.
+_ENDS = ("client gone", "slow", "stalled", "drain", "redis away", "error")
+_REFUSALS = ("drain", "limit", "address limit")
+_SOURCES = ("memory", "redis")
+
 logger = structlog.get_logger(__name__)
 
 
@@ -59,27 +64,37 @@ class Stream(ABC):
         "cursor",
         "cursor_at",
         "ended",
+        "given",
         "group",
         "is_placed",
         "opened_at",
         "paused_at",
         "position",
+        "request_id",
     )
 
     position: Position
     write: Callable[[bytes], None]
     """Sends, or buffers, what `frame` made. An attribute, so that no call stands in between."""
 
-    def __init__(self, address: str, cursor: EntryId | None) -> None:
+    def __init__(self, address: str, cursor: EntryId | None, request_id: str = "") -> None:
         self.address = address
         self.cursor = cursor
+        self.request_id = request_id
         self.ended = ""
+        self.given = 0
+        """How many entries it was given; once it is placed, less the record where it stands."""
         self.group: Group | None = None
         self.opened_at = self.cursor_at = time.monotonic()
         """When it was opened; when it got its cursor."""
         self.paused_at: float | None = None
         self.is_placed = False
         """Whether `position` says where it stands: not while it waits or is replayed to."""
+
+    @property
+    def received(self) -> int:
+        """How many entries it was given: told by where it stands, so that no write counts."""
+        return self.given + self.position.record if self.is_placed else self.given
 
     @staticmethod
     @abstractmethod
@@ -113,13 +128,22 @@ class Fanout:
     older than the log), or has its place in the log; then it catches up, until it stands with a
     group. At any time it may be paused, because its socket is full.
 
-    `greeting` makes the event with which a stream begins.
+    `greeting` makes the event with which a stream begins; `on_delivered` is called with records
+    that have now been written to every stream that can be written to.
     """
 
-    def __init__(self, log: Log, store: Store, greeting: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        *,
+        greeting: Callable[[], bytes],
+        on_delivered: Callable[[list[Record]], None],
+    ) -> None:
         self._log = log
         self._store = store
         self._greeting = greeting
+        self._on_delivered = on_delivered
         self._streams: set[Stream] = set()
         self._groups: deque[Group] = deque()
         self._paused: set[Stream] = set()
@@ -134,11 +158,22 @@ class Fanout:
         self._now = Position(log.end, 0, 0)
         self._chunks: dict[tuple[type[Stream], Position], tuple[bytes, Position]] = {}
         self._is_awake = False
+        self._told: int | None = None
         self.is_draining = False
         """Whether streams are being closed because the process stops; none is opened any more."""
+        # What has happened since the process began, for who counts it.
         self.opened = 0
-        self.closed: Counter[str] = Counter()
+        self.closed = Counter(dict.fromkeys(_ENDS, 0))
         """How many streams have ended, by reason."""
+        self.refused = Counter(dict.fromkeys(_REFUSALS, 0))
+        """How many streams were not opened, by reason."""
+        self.resets = 0
+        """How many streams were told to load the list again."""
+        self.delivered = 0
+        """How many entries were written, counted for each stream."""
+        self.replays = Counter(dict.fromkeys(_SOURCES, 0))
+        self.replayed = Counter(dict.fromkeys(_SOURCES, 0))
+        """How many streams got what they had missed, and how many entries that was, by source."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -192,7 +227,19 @@ class Fanout:
                     # The others get their turn, and then it goes on at once.
                     self._is_awake = True
                     asyncio.get_running_loop().call_soon(self._flush)
-                    return
+                    break
+        self._tell_delivered()
+
+    def _tell_delivered(self) -> None:
+        # The group whose turn is next has waited longest: no other is further back.
+        reached = self._groups[0].position.record if self._groups else self._log.end
+        if self._told is None:
+            # What was there when the process began was delivered long ago.
+            self._told = self._log.end if self._log.is_loaded else None
+        elif reached > self._told:
+            if self._groups:
+                self._on_delivered(self._log.between(self._told, reached))
+            self._told = reached
 
     def _look(self) -> None:
         now = Position(self._log.end, self._pods, self._ping)
@@ -209,7 +256,9 @@ class Fanout:
                 self._drop(stream, "slow")
             return
         # Whoever pauses while it is written to has been given this chunk.
+        before = group.position.record
         framed, group.position = self._chunk(group.kind, group.position)
+        self.delivered += (group.position.record - before) * len(group.streams)
         if framed:
             for stream in tuple(group.streams):
                 stream.write(framed)
@@ -233,9 +282,12 @@ class Fanout:
     def reset(self) -> None:
         """The log was filled anew: everybody in a group is told to load the list again."""
         self._look()
+        self._told = self._now.record
         for group in self._groups:
+            skipped = self._now.record - group.position.record
             group.position = self._now
             for stream in tuple(group.streams):
+                stream.given -= skipped
                 self._write_reset(stream)
         self.wake()
 
@@ -278,10 +330,15 @@ class Fanout:
         elif cursor < self._log.floor:
             self._replays[stream] = asyncio.create_task(self._replay(stream))
         else:
-            self._settle(stream, self._log.position_after(cursor))
+            record = self._log.position_after(cursor)
+            if record < self._log.end:
+                self.replays["memory"] += 1
+                self.replayed["memory"] += self._log.end - record
+            self._settle(stream, record)
 
     def _settle(self, stream: Stream, record: int) -> None:
         stream.position = stream.position._replace(record=record)
+        stream.given -= record
         stream.is_placed = True
         self._advance(stream)
 
@@ -297,7 +354,9 @@ class Fanout:
             if stream.position == self._now:
                 self._join(stream)
                 return
+            before = stream.position.record
             framed, stream.position = self._chunk(type(stream), stream.position)
+            self.delivered += stream.position.record - before
             if framed:
                 stream.write(framed)
         asyncio.get_running_loop().call_soon(self._advance, stream)
@@ -319,6 +378,7 @@ class Fanout:
 
     async def _replay(self, stream: Stream) -> None:
         """Serves a stream from Redis until its cursor is one that the log has."""
+        self.replays["redis"] += 1
         try:
             while stream.cursor is not None and stream.cursor < self._log.floor:
                 async with self._replay_slots:
@@ -332,6 +392,9 @@ class Fanout:
                 data = b"".join(Record.of(entry).frame for entry in page.entries)
                 if data:
                     stream.write(stream.frame(data))
+                stream.given += len(page.entries)
+                self.delivered += len(page.entries)
+                self.replayed["redis"] += len(page.entries)
                 await self._until_writable(stream)
             del self._replays[stream]
             self._place(stream)
@@ -356,6 +419,7 @@ class Fanout:
         self._settle(stream, self._now.record)
 
     def _write_reset(self, stream: Stream) -> None:
+        self.resets += 1
         event = sse.event(b"{}", id=str(self._log.last), name="reset")
         stream.write(stream.frame(event))
 
@@ -363,9 +427,7 @@ class Fanout:
         """The stream's buffer is not empty: it gets nothing more until it is."""
         stream.paused_at = time.monotonic()
         self._paused.add(stream)
-        if stream.group is not None:
-            stream.position = stream.group.position
-            self._leave_group(stream)
+        self._leave_group(stream)
 
     def resume(self, stream: Stream) -> None:
         """The stream's buffer is empty: it catches up from the log."""
@@ -390,9 +452,11 @@ class Fanout:
         self.closed[stream.ended] += 1
         logger.info(
             "stream ended",
+            request_id=stream.request_id,
             reason=stream.ended,
-            address=stream.address,
             seconds=round(time.monotonic() - stream.opened_at, 3),
+            entries=stream.received,
+            address=stream.address,
         )
 
     def _forget(self, stream: Stream) -> None:
@@ -407,6 +471,7 @@ class Fanout:
 
     def _leave_group(self, stream: Stream) -> None:
         if stream.group is not None:
+            stream.position = stream.group.position
             stream.group.streams.discard(stream)
             stream.group = None
 

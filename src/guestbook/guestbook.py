@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 import structlog
+from prometheus_client import Histogram
 
 from guestbook import __version__
 from guestbook.connection import REDIS_ERRORS
 from guestbook.draft import Draft
 from guestbook.entry import EntryId, Message
 from guestbook.fanout import Fanout
-from guestbook.log import Log
+from guestbook.log import Log, Record
 from guestbook.pods import TIMEOUT, Pods
 from guestbook.rate import RateLimit
 from guestbook.reader import BLOCK_MS, Reader
@@ -33,6 +34,8 @@ _LOG_BYTES = 8 * 1024 * 1024
 _COMMAND_TIMEOUT = 1.0
 _RETRY_PAUSE = 0.1
 _REDIS_PAGE = 200
+# Seconds, as buckets: from a local Redis's answer to what a visitor no longer waits for.
+_LAGS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 T = TypeVar("T")
 logger = structlog.get_logger(__name__)
@@ -76,7 +79,9 @@ class Guestbook:
         self.settings = settings
         self.name = os.environ.get("HOSTNAME") or socket.gethostname()
         self.log = Log(settings.max_messages, _LOG_BYTES)
-        self.fanout = Fanout(self.log, self.store, greeting=self._greet)
+        self.fanout = Fanout(
+            self.log, self.store, greeting=self._greet, on_delivered=self._note_delivery
+        )
         self.pods = Pods(
             self._beating,
             name=self.name,
@@ -98,6 +103,25 @@ class Guestbook:
         self._history = ""
         self._added = 0
         self._last_seen = self.log.last
+        self.accepted = 0
+        """How many messages this process has stored."""
+        self.replayed = 0
+        """How many posts were answered with what their key had stored before."""
+        self.delivery_lag = Histogram(
+            "guestbook_delivery_lag_seconds",
+            "From Redis's time of an entry until it was written to the streams, once an entry",
+            buckets=_LAGS,
+            registry=None,
+        )
+        self.redis_seconds = Histogram(
+            "guestbook_redis_command_seconds",
+            "How long Redis took to answer, by what was asked",
+            ("command",),
+            buckets=_LAGS,
+            registry=None,
+        )
+        self._beat_seconds = self.redis_seconds.labels("heartbeat")
+        self._post_seconds = self.redis_seconds.labels("post")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -124,6 +148,7 @@ class Guestbook:
 
     def _hear(self, heard: Heard, asked_at: float) -> None:
         """Notices that Redis has other data than before, and which cursors it cannot know."""
+        self._beat_seconds.observe(time.monotonic() - asked_at)
         is_other = (
             self._history not in ("", heard.history)
             or heard.last < self._last_seen
@@ -137,6 +162,12 @@ class Guestbook:
         # Compared with the next answer: what this process had read before it was asked for.
         self._last_seen = min(self.log.last, heard.last) if is_other else self.log.last
         self.fanout.confirm(heard.last, asked_at)
+
+    def _note_delivery(self, records: list[Record]) -> None:
+        if self.pods.clock is not None:
+            now_ms = self.pods.clock.time(time.monotonic())
+            for record in records:
+                self.delivery_lag.observe(max(now_ms - record.id.ms, 0) / 1000)
 
     async def drain(self, seconds: float) -> None:
         """Takes leave: not ready any more, and the streams end, spread over `seconds`."""
@@ -181,7 +212,8 @@ class Guestbook:
             if known is not None:
                 return known
         own_key = secrets.token_hex(16)
-        message = await self._insist(
+        asked_at = time.monotonic()
+        message, is_replayed = await self._insist(
             deadline,
             lambda: self.store.post(
                 draft,
@@ -191,6 +223,11 @@ class Guestbook:
                 until_ms=self._until(deadline),
             ),
         )
+        self._post_seconds.observe(time.monotonic() - asked_at)
+        if is_replayed:
+            self.replayed += 1
+        else:
+            self.accepted += 1
         await self._shown(message.id, deadline)
         return message
 
@@ -204,6 +241,7 @@ class Guestbook:
         if key is not None:
             known = await self._insist(deadline, lambda: self.store.posted(f"client:{key}"))
             if known is not None:
+                self.replayed += 1
                 return known
         raise TooManyPostsError(wait)
 

@@ -153,6 +153,10 @@ class Log:
                 break
         return b"".join(frames), position + len(frames)
 
+    def between(self, position: int, end: int) -> list[Record]:
+        """The records from `position` on and before `end` that are still in memory."""
+        return self._records[max(position - self.start, 0) : max(end - self.start, 0)]
+
     def get(self, entry_id: EntryId) -> Record | None:
         """The message with this id, if it is in memory and has not been deleted."""
         record = self._find(entry_id)

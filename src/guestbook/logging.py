@@ -9,6 +9,8 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
+from guestbook.observation import current_id
+
 
 def configure(level: str, form: Literal["text", "json"] | None) -> None:
     """Has structlog's lines and the standard library's (uvicorn's among them) look the same."""
@@ -16,6 +18,7 @@ def configure(level: str, form: Literal["text", "json"] | None) -> None:
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not is_text),
+        _name_request,
     ]
     renderer = _text() if is_text else _json()
     structlog.configure(
@@ -55,6 +58,14 @@ def _json() -> list[Processor]:
         _put_first,
         structlog.processors.JSONRenderer(ensure_ascii=False),
     ]
+
+
+def _name_request(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """A line that is logged while a request is answered says which."""
+    request_id = current_id.get()
+    if request_id:
+        line.setdefault("request_id", request_id)
+    return line
 
 
 def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:

@@ -1,21 +1,15 @@
-"""What happens around every request: HEAD, the log line, the metrics."""
+"""What happens around every request: HEAD, and that it is observed."""
 
 from __future__ import annotations
 
-import time
-
-import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from guestbook.guestbook import Guestbook
-from guestbook.metrics import Metrics
+from guestbook.observation import Observer
 
 # A HEAD asks what a GET would answer. A stream has no end, and pushing is not asking.
 _NO_HEAD = ("/events", "/rpush/")
-_PROBES = ("/healthz", "/ready", "/metrics")
-
-logger = structlog.get_logger(__name__)
 
 
 class HeadMiddleware:
@@ -35,24 +29,25 @@ class HeadMiddleware:
 
 
 class ObserveMiddleware:
-    """Logs and counts each request; tells clients of a draining process to connect anew."""
+    """Observes each request; tells clients of a draining process to connect anew."""
 
-    def __init__(self, app: ASGIApp, guestbook: Guestbook, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, guestbook: Guestbook, observer: Observer) -> None:
         self._app = app
         self._guestbook = guestbook
-        self._metrics = metrics
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        observation = self._observer.begin(scope)
         status = 500
 
         async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], observation.header]
                 if self._guestbook.fanout.is_draining:
                     MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
@@ -60,30 +55,4 @@ class ObserveMiddleware:
         try:
             await self._app(scope, receive, observed)
         finally:
-            self._note(scope, status, time.perf_counter() - started)
-
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = _route(scope)
-        self._metrics.requests.labels(scope["method"], route, status).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
-        if scope["path"] in _PROBES:
-            return
-        logger.info(
-            "request",
-            method=scope["method"],
-            # As it was sent: percent-encoded, so that a path cannot forge a line of the log.
-            path=scope["raw_path"].decode("ascii", "backslashreplace"),
-            status=status,
-            ms=round(seconds * 1000, 2),
-            address=scope["client"][0] if scope["client"] else "",
-        )
-
-
-def _route(scope: Scope) -> str:
-    """The path as the routes have it, so that there are only as many as there are routes."""
-    if "route" in scope:
-        return str(scope["route"].path)
-    if "endpoint" in scope:
-        # A plain route has no parameters; below a mounted application its root stands for all.
-        return str(scope["root_path"] or scope["path"])
-    return "none"
+            observation.done(status)

@@ -35,6 +35,12 @@ class RedisClock:
 
     ms: int
     at: float
+    took: float
+    """How long the answer took that brought it: when within that time it was read is not known."""
+
+    def time(self, moment: float) -> float:
+        """Redis's time in ms at a moment (of `time.monotonic`), as likely too early as too late."""
+        return self.ms + (moment - self.at + self.took / 2) * 1000
 
     def deadline(self, moment: float) -> int:
         """The moment (of `time.monotonic`) in Redis's milliseconds."""
@@ -81,6 +87,8 @@ class Pods:
         self.state: State = "ready"
         self.error: str | None = "Redis has not answered yet"
         self.clock: RedisClock | None = None
+        self.returns = 0
+        """How often Redis has come back after it was away."""
 
     async def run(self) -> None:
         """Never returns."""
@@ -121,6 +129,7 @@ class Pods:
             return
         if self.error is not None:
             logger.info("Redis is there")
+            self.returns += self._is_away
             self._on_return()
         self._is_away = False
         self.error = None
@@ -130,7 +139,7 @@ class Pods:
             self._spared_until = now + _GONE_AFTER_MS / 1000
         self._beaten_at = now
         # The clock was read before `now`: a deadline in its terms comes rather too early.
-        self.clock = RedisClock(heard.now_ms, now)
+        self.clock = RedisClock(heard.now_ms, now, now - asked_at)
         self._hear(heard, now)
         self._on_heard(heard, asked_at)
 

@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
+from guestbook.observation import current_id
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -93,7 +95,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _bug(_request: Request, _error: Exception) -> Response:
-        return ProblemError(500, "This is a bug of the guestbook; its log says more.").response()
+        # This answer is made around all that observes requests.
+        headers = {"X-Request-ID": current_id.get()}
+        detail = "This is a bug of the guestbook; its log says more."
+        return ProblemError(500, detail, headers=headers).response()
 
 
 def _methods(request: Request) -> set[str]:

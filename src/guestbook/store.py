@@ -66,19 +66,19 @@ end
 
 # Both writing scripts begin with the receipt, which makes it harmless to send them again when
 # the answer was lost, and with the deadline (Redis's own clock, in ms; 0: none), so that a
-# command that was stuck on its way does nothing after its sender was told that it failed.
+# command that was stuck on its way does nothing after its sender was told that it failed. A post's
+# receipt that was there before comes in a list, to be told from a new one.
 _POST = (
     _TRIM
     + """
 local receipt = redis.call('GET', KEYS[3])
-if receipt then return receipt end
+if receipt then return {receipt} end
 if tonumber(ARGV[4]) > 0 and clock() > tonumber(ARGV[4]) then return 'late' end
 
 local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
-receipt = id .. ' ' .. ARGV[5]
-redis.call('SET', KEYS[3], receipt, 'PX', ARGV[3])
+redis.call('SET', KEYS[3], id .. ' ' .. ARGV[5], 'PX', ARGV[3])
 trim(KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]))
-return receipt
+return id
 """
 )
 
@@ -212,8 +212,10 @@ class Store:
         key: str,
         is_own_key: bool,
         until_ms: int,
-    ) -> Message:
+    ) -> tuple[Message, bool]:
         """Stores a draft, once for each `key`; what the key has stored before is given again.
+
+        Gives the message, and whether it is such a one.
 
         A client's key is remembered for 24 hours. One of our own is only known to the request
         that made it. Raises TooLate.
@@ -234,7 +236,10 @@ class Store:
         )
         if receipt == b"late":
             raise TooLate
-        return _receipted(receipt) or replace(said, id=_id(receipt))
+        if isinstance(receipt, list):
+            known = _receipted(receipt[0])
+            return known or replace(said, id=_id(receipt[0])), known is not None
+        return replace(said, id=EntryId.parse(receipt.decode())), False
 
     async def posted(self, key: str) -> Message | None:
         """The message that a client's key has given before."""
