@@ -105,6 +105,7 @@ def test_description_has_every_route(described: dict[str, Any]) -> None:
     assert operations["GET /messages/{message_id}"] >= {"200", "404", "503"}
     assert operations["DELETE /messages/{message_id}"] >= {"204", "401", "403", "404", "503"}
     assert operations["GET /events"] >= {"200", "422", "503"}
+    assert operations["GET /feed.atom"] >= {"200", "503"}
     assert operations["GET /ready"] >= {"200", "503"}
     for path in ("/healthz", "/env", "/metrics", "/lrange/{key}", "/rpush/{key}/{value}", "/info"):
         assert "200" in operations[f"GET {path}"]

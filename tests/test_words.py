@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guestbook import assets, negotiation, words
+from guestbook import assets, negotiation
+from guestbook.words import Catalogue
 
-CATALOGUE = words.load(assets.folder("templates") / "words.toml")
-LANGUAGES = tuple(CATALOGUE)
+CATALOGUE = Catalogue(assets.folder("templates") / "words.toml")
+LANGUAGES = CATALOGUE.languages
 
 
 def placeholders(sentence: str) -> set[str]:

@@ -24,6 +24,7 @@ from guestbook.middleware import HeadMiddleware, ObserveMiddleware
 from guestbook.observation import Observer
 from guestbook.page import Page
 from guestbook.settings import Settings
+from guestbook.words import Catalogue
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -43,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     guestbook = Guestbook(settings)
     metrics = Metrics(guestbook)
     static = assets.Assets(assets.folder("static"))
-    page = Page(guestbook, static)
+    page = Page(guestbook, static, Catalogue(assets.folder("templates") / "words.toml"))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     problem.install(app)
 
     # What most requests are for comes first.
-    pages.install(app, page)
+    pages.install(app, guestbook, page)
     app.router.routes.insert(0, events.route(guestbook))
     messages.install(app, guestbook, page)
     probes.install(app, guestbook, metrics)

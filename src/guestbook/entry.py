@@ -41,6 +41,12 @@ class EntryId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.ms}-{self.seq}"
 
+    @property
+    def time(self) -> str:
+        """RFC 3339 in UTC with milliseconds."""
+        at = _EPOCH + timedelta(milliseconds=min(self.ms, _DATETIME_MAX_MS))
+        return at.isoformat(timespec="milliseconds") + "Z"
+
     def before(self) -> EntryId:
         """The largest id smaller than this one (0-0 for itself)."""
         if self.seq:
@@ -63,8 +69,7 @@ class Message:
     @property
     def posted_at(self) -> str:
         """RFC 3339 in UTC with milliseconds, read from the id."""
-        at = _EPOCH + timedelta(milliseconds=min(self.id.ms, _DATETIME_MAX_MS))
-        return at.isoformat(timespec="milliseconds") + "Z"
+        return self.id.time
 
     def json(self) -> bytes:
         """The message as the API and the stream give it: one line of UTF-8."""

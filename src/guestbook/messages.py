@@ -76,7 +76,7 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
         except ProblemError as problem:
             if media == body.JSON or not _wants_page(request):
                 raise
-            return _page_with(page, page.language(request.scope), problem, posted)
+            return _page_with(page, page.catalogue.language(request.scope), problem, posted)
         if media == body.FORM:
             return RedirectResponse("/", 303)
         headers = {"Location": f"/messages/{message.id}"}

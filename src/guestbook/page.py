@@ -5,25 +5,25 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import segno
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from starlette.types import Scope
 
-from guestbook import __version__, address, assets, negotiation, words
+from guestbook import __version__, address, assets
+from guestbook.assets import Assets
 from guestbook.draft import AUTHOR_MAX, TEXT_MAX, normalise
 from guestbook.entry import EntryId
 from guestbook.guestbook import Guestbook
 from guestbook.links import linkify
 from guestbook.problem import ProblemError
-from guestbook.representation import Representation
+from guestbook.representation import Current, Representation
+from guestbook.words import Catalogue, Words
 
 _SHOWN = 50
-_REMEMBERED = 64
 _HUES = 24
 _LONGEST = {"text": TEXT_MAX, "author": AUTHOR_MAX}
 _HTML = "text/html; charset=utf-8"
@@ -48,10 +48,9 @@ class FormError:
 class Page:
     """Makes the pages."""
 
-    def __init__(self, guestbook: Guestbook, static: assets.Assets) -> None:
-        templates = assets.folder("templates")
+    def __init__(self, guestbook: Guestbook, static: Assets, catalogue: Catalogue) -> None:
         environment = Environment(
-            loader=FileSystemLoader(templates),
+            loader=FileSystemLoader(assets.folder("templates")),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -66,68 +65,45 @@ class Page:
             text_max=TEXT_MAX,
             author_max=AUTHOR_MAX,
         )
-        self._guestbook = guestbook
         self._book = environment.get_template("page.html")
         self._wall = environment.get_template("wall.html")
-        self._words = words.load(templates / "words.toml")
-        self._languages = tuple(self._words)
-        self._state: object = None
-        self._rendered: dict[object, Representation] = {}
-
-    def language(self, scope: Scope) -> str:
-        """The language to answer a request in."""
-        accepted = dict(scope["headers"]).get(b"accept-language", b"")
-        return negotiation.language(accepted, self._languages)
+        self._guestbook = guestbook
+        self.catalogue = catalogue
+        self._current = Current(guestbook.log)
 
     def current(self, language: str) -> Representation:
         """The page as it is now."""
-        return self._as_it_is(language, lambda: self._html(self._newest_page(language), language))
-
-    def wall(self, language: str, public: str) -> Representation:
-        """The page for a projector, with the address at which others find the guestbook."""
-
-        def render() -> Representation:
-            html = self._wall.render(
-                self._context(language, self._newest()),
-                address=public,
-                qr=_qr(public),
-            )
-            return self._html(html, language, address.VARY)
-
-        return self._as_it_is(("wall", language, public), render)
+        return self._current.get(language, lambda: _html(self._newest(language), language))
 
     def refused(self, language: str, problem: ProblemError, typed: Typed) -> bytes:
         """The page with what the visitor typed, and in their language why it was not taken."""
-        error = _form_error(self._words[language], problem, typed)
-        return self._newest_page(language, error, typed).encode()
+        error = _form_error(self.catalogue[language], problem, typed)
+        return self._newest(language, error, typed).encode()
 
     async def older(self, language: str, before: EntryId) -> Representation:
         """The page of the messages before that one. Raises UnavailableError."""
         listing = await self._guestbook.newest(_SHOWN, before)
-        context = self._context(language, listing.messages)
-        older = f"/?before={listing.last}" if listing.has_more else None
-        html = self._book.render(context, is_archive=True, older=older, error=None, typed=Typed())
-        return self._html(html, language)
+        html = self._book.render(
+            self._context(language, listing.messages),
+            is_archive=True,
+            older=_older(listing.last) if listing.has_more else None,
+            error=None,
+            typed=Typed(),
+        )
+        return _html(html, language)
 
-    def _as_it_is(self, key: object, render: Callable[[], Representation]) -> Representation:
-        """What `render` makes of the guestbook, once for each of its states."""
-        log = self._guestbook.log
-        state = (log.start, log.end, log.last, log.is_loaded)
-        if state != self._state:
-            self._rendered = {}
-            self._state = state
-        found = self._rendered.get(key)
-        if found is None:
-            # Clients may ask for any number of addresses.
-            if len(self._rendered) >= _REMEMBERED:
-                self._rendered.clear()
-            found = self._rendered[key] = render()
-        return found
+    def wall(self, language: str, public: str) -> Representation:
+        """The page for a projector, with the address at which others find the guestbook."""
 
-    def _newest(self) -> list[bytes]:
-        return [r.json for r in itertools.islice(self._guestbook.log.newest(), _SHOWN)]
+        def make() -> Representation:
+            newest = itertools.islice(self._guestbook.log.newest(), _SHOWN)
+            context = self._context(language, [record.json for record in newest])
+            html = self._wall.render(context, address=public, qr=_qr(public))
+            return _html(html, language, address.VARY)
 
-    def _newest_page(
+        return self._current.get((language, public), make)
+
+    def _newest(
         self, language: str, error: FormError | None = None, typed: Typed | None = None
     ) -> str:
         log = self._guestbook.log
@@ -137,37 +113,42 @@ class Page:
         return self._book.render(
             self._context(language, [record.json for record in shown]),
             is_archive=False,
-            older=f"/?before={shown[-1].id}" if has_more else None,
+            older=_older(shown[-1].id) if has_more else None,
             error=error,
             typed=typed or Typed(),
         )
 
     def _context(self, language: str, messages: Iterable[bytes]) -> dict[str, Any]:
         settings, log = self._guestbook.settings, self._guestbook.log
-        catalogue = self._words[language]
+        words = self.catalogue[language]
         return {
-            "t": catalogue,
+            "t": words,
             "lang": language,
-            "title": settings.title or catalogue["title"],
-            "welcome": settings.welcome or catalogue["welcome"],
+            "title": settings.title or words["title"],
+            "welcome": settings.welcome or words["welcome"],
             "messages": [_shown(message) for message in messages],
             "cursor": str(log.last) if log.is_loaded else "",
         }
 
-    def _html(self, html: str, language: str, vary: str = "") -> Representation:
-        headers = {"Cache-Control": "no-cache", "Content-Language": language}
-        varies = f"Accept-Language, {vary}" if vary else "Accept-Language"
-        return Representation(html.encode(), _HTML, headers, vary=varies)
+
+def _html(html: str, language: str, vary: str = "") -> Representation:
+    headers = {"Cache-Control": "no-cache", "Content-Language": language}
+    varies = f"Accept-Language, {vary}" if vary else "Accept-Language"
+    return Representation(html.encode(), _HTML, headers, vary=varies)
 
 
-def _form_error(catalogue: words.Words, problem: ProblemError, typed: Typed) -> FormError:
+def _older(before: EntryId | None) -> str:
+    return f"/?before={before}"
+
+
+def _form_error(words: Words, problem: ProblemError, typed: Typed) -> FormError:
     """Tells a problem by the sentence `text_too_long`, else by `refused_503`, else in general."""
     if problem.field in _LONGEST:
-        sentence = catalogue.get(f"{problem.field}_{problem.code}")
+        sentence = words.get(f"{problem.field}_{problem.code}")
         if sentence is not None:
             n = len(normalise(getattr(typed, problem.field)))
             return FormError(problem.field, sentence.format(n=n, max=_LONGEST[problem.field]))
-    sentence = catalogue.get(f"refused_{problem.status}", catalogue["refused"])
+    sentence = words.get(f"refused_{problem.status}", words["refused"])
     return FormError("", sentence.format(seconds=problem.headers.get("Retry-After")))
 
 

@@ -1,4 +1,4 @@
-"""The routes of the pages: what lies ready in memory, chosen by language and address."""
+"""The routes of the pages and the feed: what lies ready, by language and address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from guestbook.address import public_address
-from guestbook.guestbook import UnavailableError
+from guestbook.feed import Feed
+from guestbook.guestbook import Guestbook, UnavailableError
 from guestbook.messages import parse_cursor
 from guestbook.page import Page
 from guestbook.problem import unavailable
@@ -31,23 +32,31 @@ class Resource:
         await representation(scope, receive, send)
 
 
-def install(app: FastAPI, page: Page) -> None:
-    """The routes `/` and `/wall`."""
+def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
+    """The routes `/`, `/wall` and `/feed.atom`."""
+    catalogue = page.catalogue
+    feed = Feed(guestbook, catalogue)
 
     async def index(scope: Scope) -> Representation:
-        spoken = page.language(scope)
+        language = catalogue.language(scope)
         before = QueryParams(scope["query_string"]).get("before") if scope["query_string"] else None
         if before is None:
-            return page.current(spoken)
+            return page.current(language)
         try:
-            return await page.older(spoken, parse_cursor("before", before))
+            return await page.older(language, parse_cursor("before", before))
         except UnavailableError:
             raise unavailable("Redis did not answer in time: try again.") from None
 
     async def wall(scope: Scope) -> Representation:
-        return page.wall(page.language(scope), public_address(scope))
+        return page.wall(catalogue.language(scope), public_address(scope))
+
+    async def atom(scope: Scope) -> Representation:
+        if not guestbook.log.is_loaded:
+            raise unavailable("The messages have not been read from Redis yet: try again.")
+        return feed.current(catalogue.language(scope), public_address(scope))
 
     app.router.routes[:0] = [
         Route("/", Resource(index), methods=["GET"]),
         Route("/wall", Resource(wall), methods=["GET"]),
+        Route("/feed.atom", Resource(atom), methods=["GET"]),
     ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
+from guestbook.log import Log
 from guestbook.negotiation import takes_gzip
+
+_REMEMBERED = 64
 
 _Headers = list[tuple[bytes, bytes]]
 
@@ -68,6 +71,30 @@ class Representation:
             status, headers, body = 200, encoded.headers, encoded.body
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+class Current:
+    """What is made of the log as it is now: each thing once, all forgotten when the log changes."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._state: object = None
+        self._made: dict[object, Representation] = {}
+
+    def get(self, key: object, make: Callable[[], Representation]) -> Representation:
+        """What `make` gives, unless it has been made before."""
+        log = self._log
+        state = (log.start, log.end, log.last, log.is_loaded)
+        if state != self._state:
+            self._made.clear()
+            self._state = state
+        found = self._made.get(key)
+        if found is None:
+            # A key may have something of a client's choice.
+            if len(self._made) >= _REMEMBERED:
+                self._made.clear()
+            found = self._made[key] = make()
+        return found
 
 
 def _raw(headers: Mapping[str, str]) -> _Headers:

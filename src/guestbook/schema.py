@@ -149,6 +149,22 @@ def _events() -> dict[str, Any]:
     }
 
 
+def _feed() -> dict[str, Any]:
+    feed = {
+        "description": "The newest messages as an Atom feed, RFC 4287",
+        "content": {"application/atom+xml": {"schema": {"type": "string"}}},
+    }
+    problems = {str(status): answer for status, answer in PROBLEMS(503).items()}
+    return {
+        "get": {
+            "tags": ["messages"],
+            "summary": "Follow the guestbook in a feed reader",
+            "operationId": "feed",
+            "responses": {"200": feed, **problems},
+        }
+    }
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The description as FastAPI makes it, less the error answers that only FastAPI would give."""
     description = get_openapi(
@@ -158,6 +174,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     description["paths"]["/events"] = _events()
+    description["paths"]["/feed.atom"] = _feed()
     components = description["components"]
     components["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
     for operations in description["paths"].values():
