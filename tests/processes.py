@@ -113,7 +113,8 @@ class Valkey:
 
     def client(self, **options: Any) -> Any:
         """A client of its own: `async with valkey.client() as redis`."""
-        return redis_client(f"redis://{self.address}", **options)
+        patient = {"socket_timeout": 60, "protocol": 2}
+        return redis_client(f"redis://{self.address}", **{**patient, **options})
 
     def answers(self) -> bool:
         try:
@@ -236,12 +237,15 @@ class BlackHole:
 class Proxy:
     """A TCP proxy in front of a server on this machine that loses, delays and cuts.
 
-    `loses` is asked with each request that passes: from a request on for which it says so, the
-    connection's replies are lost. A reply is `cut_after` so many bytes if that is set.
+    `target` is the port to which new connections go. `loses` is asked with each request that
+    passes: from a request on for which it says so, the connection's replies are lost. A reply is
+    `cut_after` so many bytes if that is set. Who is silent for `idle_seconds` is cut off.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int, *, idle_seconds: float | None = None) -> None:
+        self.target = port
+        self.port = 0
+        self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
@@ -251,18 +255,29 @@ class Proxy:
         self.cut_after: int | None = None
         self.lost = 0
 
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+        await self.listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
+        self.refuse()
         await self.cut()
         await asyncio.sleep(0)  # what was accepted meanwhile
         await self.cut()
+
+    async def listen(self) -> None:
+        """Takes new connections, always at the same port."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Takes no new connection; those that are open pass."""
+        assert self._server is not None
+        self._server.close()
 
     async def cut(self) -> None:
         """Cuts every connection; new ones pass."""
@@ -313,7 +328,7 @@ class Proxy:
         passes = self._passes
         try:
             await passes.wait()
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
             ways = (
                 self._requests(reader, far_writer, passes, state),
                 self._replies(far_reader, writer, passes, state),
@@ -345,6 +360,13 @@ class Proxy:
                 state["lost"] = True
             writer.write(data)
 
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        """What comes next; nothing when it has been silent for too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._idle_seconds):
+                return await reader.read(2**16)
+        return b""
+
     async def _replies(
         self,
         reader: asyncio.StreamReader,
@@ -352,7 +374,7 @@ class Proxy:
         passes: asyncio.Event,
         state: dict[str, bool],
     ) -> None:
-        while data := await reader.read(2**16):
+        while data := await self._read(reader):
             await asyncio.sleep(self.delay)
             await passes.wait()
             if not state["lost"]:

@@ -508,6 +508,48 @@ async def _forget(place: Place) -> None:
     await redis.aclose()
 
 
+async def _failed_over(folder: Path, begin: asyncio.Barrier) -> None:
+    valkey = Valkey(folder / "valkey").start()
+    spare = Valkey(folder / "spare").start()
+    try:
+        async with Proxy(valkey.port) as proxy, Place(folder, valkey, proxy.address) as place:
+            await _begin(place, begin)
+            await _while_alive(place, _fail_over(place, proxy, spare))
+    finally:
+        spare.kill()
+
+
+async def _fail_over(place: Place, proxy: Proxy, spare: Valkey) -> None:
+    async with (
+        EventStream(place.server.url) as stream,
+        place.valkey.client() as old,
+        spare.client() as new,
+    ):
+        await stream.until("pods")
+        assert (await place.post("before")).status_code == 201
+        await new.replicaof("127.0.0.1", place.valkey.port)
+
+        async def is_in_step() -> bool:
+            return bool((await new.info("replication"))["master_link_status"] == "up")
+
+        async def has_changed() -> bool:
+            return bool((await new.role())[0] == "master")
+
+        await eventually(is_in_step, within=20)
+        await old.execute_command("FAILOVER", "TO", "127.0.0.1", spare.port)
+        await eventually(has_changed, within=20)
+        proxy.target = spare.port
+        assert (await place.post("after")).status_code == 201
+        await asyncio.sleep(_TRUTH_SECONDS)
+        assert await place.is_ready()
+        assert (await place.post("later")).status_code == 201
+        events = await stream.entries(3)
+        assert [event.data["text"] for event in events] == ["before", "after", "later"]
+        assert [fields["text"] for _, fields in await new.xrange(_EVENTS)] == [
+            event.data["text"] for event in events
+        ]
+
+
 Command = tuple[str, ...]
 Story = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
 Stories = dict[Story, asyncio.Task[None]]
@@ -524,6 +566,7 @@ _ALL: tuple[Story, ...] = (
     _delayed,
     _refusing_writes,
     _forgetting,
+    _failed_over,
 )
 
 
@@ -588,3 +631,8 @@ async def test_redis_refuses_writes(stories: Stories) -> None:
 async def test_redis_forgets_scripts_and_connections(stories: Stories) -> None:
     """SCRIPT FLUSH and CLIENT KILL cost nobody a post, and no stream an event."""
     await stories[_forgetting]
+
+
+async def test_a_service_leads_to_another_master(stories: Stories) -> None:
+    """After a fail-over, connections to what is a replica now are given up for new ones."""
+    await stories[_failed_over]

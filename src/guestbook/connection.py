@@ -13,7 +13,7 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, RedisError
+from redis.exceptions import MovedError, ReadOnlyError, RedisError
 
 from guestbook.master import ClusterNodes, MasterConnection, Sentinels, TLSMasterConnection
 
@@ -93,11 +93,18 @@ class SharingRedis(Redis):
             self._is_busy = True
             try:
                 return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+            except ReadOnlyError:
+                await self._part()
+                raise
             finally:
                 self._go_on()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.append((args, options, answer))
         return await answer
+
+    async def _part(self) -> None:
+        """Leaves a server that has become a replica: a new connection may lead to the master."""
+        await self.connection_pool.disconnect(inuse_connections=False)
 
     def _go_on(self) -> None:
         self._is_busy = bool(self._asked)
@@ -120,6 +127,8 @@ class SharingRedis(Redis):
         answers: list[Any]
         try:
             answers = await pipeline.execute(raise_on_error=False)
+            if any(isinstance(answer, ReadOnlyError) for answer in answers):
+                await self._part()
         except Exception as error:  # whatever it is, those who wait must hear it
             answers = [error] * len(batch)
         finally:
