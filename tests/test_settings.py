@@ -59,6 +59,7 @@ def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
     assert chosen.max_streams_per_address is None
     assert chosen.post_rate == PostRate(20, 10)
     assert chosen.legacy_api is False
+    assert chosen.wait_replicas == 0
     assert chosen.drain_seconds == 1
     assert (chosen.title, chosen.welcome) == (None, None)
     assert (chosen.max_connections, chosen.max_head_bytes) == (10_000, 32 * 1024)
@@ -82,6 +83,7 @@ def test_names_are_the_contracts() -> None:
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS",
         "GUESTBOOK_POST_RATE",
         "GUESTBOOK_LEGACY_API",
+        "GUESTBOOK_WAIT_REPLICAS",
         "GUESTBOOK_DRAIN_SECONDS",
         "GUESTBOOK_MAX_CONNECTIONS",
         "GUESTBOOK_MAX_HEAD_BYTES",
@@ -107,6 +109,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "9",
         "GUESTBOOK_POST_RATE": "5/m",
         "GUESTBOOK_LEGACY_API": "true",
+        "GUESTBOOK_WAIT_REPLICAS": "2",
         "GUESTBOOK_DRAIN_SECONDS": "2.5",
         "GUESTBOOK_MAX_CONNECTIONS": "10",
         "GUESTBOOK_MAX_HEAD_BYTES": "2048",
@@ -128,7 +131,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
     assert chosen.max_age == 12 * 3600
     assert chosen.retention == (7, 12 * 3600 * 1000)
     assert chosen.post_rate == PostRate(5, 60)
-    assert (chosen.legacy_api, chosen.drain_seconds) == (True, 2.5)
+    assert (chosen.legacy_api, chosen.wait_replicas, chosen.drain_seconds) == (True, 2, 2.5)
     assert (chosen.max_connections, chosen.max_head_bytes) == (10, 2048)
     assert (chosen.request_seconds, chosen.keep_alive_seconds) == (3.5, 4.5)
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
@@ -211,6 +214,7 @@ WRONG = [
     ("GUESTBOOK_POST_RATE", "20/10"),
     ("GUESTBOOK_POST_RATE", "20/10s\nx"),
     ("GUESTBOOK_LEGACY_API", "perhaps"),
+    ("GUESTBOOK_WAIT_REPLICAS", "-1"),
     ("GUESTBOOK_DRAIN_SECONDS", "-1"),
     ("GUESTBOOK_DRAIN_SECONDS", "nan"),
     ("GUESTBOOK_DRAIN_SECONDS", "inf"),

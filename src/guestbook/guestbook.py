@@ -24,6 +24,7 @@ from guestbook.log import Log, Record
 from guestbook.pods import TIMEOUT, Pods
 from guestbook.rate import RateLimit
 from guestbook.reader import BLOCK_MS, Reader
+from guestbook.replicas import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.settings import Settings
 from guestbook.store import Heard, Page, Store, TooLate
 
@@ -42,7 +43,10 @@ logger = structlog.get_logger(__name__)
 
 
 class UnavailableError(Exception):
-    """Redis did not answer in time; for a post or a deletion: it was not acknowledged."""
+    """Redis did not answer in time; for a post or a deletion: it was not acknowledged.
+
+    The text, if there is one, says more.
+    """
 
 
 class TooManyPostsError(Exception):
@@ -76,6 +80,8 @@ class Guestbook:
         self._reading = Store(reading, settings.retention)
         self._beating = Store(address.client(timeout=TIMEOUT), settings.retention)
         self.store = Store(self._writer, settings.retention)
+        waiting = address.client(timeout=WAIT_MS / 1000 + _COMMAND_TIMEOUT)
+        self._replicas = Replicas(Store(waiting, settings.retention), settings.wait_replicas)
         self.settings = settings
         self.name = os.environ.get("HOSTNAME") or socket.gethostname()
         self.log = Log(settings.max_messages, _LOG_BYTES)
@@ -137,6 +143,7 @@ class Guestbook:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.pods.leave()
+            await self._replicas.close()
             for store in (self.store, self._reading, self._beating):
                 await store.close()
 
@@ -207,22 +214,26 @@ class Guestbook:
         Raises TooManyPostsError, and UnavailableError when Redis does not take it in time.
         """
         deadline = time.monotonic() + PATIENCE
+        receipt = f"client:{key}" if key else f"own:{secrets.token_hex(16)}"
         if self._rate is not None:
             known = await self._count_post(self._rate, address, key, deadline)
             if known is not None:
+                await self._insist(deadline, lambda: self._replicas.have(receipt))
                 return known
-        own_key = secrets.token_hex(16)
-        asked_at = time.monotonic()
-        message, is_replayed = await self._insist(
-            deadline,
-            lambda: self.store.post(
+
+        async def store() -> tuple[Message, bool]:
+            stored = await self.store.post(
                 draft,
                 self.name,
-                key=f"client:{key}" if key else f"own:{own_key}",
+                key=receipt,
                 is_own_key=key is None,
                 until_ms=self._until(deadline),
-            ),
-        )
+            )
+            await self._replicas.have(receipt)
+            return stored
+
+        asked_at = time.monotonic()
+        message, is_replayed = await self._insist(deadline, store)
         self._post_seconds.observe(time.monotonic() - asked_at)
         if is_replayed:
             self.replayed += 1
@@ -249,9 +260,13 @@ class Guestbook:
         """Deletes a message; False where there is none. Raises UnavailableError."""
         deadline = time.monotonic() + PATIENCE
         key = f"own:{secrets.token_hex(16)}"
-        deletion = await self._insist(
-            deadline, lambda: self.store.delete(target, key=key, until_ms=self._until(deadline))
-        )
+
+        async def delete() -> EntryId | None:
+            deletion = await self.store.delete(target, key=key, until_ms=self._until(deadline))
+            await self._replicas.have(key)
+            return deletion
+
+        deletion = await self._insist(deadline, delete)
         if deletion is None:
             return False
         await self._shown(deletion, deadline)
@@ -267,14 +282,17 @@ class Guestbook:
 
         For what may be repeated: at worst a post whose answers got lost is counted twice.
         """
+        reason = ""
         while True:
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     return await attempt()
-            except (*REDIS_ERRORS, TooLate) as error:
+            except (*REDIS_ERRORS, TooLate, TooFewReplicasError) as error:
+                if isinstance(error, TooFewReplicasError):
+                    reason = str(error)
                 if time.monotonic() + _RETRY_PAUSE >= deadline:
                     logger.warning("Redis did not take a command", error=str(error) or "no answer")
-                    raise UnavailableError from error
+                    raise UnavailableError(reason) from error
             await asyncio.sleep(_RETRY_PAUSE)
 
     async def _shown(self, entry_id: EntryId, deadline: float) -> None:

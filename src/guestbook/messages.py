@@ -53,8 +53,9 @@ async def post(guestbook: Guestbook, request: Request, draft: Draft) -> Message:
             f"Too many messages from your address: try again in {error.seconds} s.",
             headers={"Retry-After": str(error.seconds)},
         ) from None
-    except UnavailableError:
-        raise unavailable("Redis did not take the message in time: try again.") from None
+    except UnavailableError as error:
+        reason = str(error) or "Redis did not take the message in time"
+        raise unavailable(f"{reason}: try again.") from None
 
 
 def refuse_cross_site(request: Request) -> None:
@@ -151,8 +152,9 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
         _authorize(guestbook, request)
         try:
             was_there = await guestbook.delete(_known_id(message_id))
-        except UnavailableError:
-            raise unavailable("Redis did not take the deletion in time: try again.") from None
+        except UnavailableError as error:
+            reason = str(error) or "Redis did not take the deletion in time"
+            raise unavailable(f"{reason}: try again.") from None
         if not was_there:
             raise _no_message(message_id)
         return Response(status_code=204)

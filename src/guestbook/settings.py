@@ -140,6 +140,11 @@ class Settings(BaseSettings):
     legacy_api: bool = Field(
         default=False, description="Serve the original application's /lrange, /rpush and /info"
     )
+    wait_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="How many replicas of Redis must have a message before it is acknowledged",
+    )
     drain_seconds: float = Field(
         default=1,
         ge=0,

@@ -18,6 +18,7 @@ TRIMMED = "{guestbook}:trimmed"
 HISTORY = "{guestbook}:history"
 PODS = "{guestbook}:pods"
 _RECEIPT = "{guestbook}:receipt:"
+_MARKER = "{guestbook}:replicated"
 _TAKEN_OVER = "{guestbook}:taken-over:"
 
 _DAY_MS = 24 * 3600 * 1000
@@ -132,6 +133,14 @@ return {now, redis.call('GET', KEYS[2]), last, added, all}
 )
 
 
+# Whether receipts are there; and a write, for which WAIT waits and so for all before it.
+_MARK = """
+local there = {}
+for i = 2, #KEYS do there[i - 1] = redis.call('EXISTS', KEYS[i]) end
+redis.call('SET', KEYS[1], '', 'PX', 60000)
+return there
+"""
+
 # Puts a message back under its own id. A stream only grows at its end, so that an id which is
 # not there and is older than the newest can find its place no more.
 _RESTORE = (
@@ -240,6 +249,22 @@ class Store:
             known = _receipted(receipt[0])
             return known or replace(said, id=_id(receipt[0])), known is not None
         return replace(said, id=EntryId.parse(receipt.decode())), False
+
+    async def replicated(
+        self, keys: list[str], count: int, timeout_ms: int
+    ) -> tuple[list[bool], int]:
+        """Whether the receipts of these keys are there, and how many replicas have them.
+
+        Waits for `count` replicas, up to `timeout_ms`.
+        """
+        receipts = [_RECEIPT + key for key in keys]
+        mark = ("EVAL", _MARK, 1 + len(receipts), _MARKER, *receipts)
+        # On one connection, and so on one server.
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.execute_command(*mark)
+        pipeline.execute_command("WAIT", count, timeout_ms)
+        there, reached = await pipeline.execute()
+        return [bool(each) for each in there], int(reached)
 
     async def posted(self, key: str) -> Message | None:
         """The message that a client's key has given before."""
