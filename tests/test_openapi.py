@@ -40,7 +40,8 @@ async def pod(
     """A server with all routes that there are."""
     url = f"redis://{shared_valkey.address}/9006"
     log = tmp_path_factory.mktemp("openapi") / "log"
-    env = {"GUESTBOOK_LEGACY_API": "true", "GUESTBOOK_ADMIN_TOKEN": TOKEN}
+    env = {f"GUESTBOOK_{name}": "true" for name in ("LEGACY_API", "LAB")}
+    env["GUESTBOOK_ADMIN_TOKEN"] = TOKEN
     server = Server(log, url, **env).start()
     yield await server.ready()
     server.stop()
@@ -107,6 +108,8 @@ def test_description_has_every_route(described: dict[str, Any]) -> None:
     assert operations["GET /events"] >= {"200", "422", "503"}
     assert operations["GET /feed.atom"] >= {"200", "503"}
     assert operations["GET /ready"] >= {"200", "503"}
+    orders = operations["POST /lab/{pod}/{action}"]
+    assert orders == {"202", "401", "403", "404", "422", "429", "503"}
     for path in ("/healthz", "/env", "/metrics", "/lrange/{key}", "/rpush/{key}/{value}", "/info"):
         assert "200" in operations[f"GET {path}"]
     stream = described["paths"]["/events"]["get"]["responses"]["200"]["content"]

@@ -58,7 +58,7 @@ def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
     assert chosen.max_streams == 10_000
     assert chosen.max_streams_per_address is None
     assert chosen.post_rate == PostRate(20, 10)
-    assert chosen.legacy_api is False
+    assert chosen.legacy_api is chosen.lab is False
     assert chosen.wait_replicas == 0
     assert chosen.drain_seconds == 1
     assert (chosen.title, chosen.welcome) == (None, None)
@@ -83,6 +83,7 @@ def test_names_are_the_contracts() -> None:
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS",
         "GUESTBOOK_POST_RATE",
         "GUESTBOOK_LEGACY_API",
+        "GUESTBOOK_LAB",
         "GUESTBOOK_WAIT_REPLICAS",
         "GUESTBOOK_DRAIN_SECONDS",
         "GUESTBOOK_MAX_CONNECTIONS",
@@ -109,6 +110,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "9",
         "GUESTBOOK_POST_RATE": "5/m",
         "GUESTBOOK_LEGACY_API": "true",
+        "GUESTBOOK_LAB": "true",
         "GUESTBOOK_WAIT_REPLICAS": "2",
         "GUESTBOOK_DRAIN_SECONDS": "2.5",
         "GUESTBOOK_MAX_CONNECTIONS": "10",
@@ -131,7 +133,12 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
     assert chosen.max_age == 12 * 3600
     assert chosen.retention == (7, 12 * 3600 * 1000)
     assert chosen.post_rate == PostRate(5, 60)
-    assert (chosen.legacy_api, chosen.wait_replicas, chosen.drain_seconds) == (True, 2, 2.5)
+    assert (chosen.legacy_api, chosen.lab, chosen.wait_replicas, chosen.drain_seconds) == (
+        True,
+        True,
+        2,
+        2.5,
+    )
     assert (chosen.max_connections, chosen.max_head_bytes) == (10, 2048)
     assert (chosen.request_seconds, chosen.keep_alive_seconds) == (3.5, 4.5)
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -26,6 +27,9 @@ from guestbook.page import Page
 from guestbook.settings import Settings
 from guestbook.words import Catalogue
 
+if TYPE_CHECKING:
+    from guestbook.lab import Lab
+
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -45,10 +49,11 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(guestbook)
     static = assets.Assets(assets.folder("static"))
     page = Page(guestbook, static, Catalogue(assets.folder("templates") / "words.toml"))
+    lab: Lab | None = None
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with guestbook.running():
+        async with guestbook.running(), lab.running() if lab else contextlib.nullcontext():
             yield
 
     app = FastAPI(
@@ -73,6 +78,10 @@ def create_app(settings: Settings) -> FastAPI:
     probes.install(app, guestbook, metrics)
     if settings.legacy_api:
         legacy.install(app, guestbook)
+    if settings.lab:
+        from guestbook import lab as laboratory  # noqa: PLC0415  # off means: no code path
+
+        lab = laboratory.install(app, guestbook)
     description = schema.describe(app)
     app.openapi = lambda: description  # type: ignore[method-assign]  # as FastAPI's manual has it
     app.mount(assets.URL, static, name="static")

@@ -489,6 +489,11 @@ class Fanout:
             stream.write(stream.frame(farewell))
         stream.finish()
 
+    def cut(self) -> None:
+        """Cuts all streams, as a network does that fails; their clients come back."""
+        for stream in tuple(self._streams):
+            self._drop(stream, "cut")
+
     async def drain(self, seconds: float) -> None:
         """Ends all streams, spread over `seconds`; refuses new ones from now on."""
         self.is_draining = True

@@ -106,6 +106,8 @@ class Guestbook:
         )
         self._rate = RateLimit(self._writer, settings.post_rate) if settings.post_rate else None
         self._tasks: list[asyncio.Task[None]] = []
+        self.by_hand: str | None = None
+        """Why somebody has taken this process out of service; None: nobody has."""
         self._history = ""
         self._added = 0
         self._last_seen = self.log.last
@@ -198,6 +200,8 @@ class Guestbook:
         reasons = []
         if self.fanout.is_draining:
             reasons.append("draining: the process is about to stop")
+        if self.by_hand:
+            reasons.append(self.by_hand)
         if self.pods.error:
             reasons.append(self.pods.error)
         elif not self.log.is_loaded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -10,6 +9,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from guestbook import body
+from guestbook.admin import require_token
 from guestbook.draft import Draft, DraftError
 from guestbook.entry import EntryId, Message
 from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, UnavailableError
@@ -215,14 +215,4 @@ def _authorize(guestbook: Guestbook, request: Request) -> None:
     token = guestbook.settings.admin_token
     if token is None:
         raise ProblemError(403, "Nobody may delete here: GUESTBOOK_ADMIN_TOKEN is not set.")
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Starlette reads headers as Latin-1; this gives back the bytes that were sent.
-    is_right = hmac.compare_digest(
-        given.strip().encode("latin-1"), token.get_secret_value().encode()
-    )
-    if scheme.lower() != "bearer" or not is_right:
-        raise ProblemError(
-            401,
-            "Deleting needs the header Authorization: Bearer with the admin token.",
-            headers={"WWW-Authenticate": 'Bearer realm="guestbook"'},
-        )
+    require_token(request, token)

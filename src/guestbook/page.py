@@ -59,7 +59,7 @@ class Page:
         environment.globals.update(
             asset=static.url,
             hue=hue(guestbook.name),
-            lab=False,
+            lab=guestbook.settings.lab,
             pod=guestbook.name,
             version=__version__,
             text_max=TEXT_MAX,

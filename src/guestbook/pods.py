@@ -66,7 +66,7 @@ class Pods:
         on_return: Callable[[], None],
     ) -> None:
         self._store = store
-        self._process = f"{name}/{secrets.token_hex(4)}"
+        self.process = f"{name}/{secrets.token_hex(4)}"
         self._history = secrets.token_hex(8)
         self._me: dict[str, Any] = {
             "name": name,
@@ -85,6 +85,8 @@ class Pods:
         self._spared_until = float("inf")
         self._is_away = False
         self.state: State = "ready"
+        self.lab: list[str] | None = None
+        """What has been done to this process on purpose; None where there is no lab."""
         self.error: str | None = "Redis has not answered yet"
         self.clock: RedisClock | None = None
         self.returns = 0
@@ -96,7 +98,7 @@ class Pods:
         while True:
             started = time.monotonic()
             self._hurry.clear()
-            await self._beat()
+            await self.beat()
             pause = INTERVAL if self.error is None else _RETRY
             await self._sleep(started + pause - time.monotonic())
 
@@ -115,15 +117,16 @@ class Pods:
         """Tells the others that this process is gone. Call it when `run` has been cancelled."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                await self._store.beat(self._process, None, self._history)
+                await self._store.beat(self.process, None, self._history)
         except REDIS_ERRORS:
             pass  # they notice after three missed heartbeats
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """One heartbeat, now. Does not fail: `error` says whether Redis took it."""
         asked_at = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT):
-                heard = await self._store.beat(self._process, self._record(), self._history)
+                heard = await self._store.beat(self.process, self._record(), self._history)
         except REDIS_ERRORS as error:
             self._note_failure(error)
             return
@@ -152,13 +155,18 @@ class Pods:
         self.error = f"Redis is away: {reason}"
 
     def _record(self) -> dict[str, Any]:
-        return {**self._me, "streams": self._count_streams(), "state": self.state}
+        record = {**self._me, "streams": self._count_streams(), "state": self.state}
+        return record if self.lab is None else {**record, "lab": self.lab}
+
+    def by_process(self) -> dict[str, dict[str, Any]]:
+        """What each process that is alive says of itself; several may have one name."""
+        return {self.process: self._record(), **self._others}
 
     def _hear(self, heard: Heard, now: float) -> None:
         heard_others = {
             process: _pod(said)
             for process, (age_ms, said) in heard.records.items()
-            if process != self._process and age_ms <= _GONE_AFTER_MS
+            if process != self.process and age_ms <= _GONE_AFTER_MS
         }
         if now < self._spared_until:
             heard_others = {**self._others, **heard_others}
@@ -166,7 +174,7 @@ class Pods:
         self._show()
 
     def _pods(self) -> list[dict[str, Any]]:
-        pods = [self._record(), *self._others.values()]
+        pods = self.by_process().values()
         return sorted(pods, key=lambda pod: (pod["name"], pod["started_at"]))
 
     def _show(self) -> None:
@@ -198,12 +206,14 @@ class Pods:
 def _pod(said: dict[str, Any]) -> dict[str, Any]:
     """What another process said, as this version tells it: the other may be of any version."""
     streams = said.get("streams")
+    lab = said.get("lab")
     return {
         "name": str(said.get("name", "")),
         "version": str(said.get("version", "")),
         "started_at": str(said.get("started_at", "")),
         "streams": streams if isinstance(streams, int) else 0,
         "state": str(said.get("state", "ready")),
+        **({"lab": [str(each) for each in lab]} if isinstance(lab, list) else {}),
     }
 
 

@@ -95,11 +95,11 @@ _PROBLEM = {
 _WHY = {
     401: "No token, or a wrong one",
     403: "Not allowed: another site's post, or no admin token is configured",
-    404: "There is no such message",
+    404: "There is none of that name: it is gone, or never was",
     413: "The body is too long",
     415: "The body is neither JSON nor a form",
     422: "Not a message, or a parameter that cannot be read; names the field",
-    429: "Too many posts from this address",
+    429: "Too many at a time: try again later",
     503: "Redis did not answer in time, or there is no room: try again later",
 }
 

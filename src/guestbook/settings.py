@@ -116,7 +116,8 @@ class Settings(BaseSettings):
     )
     admin_token: Annotated[SecretStr | None, BeforeValidator(_strip)] = Field(
         default=None,
-        description="The bearer token that may delete messages (unset: nobody may)",
+        description="The bearer token that deletes messages (unset: nobody may) and orders in "
+        "the lab (unset: anybody may)",
     )
     max_messages: int = Field(
         default=10_000, ge=1, le=10_000_000, description="How many messages are kept"
@@ -139,6 +140,9 @@ class Settings(BaseSettings):
     )
     legacy_api: bool = Field(
         default=False, description="Serve the original application's /lrange, /rpush and /info"
+    )
+    lab: bool = Field(
+        default=False, description="Let pods be broken on purpose: POST /lab/{pod}/{action}"
     )
     wait_replicas: int = Field(
         default=0,
