@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check pytest bench image lock clean
+.PHONY: help run test check pytest bench lighthouse image lock clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes do
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/report.py
 
+lighthouse: .venv/browser.done tools/node_modules/.done  ## Check Lighthouse's scores of the page and the wall (needs npm)
+	$(BIN)/python -m tools.lighthouse
+
 image:  ## Build the container image guestbook:0.1.0 with docker
 	docker build --tag guestbook:0.1.0 .
 
@@ -41,7 +44,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-in
 	--custom-compile-command "make lock"
 
 clean:  ## Remove what was made here, but not the messages in .guestbook
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist tools/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Guestbook needs Python 3.11 or later: make PYTHON=python3.13 ...")'
@@ -63,6 +66,10 @@ clean:  ## Remove what was made here, but not the messages in .guestbook
 .venv/bench.done: requirements/bench.txt .venv/dev.done
 	@echo "Installing what the benchmarks need into .venv ..."
 	$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
+tools/node_modules/.done: tools/package-lock.json
+	npm ci --prefix tools
 	@touch $@
 
 # The system's Chromium where there is one, else Debian's, else Playwright's own.
