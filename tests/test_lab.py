@@ -51,6 +51,8 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
         for pod in course.pods:
             pod.start()
         await asyncio.gather(*(pod.ready() for pod in course.pods))
+        async with EventStream(course.open.url) as one, EventStream(course.guarded.url) as two:
+            await asyncio.gather(_told(one, "pod-a", []), _told(two, "pod-b", []))
         yield course
     finally:
         for pod in course.pods:
