@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check pytest bench lighthouse image lock clean
+.PHONY: help run test check pytest bench faults lighthouse image lock clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,12 @@ bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes do
 
 lighthouse: .venv/browser.done tools/node_modules/.done  ## Check Lighthouse's scores of the page and the wall (needs npm)
 	$(BIN)/python -m tools.lighthouse
+
+SECONDS := 600
+SEED :=
+
+faults: .venv/dev.done  ## Break everything for 10 minutes (SECONDS=, SEED=); writes docs/reliability.md
+	$(BIN)/python -m tests.faults --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 image:  ## Build the container image guestbook:0.1.0 with docker
 	docker build --tag guestbook:0.1.0 .
