@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.processes import Server, Valkey, eventually, side_by_side
+from tests.raw import Raw, statuses
 from tests.stream import EventStream
 
 REQUEST_SECONDS = 1
@@ -43,46 +43,10 @@ async def pod(
     server.stop()
 
 
-class Raw:
-    """A client that sends bytes, whatever they mean."""
-
-    def __init__(self, server: Server) -> None:
-        self._port = server.port
-
-    async def __aenter__(self) -> Raw:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.writer.transport.abort()
-
-    async def send(self, *parts: bytes, every: float = 0) -> None:
-        """Sends on, until the server will have no more."""
-        with contextlib.suppress(ConnectionError):
-            for part in parts:
-                self.writer.write(part)
-                await self.writer.drain()
-                await asyncio.sleep(every)
-
-    async def end(self) -> bytes:
-        """What the server says before it closes the connection."""
-        said = b""
-        async with asyncio.timeout(20):
-            with contextlib.suppress(ConnectionError):
-                while data := await self.reader.read(2**16):
-                    said += data
-        return said
-
-
 def _sockets(pod: Server) -> int:
     """How many sockets a server has open."""
     files = Path(f"/proc/{pod.pid}/fd").iterdir()
     return sum(os.readlink(file).startswith("socket:") for file in files)
-
-
-def statuses(said: bytes) -> list[int]:
-    """The status of each answer."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)]
 
 
 _TOO_LONG = [b"x: %s\r\n" % (b"y" * 1000)] * 100

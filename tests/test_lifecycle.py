@@ -374,7 +374,6 @@ async def test_uvicorn_is_as_the_server_expects() -> None:
     for name in (
         "on_message_begin",
         "_start_asgi_task",
-        "_unsupported_upgrade_warning",
         "connection_made",
         "connection_lost",
         "data_received",
@@ -382,7 +381,6 @@ async def test_uvicorn_is_as_the_server_expects() -> None:
         "on_headers_complete",
         "on_message_complete",
         "on_response_complete",
-        "send_400_response",
         "pause_writing",
         "resume_writing",
     ):

@@ -108,4 +108,4 @@ def _methods(request: Request) -> set[str]:
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= getattr(route, "methods", set())
     # Below a mounted folder of files no route of the application matches.
-    return methods or {"GET"}
+    return methods or {"GET", "HEAD"}

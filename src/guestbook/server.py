@@ -18,6 +18,7 @@ from socket import socket
 from types import FrameType
 from typing import Any, Literal
 
+import httptools
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import (
@@ -65,12 +66,21 @@ class DetachableProtocol(HttpToolsProtocol):
         self._waiting.enter(self, self.connections)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
-            return
         self._received += len(data)
-        super().data_received(data)
+        while data and not self._is_deaf:
+            data = self._parse(data)
         if self._received > self._waiting.settings.max_head_bytes and not self._is_deaf:
             self._bound()
+
+    def _parse(self, data: bytes) -> bytes:
+        """Has the parser tell what is in the data; gives what it has to be given then."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._decline_upgrade() + data[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            self._refuse(self._fault or ProblemError(400, "This is not a request of HTTP/1.1."))
+        return b""
 
     def _bound(self) -> None:
         if self._reading == "head":
@@ -93,12 +103,10 @@ class DetachableProtocol(HttpToolsProtocol):
             raise self._fault
 
     def on_headers_complete(self) -> None:
-        most = self._waiting.settings.max_head_bytes
-        if self._received > most and sum(len(n) + len(v) for n, v in self.headers) > most:
-            self._fault = _too_long_head()
-            raise self._fault
-        if len(self.pipeline) >= _PIPELINE:
-            self._fault = unavailable("Too many requests ahead of their answers.")
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return
+        self._fault = self._find_fault()
+        if self._fault is not None:
             raise self._fault
         super().on_headers_complete()
         self._reading = "body"
@@ -106,14 +114,46 @@ class DetachableProtocol(HttpToolsProtocol):
         # What comes behind the body must not pass for headers (RFC 9110, section 6.5.1).
         self.headers = []
 
+    def _find_fault(self) -> ProblemError | None:
+        """Why the request whose head has been read is not served."""
+        version = self.parser.get_http_version()
+        hosts = [name for name, _ in self.headers].count(b"host")
+        most = self._waiting.settings.max_head_bytes
+        if version not in ("1.1", "1.0"):
+            return ProblemError(400, "Only versions 1.1 and 1.0 of HTTP are spoken here.")
+        if hosts > 1 or (not hosts and version == "1.1"):
+            return ProblemError(400, "A request has one Host.")
+        if self._received > most and sum(len(n) + len(v) for n, v in self.headers) > most:
+            return _too_long_head()
+        if self.parser.should_upgrade():
+            return ProblemError(405, "This is not a proxy.", headers={"Allow": "GET, HEAD"})
+        if len(self.pipeline) >= _PIPELINE:
+            return unavailable("Too many requests ahead of their answers.")
+        return None
+
     def on_message_complete(self) -> None:
+        if self._reading == "head":
+            return
         self._reading = None
         self._received = 0
         self._waiting.done(self)
         super().on_message_complete()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Who asks for a WebSocket gets the plain answer; that is not the operator's concern."""
+    def _decline_upgrade(self) -> bytes:
+        """The head that has been read, as if it asked for no other protocol.
+
+        For that one the parser would keep all that follows, the body too.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                head.append(b"connection:" + b",".join(kept))
+            elif name != b"upgrade":
+                head.append(b"%s:%s" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join(head) + b"\r\n\r\n"
 
     # What is answered
 
@@ -146,10 +186,6 @@ class DetachableProtocol(HttpToolsProtocol):
     @property
     def _is_serving(self) -> bool:
         return self._served is not None and not self._served.response_complete
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuses what cannot be read; uvicorn calls it for all that its parser complains of."""
-        self._refuse(self._fault or ProblemError(400, msg))
 
     # The end
 
