@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -242,8 +243,11 @@ class Proxy:
     `cut_after` so many bytes if that is set. Who is silent for `idle_seconds` is cut off.
     """
 
-    def __init__(self, port: int, *, idle_seconds: float | None = None) -> None:
+    def __init__(
+        self, port: int, *, idle_seconds: float | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.target = port
+        self._tls = tls
         self.port = 0
         self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
@@ -271,7 +275,9 @@ class Proxy:
 
     async def listen(self) -> None:
         """Takes new connections, always at the same port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
@@ -289,10 +295,6 @@ class Proxy:
     def swallow(self) -> None:
         """Takes connections and all that is sent, and lets nothing through in either direction."""
         self._passes.clear()
-
-    def lead_to(self, port: int) -> None:
-        """New connections go to another server."""
-        self._target = port
 
     def let_pass(self) -> None:
         self._passes.set()

@@ -153,6 +153,7 @@ def test_cluster_is_read(written: str, nodes: tuple[tuple[str, int], ...]) -> No
         f"redis://redis?unknown={SECRET}",
         f"redis://:{SECRET}@redis?retry=3",
         f"rediss://:{SECRET}@redis?ssl_cert_reqs=perhaps",
+        f"rediss://:{SECRET}@redis?ssl_ca_certs=/no/such/file.pem",
         f"redis://:{SECRET}@[redis",
         f"unix://:{SECRET}@",
         f"redis+sentinel://:{SECRET}@one",

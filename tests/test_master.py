@@ -68,7 +68,13 @@ class Load:
     async def goes_on(self) -> None:
         """Waits until several more have been acknowledged."""
         count = len(self.acknowledged)
-        await eventually(lambda: len(self.acknowledged) > count + 20, within=30)
+
+        def has_more() -> bool:
+            for task in self._tasks:
+                assert not task.done(), task.exception()
+            return len(self.acknowledged) > count + 20
+
+        await eventually(has_more, within=30)
 
     async def end(self, master: Valkey) -> list[str]:
         """Stops writing, checks what was read, and gives the ids that were lost.
@@ -235,7 +241,7 @@ async def _lose_the_newest(server: Server, proxy: Proxy, old: Valkey, new: Valke
         assert [event.id for event in await stream.entries(2)] == [kept, lost]
         # As many, and newer: the number and the newest id tell nothing.
         newer = await right.xadd(_EVENTS, {"text": "newer", "pod": "other"})
-        proxy.lead_to(new.port)
+        proxy.target = new.port
         await proxy.cut()
         (reset,) = await stream.entries(1)
         assert reset.name == "reset"

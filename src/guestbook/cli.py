@@ -17,7 +17,7 @@ import typer
 import uvloop
 
 from guestbook import __version__, embedded, logging, settings, signals, transfer
-from guestbook.connection import REDIS_ERRORS, RedisAddress
+from guestbook.connection import REDIS_ERRORS, RedisAddress, explain
 from guestbook.settings import Settings
 from guestbook.store import Store
 
@@ -152,6 +152,18 @@ def import_messages(
         )
 
 
+@app.command(help="Say whether the Redis at REDIS_URL will do, and what to change.")
+def check() -> None:
+    """Ends with status 1 where something is found that keeps the guestbook from working."""
+    from guestbook.check import findings  # noqa: PLC0415  # only this command needs it
+
+    found = asyncio.run(findings(_load_settings().redis_url))
+    for finding in found:
+        typer.echo(str(finding))
+    if any(finding.mark == "fail" for finding in found):
+        raise typer.Exit(1)
+
+
 def _messages(count: int) -> str:
     return f"{count} message" if count == 1 else f"{count} messages"
 
@@ -181,7 +193,7 @@ def _with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
         # Who read the output has had enough, as `head` has: that is no error.
         signals.end_as(signal.SIGPIPE)
     except REDIS_ERRORS as error:
-        _fail(f"REDIS_URL: Redis at {chosen.redis_url}: {str(error) or 'no answer in time'}")
+        _fail(f"REDIS_URL: Redis at {chosen.redis_url}: {explain(error)}")
     except transfer.TransferError as error:
         _fail(str(error))
 

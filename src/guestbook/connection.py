@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -21,6 +22,32 @@ Client = Redis
 
 # Whatever a command may raise when Redis is away, overloaded or in a state that it cannot serve.
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+
+# What TLS says in its own words where a certificate is missing or wrong, and what that means.
+_TLS_MEANINGS = {
+    "alert certificate required": "it asks for a certificate: name one with ssl_certfile and "
+    "ssl_keyfile",
+    "alert unknown ca": "it does not know the authority that signed the certificate of "
+    "ssl_certfile",
+    "alert certificate expired": "the certificate of ssl_certfile has expired",
+    "certificate has expired": "its certificate has expired",
+    "mismatch, certificate": "its certificate is for another host name",
+    "certificate verify failed": "its certificate is not signed by an authority that is trusted: "
+    "name the one that did with ssl_ca_certs",
+    # The alert of TLS 1.3 about a missing certificate may be lost with the connection.
+    "Connection reset by peer": "it cut the connection: if it always does, it may want TLS "
+    "(rediss://) or a certificate (ssl_certfile, ssl_keyfile)",
+}
+
+
+def explain(error: Exception) -> str:
+    """Why a command failed, for who reads it."""
+    said = str(error) or "it did not answer in time"
+    for words, meaning in _TLS_MEANINGS.items():
+        if words in said:
+            return meaning
+    return said
+
 
 _BATCH = 128
 CONNECT_TIMEOUT = 0.75
@@ -56,6 +83,7 @@ _OPTIONS = frozenset(
         "username",
     }
 )
+_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 # What URLs made for other programs may say too: how to wait, retry and decode is ours to choose.
 _IGNORED = frozenset(
     {
@@ -285,8 +313,15 @@ _UNREADABLE = "cannot be read: write redis://user:password@host:port/number"
 
 def _options(url: str, parts: SplitResult) -> dict[str, Any]:
     """The options of one connection, checked by making a connection that is never opened."""
-    given = parse_qs(parts.query, keep_blank_values=True).keys()
-    for name in sorted(given - _OPTIONS - _IGNORED):
+    given = parse_qs(parts.query, keep_blank_values=True)
+    for name in sorted(given.keys() & _FILES):
+        try:
+            Path(given[name][0]).read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"has the option {name}, whose file cannot be read: {error.strerror}"
+            ) from None
+    for name in sorted(given.keys() - _OPTIONS - _IGNORED):
         raise ValueError(
             f"has the option {name}, which is not one of {', '.join(sorted(_OPTIONS))}"
         )

@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import Histogram
 
 from guestbook import __version__
-from guestbook.connection import REDIS_ERRORS
+from guestbook.connection import REDIS_ERRORS, explain
 from guestbook.draft import Draft
 from guestbook.entry import EntryId, Message
 from guestbook.fanout import Fanout
@@ -295,7 +295,7 @@ class Guestbook:
                 if isinstance(error, TooFewReplicasError):
                     reason = str(error)
                 if time.monotonic() + _RETRY_PAUSE >= deadline:
-                    logger.warning("Redis did not take a command", error=str(error) or "no answer")
+                    logger.warning("Redis did not take a command", error=explain(error))
                     raise UnavailableError(reason) from error
             await asyncio.sleep(_RETRY_PAUSE)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import structlog
 
 from guestbook import sse
-from guestbook.connection import REDIS_ERRORS
+from guestbook.connection import REDIS_ERRORS, explain
 from guestbook.store import Heard, Store
 
 INTERVAL = 1.0
@@ -147,12 +147,11 @@ class Pods:
         self._on_heard(heard, asked_at)
 
     def _note_failure(self, error: Exception) -> None:
-        # The text of a time-out says nothing; a server's error says best what is wrong.
-        reason = str(error) or "it did not answer in time"
+        said = explain(error)
         if not self._is_away:
-            logger.warning("Redis is away", error=reason)
+            logger.warning("Redis is away", error=said)
         self._is_away = True
-        self.error = f"Redis is away: {reason}"
+        self.error = f"Redis is away: {said}"
 
     def _record(self) -> dict[str, Any]:
         record = {**self._me, "streams": self._count_streams(), "state": self.state}

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 import structlog
 
-from guestbook.connection import REDIS_ERRORS
+from guestbook.connection import REDIS_ERRORS, explain
 from guestbook.entry import ORIGIN, Deletion, EntryId
 from guestbook.log import Log, Record
 from guestbook.store import Store
@@ -112,7 +112,7 @@ class Reader:
 
     def _note_loss(self, error: Exception) -> None:
         if self._is_connected:
-            logger.warning("the stream cannot be read", error=str(error) or "no answer in time")
+            logger.warning("the stream cannot be read", error=explain(error))
             self._lost_at = time.monotonic()
         self._is_connected = False
         self._on_lost()
