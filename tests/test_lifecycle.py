@@ -336,9 +336,65 @@ async def _data_is_a_file(folder: Path) -> None:
     assert str(folder / "file") in line
 
 
+async def _valkey_dies_at_once(folder: Path) -> None:
+    manifest = folder / "data" / "appendonlydir" / "appendonly.aof.manifest"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("this is no manifest\n")
+    server = _embedded(folder, folder / "data", "refused")
+    try:
+        # Sooner than a Valkey is given up that does not answer.
+        assert await server.ended(within=25) > 0
+    finally:
+        server.stop()
+    (line,) = server.lines().splitlines()
+    assert "Valkey ended as it started" in line
+    assert "AOF" in line
+    assert str(folder / "data" / "valkey.log") in line
+    await _is_gone(folder / "data")
+
+
+async def _valkey_dies_later(folder: Path) -> None:
+    data = folder / "data"
+    server = _embedded(folder, data, "mended")
+    try:
+        await server.ready()
+        for text, victim in (("before the server", "valkey-server"), ("before the keeper", "sh")):
+            await _post(server, text)
+            lines = len(_records(server))
+            processes = _processes_of(data)
+            killed = [pid for pid in processes if _name(pid) == victim]
+            os.kill(min(killed), signal.SIGKILL)  # of two shells the keeper came first
+
+            def has_said(word: str, since: int = lines) -> bool:
+                return any(word in record["event"] for record in _records(server)[since:])
+
+            await eventually(lambda: has_said("Valkey has died"))
+            await eventually(lambda: has_said("Redis is away"))
+            await eventually(lambda: has_said("Redis is there"), within=20)
+            await server.ready()
+            assert not set(processes) & set(_processes_of(data))
+        assert await _texts(server) == ["before the server", "before the keeper"]
+        assert await _post(server, "after")
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == -signal.SIGTERM
+    finally:
+        server.stop()
+    await _is_gone(data)
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 Story = Callable[[Path], Coroutine[Any, Any, None]]
 Stories = dict[Story, asyncio.Task[None]]
-_ALL: tuple[Story, ...] = (_lives_and_dies, _lives_far_down, _data_is_a_file)
+_ALL: tuple[Story, ...] = (
+    _lives_and_dies,
+    _lives_far_down,
+    _data_is_a_file,
+    _valkey_dies_at_once,
+    _valkey_dies_later,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -364,6 +420,16 @@ async def test_embedded_server_takes_any_path(stories: Stories) -> None:
 async def test_embedded_server_says_what_is_wrong_with_its_folder(stories: Stories) -> None:
     """A folder that cannot be one is named in one line."""
     await stories[_data_is_a_file]
+
+
+async def test_embedded_server_says_why_valkey_does_not_start(stories: Stories) -> None:
+    """A Valkey that ends at once is told at once, with what it has said last."""
+    await stories[_valkey_dies_at_once]
+
+
+async def test_embedded_server_starts_valkey_again(stories: Stories) -> None:
+    """A Valkey that dies is noticed and started again, one at a time, and has every message."""
+    await stories[_valkey_dies_later]
 
 
 # What the server takes from uvicorn's insides

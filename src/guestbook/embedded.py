@@ -10,9 +10,12 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import structlog
 
 _LOCK_SECONDS = 5.0
 _START_SECONDS = 30.0
@@ -20,9 +23,28 @@ _STOP_SECONDS = 10.0
 # Of the kernel's 108 bytes for the path of a socket (104 on macOS), less the ending NUL.
 _SOCKET_PATH_MAX = 103
 
-# Runs the server until the pipe on its standard input is closed: by us, or by the kernel when
-# this process is killed outright. In a session of its own, so that Ctrl-C does not reach it.
-_KEEPER = '"$@" </dev/null & trap "" INT TERM HUP; read -r _; kill "$!"; wait "$!"'
+# How long a server that has died is left alone: longer each time that it dies soon again.
+_PAUSES = (1.0, 30.0)
+_SOON_SECONDS = 60.0
+_LOG_END_BYTES = 4096
+
+# Runs the server until it ends, or the pipe on standard input is closed: by us, or by the kernel
+# when this process is killed outright. In a session of its own, so that Ctrl-C does not reach it.
+_KEEPER = """
+exec 3<&0
+"$@" </dev/null 3<&- &
+server=$!
+trap "" INT TERM HUP
+# Not a word of its own about who was killed.
+exec 2>/dev/null
+{ read -r _ <&3; kill "$server"; } &
+wait "$server"
+status=$?
+kill -KILL "$!"
+exit "$status"
+"""
+
+logger = structlog.get_logger(__name__)
 
 
 class EmbeddedError(Exception):
@@ -42,17 +64,10 @@ def running(data: Path) -> Iterator[str]:
         stack.callback(os.close, lock)
         _hold(lock, data)
         path = _socket_path(data, stack)
-        keeper = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "guestbook-valkey", str(binary), *_arguments(data, path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            cwd=data,
-            start_new_session=True,
-            # The server holds the lock too: a folder is free when its server has ended.
-            pass_fds=(lock,),
-        )
-        stack.callback(_stop, keeper)
-        _wait_until_up(path, data)
+        keeper = _Keeper([str(binary), *_arguments(data, path)], data, path, lock)
+        stack.callback(keeper.stop)
+        keeper.wait_until_up()
+        keeper.watch()
         yield f"unix://{path}"
 
 
@@ -109,14 +124,6 @@ def _arguments(data: Path, path: Path) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
-def _wait_until_up(path: Path, data: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(path):
-        if time.monotonic() > deadline:
-            raise EmbeddedError(f"Valkey did not start: see {data / 'valkey.log'}")
-        time.sleep(0.02)
-
-
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
@@ -128,11 +135,98 @@ def _answers(path: Path) -> bool:
             return False
 
 
-def _stop(keeper: subprocess.Popen[bytes]) -> None:
-    if keeper.stdin is not None:
-        keeper.stdin.close()
-    try:
-        keeper.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        # Its session is its own, and has the server in it.
-        os.killpg(keeper.pid, signal.SIGKILL)
+class _Keeper:
+    """Keeps the server running: one that dies is started again, on the data that it had."""
+
+    def __init__(self, command: list[str], data: Path, path: Path, lock: int) -> None:
+        self._command = command
+        self._data = data
+        self._path = path
+        self._lock = lock
+        self._is_stopping = threading.Event()
+        self._starting = threading.Lock()
+        self._start()
+
+    @property
+    def _log(self) -> Path:
+        return self._data / "valkey.log"
+
+    def _start(self) -> None:
+        self._log_begins = self._log.stat().st_size if self._log.exists() else 0
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "guestbook-valkey", *self._command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            cwd=self._data,
+            start_new_session=True,
+            # The server holds the lock too: a folder is free when its server has ended.
+            pass_fds=(self._lock,),
+        )
+
+    def wait_until_up(self) -> None:
+        """Returns when the server answers. Raises EmbeddedError."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(self._path):
+            status = self._process.poll()
+            if status is not None:
+                reason = self._last_words() or f"its status is {status}"
+                raise EmbeddedError(f"Valkey ended as it started: {reason} (see {self._log})")
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"Valkey did not start: see {self._log}")
+            time.sleep(0.02)
+
+    def watch(self) -> None:
+        """Has the server started again whenever it dies, until `stop`."""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        shortest, longest = _PAUSES
+        pause = shortest
+        while True:
+            started = time.monotonic()
+            status = self._process.wait()
+            if self._is_stopping.is_set():
+                return
+            # Two servers would spoil the data: the keeper may have died, and left its own.
+            self._kill()
+            if time.monotonic() - started > _SOON_SECONDS:
+                pause = shortest
+            logger.error(
+                "Valkey has died: it is started again",
+                reason=self._last_words() or f"its status is {status}",
+                seconds=pause,
+                see=str(self._log),
+            )
+            if self._is_stopping.wait(pause):
+                return
+            pause = min(2 * pause, longest)
+            with self._starting:
+                if self._is_stopping.is_set():
+                    return
+                self._start()
+
+    def _last_words(self) -> str:
+        """The last line that the server has logged, if that is one of trouble."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(self._log_begins, self._log.stat().st_size - _LOG_END_BYTES))
+                text = log.read().decode(errors="replace").rstrip()
+        except OSError:
+            return ""
+        return text.rpartition("\n")[2].partition(" # ")[2]
+
+    def stop(self) -> None:
+        """Ends the server; returns when it has written its data and is gone."""
+        with self._starting:
+            self._is_stopping.set()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def _kill(self) -> None:
+        # The session is the keeper's own, and has the server in it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
