@@ -23,11 +23,10 @@ _LOADING_SECONDS = 4.0
 
 
 class Effect(NamedTuple):
-    """Who cannot reach Redis while a fault lasts, who may or may not, and who soon can again."""
+    """Who cannot reach Redis while a fault lasts, and who may or may not; all others soon can."""
 
     blind: Collection[Server] = ()
     unsure: Collection[Server] = ()
-    healing: Collection[Server] = ()
 
 
 Fault = Callable[[Site, Random], AbstractAsyncContextManager[Effect]]
@@ -106,7 +105,7 @@ async def clients_killed(site: Site, rng: Random) -> AsyncIterator[Effect]:
             for kind in ("normal", "pubsub", "replica", "master"):
                 await redis.execute_command("CLIENT", "KILL", "TYPE", kind)
             await asyncio.sleep(rng.uniform(0, 0.3))
-    yield Effect(healing=site.servers)
+    yield Effect()
 
 
 @contextlib.asynccontextmanager
@@ -170,7 +169,7 @@ async def failed_over(site: Site, rng: Random) -> AsyncIterator[Effect]:
     old = site.redis
     try:
         await _fail_over(site, spare)
-        yield Effect(healing=site.servers)
+        yield Effect()
         await _fail_over(site, old)
     finally:
         (spare if site.redis is old else old).kill()

@@ -166,14 +166,8 @@ class Harness:
             if seconds > TRUTH_SECONDS:
                 told = await self._watch.told(effect.blind, ready=False)
                 bounds.told = max(bounds.told, told)
-                back = await self._watch.told(effect.healing, ready=True)
-                bounds.back = max(bounds.back, back)
-            elif effect.healing:
-                sighted = []
             await asyncio.sleep(max(0.0, struck + seconds - time.monotonic()))
-            for server in sighted:
-                if self._watch.is_ready(server) is False:
-                    self._complain(f"{server.name} is not ready, and there is no reason")
+            await self._watch.told(sighted, ready=True)
         bounds.back = max(bounds.back, await self._watch.told(self._site.servers, ready=True))
         share = (cpu_seconds(witness) - spent) / (time.monotonic() - started)
         if share > _SPINNING:
