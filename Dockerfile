@@ -9,11 +9,13 @@ WORKDIR /build
 # What the service needs: a layer of its own, made anew only when the lock file changes.
 FROM builder AS dependencies
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
-COPY requirements/app.txt .
+# otel.txt has what makes traces, too.
+ARG REQUIREMENTS=app.txt
+COPY requirements/${REQUIREMENTS} .
 # Debug symbols are most of uvloop, and commands of other packages have no business here. Bytecode
 # is compiled so that it stays valid if the time of its source changes on the way into the image.
 RUN pip install --no-compile --no-warn-script-location --root /layer \
-        --require-hashes --requirement app.txt \
+        --require-hashes --requirement ${REQUIREMENTS} \
     && find /layer -name '*.so' -exec strip --strip-debug {} + \
     && rm -r /layer/usr/local/bin \
     && python -m compileall -q --invalidation-mode unchecked-hash /layer

@@ -43,6 +43,7 @@ image:  ## Build the container image guestbook:0.1.0 with docker
 lock: .venv/dev.done  ## Make the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build -o requirements/embedded.txt
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra otel -o requirements/otel.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --all-extras --group dev --group bench -o requirements/bench.txt
 

@@ -25,6 +25,9 @@ from guestbook.middleware import HeadMiddleware, ObserveMiddleware
 from guestbook.observation import Observer
 from guestbook.page import Page
 from guestbook.settings import Settings
+
+if TYPE_CHECKING:
+    from guestbook.tracing import Tracing
 from guestbook.words import Catalogue
 
 if TYPE_CHECKING:
@@ -43,9 +46,9 @@ SECURITY_HEADERS = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     """The ASGI application; its guestbook is `app.state.guestbook`."""
-    guestbook = Guestbook(settings)
+    guestbook = Guestbook(settings, tracing)
     metrics = Metrics(guestbook)
     static = assets.Assets(assets.folder("static"))
     page = Page(guestbook, static, Catalogue(assets.folder("templates") / "words.toml"))
@@ -55,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with guestbook.running(), lab.running() if lab else contextlib.nullcontext():
             yield
+        if tracing is not None:
+            await tracing.close()
 
     app = FastAPI(
         title="Guestbook",
@@ -65,9 +70,17 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Requests that FastAPI does not see are to be in the traces too: tracing.py makes them.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     app.state.guestbook = guestbook
-    app.add_middleware(ObserveMiddleware, guestbook=guestbook, observer=Observer(metrics))
+    app.add_middleware(ObserveMiddleware, guestbook=guestbook, observer=Observer(metrics, tracing))
     app.add_middleware(HeadMiddleware)
     problem.install(app)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
 
 import structlog
 import typer
@@ -20,6 +21,9 @@ from guestbook import __version__, embedded, logging, settings, signals, transfe
 from guestbook.connection import REDIS_ERRORS, RedisAddress, explain
 from guestbook.settings import Settings
 from guestbook.store import Store
+
+if TYPE_CHECKING:
+    from guestbook.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -240,7 +244,7 @@ def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]
     from guestbook.waiting import Waiting  # noqa: PLC0415
 
     listener = _listen(chosen.host, chosen.port)
-    application = create_app(chosen)
+    application = create_app(chosen, _tracing())
     guestbook = application.state.guestbook
     waiting = Waiting(chosen, files - _FILES_OF_ITS_OWN)
     server = Server(
@@ -252,6 +256,25 @@ def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve(sockets=[listener]))
     return server.received
+
+
+def _tracing() -> Tracing | None:
+    """What makes traces, where they are asked for; else nothing of it is imported."""
+    if not settings.are_traces_wanted(os.environ):
+        return None
+    from guestbook.guestbook import own_name  # noqa: PLC0415
+
+    try:
+        from guestbook.tracing import Tracing, TracingError  # noqa: PLC0415
+    except ImportError:
+        _fail(
+            "OTEL_* variables ask for traces, which need the extra otel: "
+            "pip install 'guestbook[otel]', or set OTEL_SDK_DISABLED=true"
+        )
+    try:
+        return Tracing(os.environ, own_name())
+    except TracingError as error:
+        _fail(str(error))
 
 
 def _listen(host: str, port: int) -> socket.socket:

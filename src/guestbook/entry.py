@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
@@ -65,6 +65,8 @@ class Message:
     author: str | None
     text: str
     pod: str
+    trace: str = field(default="", compare=False)
+    """The trace (W3C `traceparent`) of the request that made it, where such are recorded."""
 
     @property
     def posted_at(self) -> str:
@@ -95,6 +97,7 @@ class Deletion:
 
     id: EntryId
     target: EntryId
+    trace: str = field(default="", compare=False)
 
     def json(self) -> bytes:
         return _json({"id": str(self.target)})
@@ -106,6 +109,7 @@ Entry = Message | Deletion
 def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
     """Reads an entry as Redis gives it; None for one that this version does not know."""
     own_id = EntryId.parse(entry_id.decode())
+    trace = fields.get(b"trace", b"").decode(errors="replace")
     if b"text" in fields:
         author = fields.get(b"author")
         return Message(
@@ -113,10 +117,12 @@ def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
             None if author is None else author.decode(errors="replace"),
             fields[b"text"].decode(errors="replace"),
             fields.get(b"pod", b"").decode(errors="replace"),
+            trace,
         )
     if b"deleted" in fields:
         try:
-            return Deletion(own_id, EntryId.parse(fields[b"deleted"].decode(errors="replace")))
+            target = EntryId.parse(fields[b"deleted"].decode(errors="replace"))
+            return Deletion(own_id, target, trace)
         except ValueError:
             return None
     return None

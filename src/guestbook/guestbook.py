@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 from prometheus_client import Histogram
@@ -28,6 +28,9 @@ from guestbook.replicas import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.settings import Settings
 from guestbook.store import Heard, Page, Store, TooLate
 
+if TYPE_CHECKING:
+    from guestbook.tracing import Tracing
+
 PATIENCE = 3.0
 """How many seconds a request waits for Redis to come back."""
 
@@ -37,6 +40,8 @@ _RETRY_PAUSE = 0.1
 _REDIS_PAGE = 200
 # Seconds, as buckets: from a local Redis's answer to what a visitor no longer waits for.
 _LAGS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+_UNTRACED = contextlib.nullcontext("")
 
 T = TypeVar("T")
 logger = structlog.get_logger(__name__)
@@ -65,10 +70,15 @@ class Listing(NamedTuple):
     has_more: bool
 
 
+def own_name() -> str:
+    """What this process is called: on Kubernetes, the pod's name."""
+    return os.environ.get("HOSTNAME") or socket.gethostname()
+
+
 class Guestbook:
     """The messages, the streams and the pods, as this process knows them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         address = settings.redis_url
         # Three clients, because a time-out that is right for one is wrong for the others: the
         # reader's answers may take as long as its blocking read, the heartbeat's may not.
@@ -83,7 +93,8 @@ class Guestbook:
         waiting = address.client(timeout=WAIT_MS / 1000 + _COMMAND_TIMEOUT)
         self._replicas = Replicas(Store(waiting, settings.retention), settings.wait_replicas)
         self.settings = settings
-        self.name = os.environ.get("HOSTNAME") or socket.gethostname()
+        self._tracing = tracing
+        self.name = own_name()
         self.log = Log(settings.max_messages, _LOG_BYTES)
         self.fanout = Fanout(
             self.log, self.store, greeting=self._greet, on_delivered=self._note_delivery
@@ -176,7 +187,10 @@ class Guestbook:
         if self.pods.clock is not None:
             now_ms = self.pods.clock.time(time.monotonic())
             for record in records:
-                self.delivery_lag.observe(max(now_ms - record.id.ms, 0) / 1000)
+                seconds = max(now_ms - record.id.ms, 0) / 1000
+                self.delivery_lag.observe(seconds)
+                if self._tracing is not None:
+                    self._tracing.deliver(record, seconds, len(self.fanout))
 
     async def drain(self, seconds: float) -> None:
         """Takes leave: not ready any more, and the streams end, spread over `seconds`."""
@@ -232,12 +246,14 @@ class Guestbook:
                 key=receipt,
                 is_own_key=key is None,
                 until_ms=self._until(deadline),
+                trace=trace,
             )
             await self._replicas.have(receipt)
             return stored
 
         asked_at = time.monotonic()
-        message, is_replayed = await self._insist(deadline, store)
+        with self._traced("post") as trace:
+            message, is_replayed = await self._insist(deadline, store)
         self._post_seconds.observe(time.monotonic() - asked_at)
         if is_replayed:
             self.replayed += 1
@@ -266,15 +282,22 @@ class Guestbook:
         key = f"own:{secrets.token_hex(16)}"
 
         async def delete() -> EntryId | None:
-            deletion = await self.store.delete(target, key=key, until_ms=self._until(deadline))
+            deletion = await self.store.delete(
+                target, key=key, until_ms=self._until(deadline), trace=trace
+            )
             await self._replicas.have(key)
             return deletion
 
-        deletion = await self._insist(deadline, delete)
+        with self._traced("delete") as trace:
+            deletion = await self._insist(deadline, delete)
         if deletion is None:
             return False
         await self._shown(deletion, deadline)
         return True
+
+    def _traced(self, name: str) -> contextlib.AbstractContextManager[str]:
+        """Has a script's entry take along which trace it belongs to."""
+        return _UNTRACED if self._tracing is None else self._tracing.command(name)
 
     def _until(self, deadline: float) -> int:
         """Redis's time after which a command must do nothing: before its sender gives up."""

@@ -21,14 +21,15 @@ class Record:
     id: EntryId
     frame: bytes
     deletes: EntryId | None
+    trace: str = ""
 
     @classmethod
     def of(cls, entry: Entry) -> Record:
         """Encodes an entry, the one time that this process does so."""
         if isinstance(entry, Deletion):
             frame = sse.event(entry.json(), id=str(entry.id), name="deleted")
-            return cls(entry.id, frame, entry.target)
-        return cls(entry.id, sse.event(entry.json(), id=str(entry.id)), None)
+            return cls(entry.id, frame, entry.target, entry.trace)
+        return cls(entry.id, sse.event(entry.json(), id=str(entry.id)), None, entry.trace)
 
     @property
     def is_message(self) -> bool:

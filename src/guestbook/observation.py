@@ -7,11 +7,17 @@ import re
 import secrets
 import time
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.types import Scope
 
 from guestbook.metrics import Metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from guestbook.tracing import Tracing
 
 HEADER = b"x-request-id"
 
@@ -30,14 +36,20 @@ logger = structlog.get_logger(__name__)
 class Observer:
     """Observes the requests of one application."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._metrics = metrics
+        self.tracing = tracing
         self._process = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
     def begin(self, scope: Scope) -> Observation:
         """A request has come: from now on its id is the current one."""
-        return Observation(self, scope, _sent_id(scope) or self._new_id())
+        if self.tracing is None or scope["path"] in _PROBES:
+            return Observation(self, scope, _sent_id(scope) or self._new_id())
+        span = self.tracing.begin(scope)
+        request_id = _sent_id(scope) or self.tracing.trace_id(span)
+        span.set_attribute("guestbook.request_id", request_id)
+        return Observation(self, scope, request_id, span)
 
     def _new_id(self) -> str:
         return f"{self._process}-{next(self._numbers)}"
@@ -62,12 +74,15 @@ class Observation:
     """One request, from its head on. Whoever answers it calls `done`, once.
 
     A stream that was opened is observed where streams are: counted among them, and logged when it
-    ends. So nothing happens here for it but that it gets its id.
+    ends. So it gets no more than its id here, and its span where there are spans.
     """
 
-    __slots__ = ("_observer", "_scope", "_started", "id")
+    __slots__ = ("_observer", "_scope", "_span", "_started", "id")
 
-    def __init__(self, observer: Observer, scope: Scope, request_id: str) -> None:
+    def __init__(
+        self, observer: Observer, scope: Scope, request_id: str, span: Span | None = None
+    ) -> None:
+        self._span = span
         self._observer = observer
         self._scope = scope
         self._started = time.perf_counter()
@@ -86,6 +101,8 @@ class Observation:
             route = _route(scope)
         if route != "/events" or status != 200:
             self._observer.note(scope, route, status, time.perf_counter() - self._started)
+        if self._span is not None and self._observer.tracing is not None:
+            self._observer.tracing.end(self._span, scope, route, status)
 
 
 def _sent_id(scope: Scope) -> str:

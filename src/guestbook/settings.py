@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -194,6 +195,15 @@ class Settings(BaseSettings):
     def retention(self) -> Retention:
         """What is kept, by number and by age."""
         return Retention(self.max_messages, (self.max_age or 0) * 1000)
+
+
+def are_traces_wanted(variables: Mapping[str, str]) -> bool:
+    """Whether OpenTelemetry's own variables ask for traces: where they say where to or how."""
+    if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = variables.get("OTEL_TRACES_EXPORTER")
+    where = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return exporter != "none" if exporter else any(variables.get(name) for name in where)
 
 
 class Variable(NamedTuple):

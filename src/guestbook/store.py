@@ -94,7 +94,7 @@ local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 receipt = 'absent'
 if entry and entry[2][1] ~= 'deleted' then
   redis.call('XDEL', KEYS[1], ARGV[3])
-  receipt = redis.call('XADD', KEYS[1], '*', 'deleted', ARGV[3])
+  receipt = redis.call('XADD', KEYS[1], '*', 'deleted', unpack(ARGV, 3))
 end
 redis.call('SET', KEYS[2], receipt, 'PX', ARGV[1])
 return receipt
@@ -221,10 +221,11 @@ class Store:
         key: str,
         is_own_key: bool,
         until_ms: int,
+        trace: str = "",
     ) -> tuple[Message, bool]:
         """Stores a draft, once for each `key`; what the key has stored before is given again.
 
-        Gives the message, and whether it is such a one.
+        Gives the message, and whether it is such a one. `trace` goes along with the entry.
 
         A client's key is remembered for 24 hours. One of our own is only known to the request
         that made it. Raises TooLate.
@@ -241,6 +242,7 @@ class Store:
                 until_ms,
                 memo,
                 *fields,
+                *_traced(trace),
             ],
         )
         if receipt == b"late":
@@ -271,10 +273,12 @@ class Store:
         receipt = await self._client.get(_RECEIPT + key)
         return None if receipt is None else _receipted(receipt)
 
-    async def delete(self, target: EntryId, *, key: str, until_ms: int) -> EntryId | None:
+    async def delete(
+        self, target: EntryId, *, key: str, until_ms: int, trace: str = ""
+    ) -> EntryId | None:
         """Deletes a message; gives the deletion's own id, None where there was no message."""
         receipt = await self._delete(
-            keys=[EVENTS, _RECEIPT + key], args=[_MINUTE_MS, until_ms, str(target)]
+            keys=[EVENTS, _RECEIPT + key], args=[_MINUTE_MS, until_ms, str(target), *_traced(trace)]
         )
         if receipt == b"late":
             raise TooLate
@@ -379,6 +383,10 @@ def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
     decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
     entries = [entry for entry in decoded if entry is not None]
     return Page(entries, EntryId.parse(raw[-1][0].decode()) if raw else None)
+
+
+def _traced(trace: str) -> tuple[str, ...]:
+    return ("trace", trace) if trace else ()
 
 
 def _id(receipt: bytes) -> EntryId:
