@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from guestbook import settings
-from guestbook.settings import PostRate, SettingsError, Variable
+from guestbook.rate import PostRate
+from guestbook.settings import SettingsError, Variable
 from tests.conftest import Serve
 from tests.processes import free_port
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from guestbook import (
     __version__,
@@ -24,14 +25,13 @@ from guestbook.metrics import Metrics
 from guestbook.middleware import HeadMiddleware, ObserveMiddleware
 from guestbook.observation import Observer
 from guestbook.page import Page
+from guestbook.route import DirectMiddleware
 from guestbook.settings import Settings
-
-if TYPE_CHECKING:
-    from guestbook.tracing import Tracing
 from guestbook.words import Catalogue
 
 if TYPE_CHECKING:
     from guestbook.lab import Lab
+    from guestbook.tracing import Tracing
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -61,7 +61,13 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         if tracing is not None:
             await tracing.close()
 
-    app = FastAPI(
+    class App(FastAPI):
+        def build_middleware_stack(self) -> ASGIApp:
+            others = super().build_middleware_stack()
+            heads = HeadMiddleware(DirectMiddleware(others, self.routes))
+            return ObserveMiddleware(heads, guestbook, Observer(metrics, tracing))
+
+    app = App(
         title="Guestbook",
         version=__version__,
         description="A live guestbook: messages in a Redis stream, pushed as server-sent events.",
@@ -80,13 +86,10 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         },
     )
     app.state.guestbook = guestbook
-    app.add_middleware(ObserveMiddleware, guestbook=guestbook, observer=Observer(metrics, tracing))
-    app.add_middleware(HeadMiddleware)
     problem.install(app)
 
-    # What most requests are for comes first.
     pages.install(app, guestbook, page)
-    app.router.routes.insert(0, events.route(guestbook))
+    app.router.routes.append(events.route(guestbook))
     messages.install(app, guestbook, page)
     probes.install(app, guestbook, metrics)
     if settings.legacy_api:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from pydantic_core import from_json
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from guestbook.problem import ProblemError
 
@@ -37,16 +37,19 @@ def media_type(request: Request) -> str:
 
 
 async def read(request: Request) -> bytes:
-    """The body; ProblemError 413 as soon as it is known to be too long."""
+    """The body; ProblemError 413 as soon as it is known to be too long, 400 if it breaks off."""
     announced = request.headers.get("content-length", "")
     body = b""
     if not announced.isdigit() or int(announced[:20]) <= MAX_BYTES:
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BYTES:
-                break
-        else:
-            return body
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BYTES:
+                    break
+            else:
+                return body
+        except ClientDisconnect:
+            raise ProblemError(400, "The request ended before its body was complete.") from None
     raise ProblemError(413, f"The body is too long: at most {MAX_BYTES} bytes are read.")
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, ReadOnlyError, RedisError
+from redis.exceptions import RedisError
 
+from guestbook.client import ClusterRedis, SharingRedis
 from guestbook.master import ClusterNodes, MasterConnection, Sentinels, TLSMasterConnection
-
-Client = Redis
 
 # Whatever a command may raise when Redis is away, overloaded or in a state that it cannot serve.
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
@@ -49,7 +46,6 @@ def explain(error: Exception) -> str:
     return said
 
 
-_BATCH = 128
 CONNECT_TIMEOUT = 0.75
 """Seconds for a connection to be made: readiness has to notice within 2 seconds that it cannot."""
 
@@ -100,91 +96,6 @@ _IGNORED = frozenset(
         "timeout",
     }
 )
-
-
-class SharingRedis(Redis):
-    """A client whose commands share round trips, however many ask at the same time.
-
-    What is asked for while an answer is awaited goes out together with the next. So a flood of
-    requests needs no flood of connections, and none of them waits for one.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._asked: deque[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = deque()
-        self._is_busy = False
-        self._sending: asyncio.Task[None] | None = None
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """As redis-py's; raises the same."""
-        if not self._is_busy:
-            self._is_busy = True
-            try:
-                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
-            except ReadOnlyError:
-                await self._part()
-                raise
-            finally:
-                self._go_on()
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._asked.append((args, options, answer))
-        return await answer
-
-    async def _part(self) -> None:
-        """Leaves a server that has become a replica: a new connection may lead to the master."""
-        await self.connection_pool.disconnect(inuse_connections=False)
-
-    def _go_on(self) -> None:
-        self._is_busy = bool(self._asked)
-        if self._asked:
-            self._sending = asyncio.create_task(self._send())
-
-    async def _send(self) -> None:
-        batch: list[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = []
-        while self._asked and len(batch) < _BATCH:
-            asked = self._asked.popleft()
-            # Who has given up by now wants nothing any more.
-            if not asked[2].done():
-                batch.append(asked)
-        if not batch:
-            self._go_on()
-            return
-        pipeline = self.pipeline(transaction=False)
-        for args, options, _ in batch:
-            pipeline.execute_command(*args, **options)
-        answers: list[Any]
-        try:
-            answers = await pipeline.execute(raise_on_error=False)
-            if any(isinstance(answer, ReadOnlyError) for answer in answers):
-                await self._part()
-        except Exception as error:  # whatever it is, those who wait must hear it
-            answers = [error] * len(batch)
-        finally:
-            self._go_on()
-        for (_, _, waiting), answer in zip(batch, answers, strict=True):
-            if waiting.done():
-                continue
-            if isinstance(answer, Exception):
-                waiting.set_exception(answer)
-            else:
-                waiting.set_result(answer)
-
-
-class _ClusterRedis(SharingRedis):
-    """A client of the node that has the guestbook's keys; others' keys are asked for one by one."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """As redis-py's; raises the same."""
-        try:
-            return await super().execute_command(*args, **options)
-        except MovedError as moved:
-            pool = self.connection_pool
-            is_tls = issubclass(pool.connection_class, SSLConnection)
-            kept = {k: v for k, v in pool.connection_kwargs.items() if k != "guides"}
-            kept |= {"host": moved.host or kept.get("host"), "port": moved.port}
-            other = ConnectionPool(SSLConnection if is_tls else Connection, **kept)
-            async with Redis.from_pool(other) as redis:
-                return await redis.execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -263,7 +174,9 @@ class RedisAddress:
 
     __repr__ = __str__
 
-    def client(self, *, timeout: float, on_connect: Callable[[], None] | None = None) -> Client:
+    def client(
+        self, *, timeout: float, on_connect: Callable[[], None] | None = None
+    ) -> SharingRedis:
         """A client that gives up after `timeout` seconds without an answer and never retries.
 
         Whether a command may be sent again is for the caller to know. `on_connect` is called with
@@ -271,7 +184,8 @@ class RedisAddress:
         """
         options = {
             **self.options,
-            "socket_timeout": timeout,
+            # The client itself watches over its connection's time.
+            "socket_timeout": None,
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
@@ -281,7 +195,7 @@ class RedisAddress:
         if on_connect is not None:
             options["redis_connect_func"] = _telling(on_connect)
         if self.kind == "single":
-            return SharingRedis.from_pool(BlockingConnectionPool(**options))
+            return SharingRedis(ConnectionPool(**options), patience=timeout)
         is_tls = options.pop("connection_class", None) is SSLConnection
         own = {theirs: options.pop(ours, None) for ours, theirs in _SENTINELS_OWN.items()}
         not_theirs = ("db", "redis_connect_func")
@@ -291,9 +205,9 @@ class RedisAddress:
         options["connection_class"] = TLSMasterConnection if is_tls else MasterConnection
         if self.kind == "cluster":
             options["guides"] = ClusterNodes(self.nodes, **asking)
-            return _ClusterRedis.from_pool(BlockingConnectionPool(**options))
+            return ClusterRedis(ConnectionPool(**options), patience=timeout)
         options["guides"] = Sentinels(self.service, self.nodes, **{**asking, **own})
-        return SharingRedis.from_pool(BlockingConnectionPool(**options))
+        return SharingRedis(ConnectionPool(**options), patience=timeout)
 
 
 def _telling(
@@ -333,7 +247,7 @@ def _options(url: str, parts: SplitResult) -> dict[str, Any]:
     options = {name: value for name, value in options.items() if name not in _IGNORED}
     known = {name: value for name, value in options.items() if not name.startswith("sentinel_")}
     try:
-        BlockingConnectionPool(**known).make_connection()  # type: ignore[no-untyped-call]  # redis-py
+        ConnectionPool(**known).make_connection()  # type: ignore[no-untyped-call]  # redis-py
     except Exception:  # redis-py refuses values with whatever their use raises
         raise ValueError("has an option whose value is not usable") from None
     return options

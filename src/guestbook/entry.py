@@ -14,6 +14,8 @@ _ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
 _HALF_MAX = 2**64 - 1
 _EPOCH = datetime(1970, 1, 1)  # in UTC, as the ids are
 _DATETIME_MAX_MS = 253_402_300_799_999
+# Made once: json.dumps would make an encoder for each call.
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Many clients split a stream at every line end that Unicode knows, not only at CR and LF.
 _LINE_ENDS = str.maketrans({"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -129,5 +131,5 @@ def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
 
 
 def _json(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _dump(value)
     return (text if text.isascii() else text.translate(_LINE_ENDS)).encode()

@@ -22,11 +22,10 @@ from guestbook.entry import EntryId, Message
 from guestbook.fanout import Fanout
 from guestbook.log import Log, Record
 from guestbook.pods import TIMEOUT, Pods
-from guestbook.rate import RateLimit
 from guestbook.reader import BLOCK_MS, Reader
 from guestbook.replicas import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.settings import Settings
-from guestbook.store import Heard, Page, Store, TooLate
+from guestbook.store import Heard, Page, Store, Stored, TooLate
 
 if TYPE_CHECKING:
     from guestbook.tracing import Tracing
@@ -54,14 +53,6 @@ class UnavailableError(Exception):
     """
 
 
-class TooManyPostsError(Exception):
-    """The address may post again in `seconds`."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"may post again in {seconds} s")
-        self.seconds = seconds
-
-
 class Listing(NamedTuple):
     """Messages as JSON, and whether there are more in the direction in which they were read."""
 
@@ -82,14 +73,13 @@ class Guestbook:
         address = settings.redis_url
         # Three clients, because a time-out that is right for one is wrong for the others: the
         # reader's answers may take as long as its blocking read, the heartbeat's may not.
-        self._writer = address.client(timeout=_COMMAND_TIMEOUT)
         reading = address.client(
             timeout=BLOCK_MS / 1000 + _COMMAND_TIMEOUT,
             on_connect=lambda: self._reader.doubt(),  # noqa: PLW0108  # it comes later
         )
         self._reading = Store(reading, settings.retention)
         self._beating = Store(address.client(timeout=TIMEOUT), settings.retention)
-        self.store = Store(self._writer, settings.retention)
+        self.store = Store(address.client(timeout=_COMMAND_TIMEOUT), settings.retention)
         waiting = address.client(timeout=WAIT_MS / 1000 + _COMMAND_TIMEOUT)
         self._replicas = Replicas(Store(waiting, settings.retention), settings.wait_replicas)
         self.settings = settings
@@ -115,7 +105,6 @@ class Guestbook:
             on_break=self.fanout.reset,
             on_lost=self.pods.hurry,
         )
-        self._rate = RateLimit(self._writer, settings.post_rate) if settings.post_rate else None
         self._tasks: list[asyncio.Task[None]] = []
         self.by_hand: str | None = None
         """Why somebody has taken this process out of service; None: nobody has."""
@@ -233,18 +222,15 @@ class Guestbook:
         """
         deadline = time.monotonic() + PATIENCE
         receipt = f"client:{key}" if key else f"own:{secrets.token_hex(16)}"
-        if self._rate is not None:
-            known = await self._count_post(self._rate, address, key, deadline)
-            if known is not None:
-                await self._insist(deadline, lambda: self._replicas.have(receipt))
-                return known
 
-        async def store() -> tuple[Message, bool]:
+        async def store() -> Stored:
             stored = await self.store.post(
                 draft,
                 self.name,
                 key=receipt,
                 is_own_key=key is None,
+                address=address,
+                rate=self.settings.post_rate,
                 until_ms=self._until(deadline),
                 trace=trace,
             )
@@ -253,28 +239,14 @@ class Guestbook:
 
         asked_at = time.monotonic()
         with self._traced("post") as trace:
-            message, is_replayed = await self._insist(deadline, store)
+            message, is_new = await self._insist(deadline, store)
         self._post_seconds.observe(time.monotonic() - asked_at)
-        if is_replayed:
-            self.replayed += 1
-        else:
+        if is_new:
             self.accepted += 1
+        else:
+            self.replayed += 1
         await self._shown(message.id, deadline)
         return message
-
-    async def _count_post(
-        self, rate: RateLimit, address: str, key: str | None, deadline: float
-    ) -> Message | None:
-        """Counts a post; one too many is still answered if its key has been used before."""
-        wait = await self._insist(deadline, lambda: rate.hit(address))
-        if not wait:
-            return None
-        if key is not None:
-            known = await self._insist(deadline, lambda: self.store.posted(f"client:{key}"))
-            if known is not None:
-                self.replayed += 1
-                return known
-        raise TooManyPostsError(wait)
 
     async def delete(self, target: EntryId) -> bool:
         """Deletes a message; False where there is none. Raises UnavailableError."""
@@ -307,7 +279,7 @@ class Guestbook:
     async def _insist(self, deadline: float, attempt: Callable[[], Awaitable[T]]) -> T:
         """Repeats an attempt until Redis takes it or the time is up.
 
-        For what may be repeated: at worst a post whose answers got lost is counted twice.
+        For what may be repeated.
         """
         reason = ""
         while True:

@@ -12,7 +12,7 @@ from guestbook import body
 from guestbook.admin import require_token
 from guestbook.draft import Draft, DraftError
 from guestbook.entry import EntryId, Message
-from guestbook.guestbook import Guestbook, Listing, TooManyPostsError, UnavailableError
+from guestbook.guestbook import Guestbook, Listing, UnavailableError
 from guestbook.origin import is_cross_site
 from guestbook.page import Page, Typed
 from guestbook.problem import ProblemError, unavailable
@@ -26,6 +26,7 @@ from guestbook.schema import (
     PROBLEMS_OR_PAGE,
     MessageModel,
 )
+from guestbook.store import TooManyPostsError
 
 LIMIT_MAX = 1000
 _KEY_MAX = 128

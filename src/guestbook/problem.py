@@ -10,7 +10,6 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
@@ -61,6 +60,14 @@ def unavailable(detail: str, *, soonest: int = 1, latest: int = 5) -> ProblemErr
     return ProblemError(503, detail, headers={"Retry-After": str(wait)})
 
 
+def bug() -> ProblemError:
+    """What is not the client's fault, and should not be."""
+    # This answer may be made around all that observes requests.
+    headers = {"X-Request-ID": current_id.get()}
+    detail = "This is a bug of the guestbook; its log says more."
+    return ProblemError(500, detail, headers=headers)
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of the application a problem."""
 
@@ -89,16 +96,9 @@ def install(app: FastAPI) -> None:
         field, code = str(first["loc"][-1]), str(first["type"])
         return ProblemError(422, reason, field=field, code=code).response()
 
-    @app.exception_handler(ClientDisconnect)
-    async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
-        return ProblemError(400, "The request ended before its body was complete.").response()
-
     @app.exception_handler(Exception)
     async def _bug(_request: Request, _error: Exception) -> Response:
-        # This answer is made around all that observes requests.
-        headers = {"X-Request-ID": current_id.get()}
-        detail = "This is a bug of the guestbook; its log says more."
-        return ProblemError(500, detail, headers=headers).response()
+        return bug().response()
 
 
 def _methods(request: Request) -> set[str]:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from guestbook.connection import RedisAddress
+from guestbook.rate import PostRate
 
 PREFIX = "GUESTBOOK_"
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h)", re.ASCII)
@@ -19,13 +20,6 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 class SettingsError(Exception):
     """A setting has a wrong value; the text names the variable and says what it may be."""
-
-
-class PostRate(NamedTuple):
-    """At most `posts` in any `seconds`."""
-
-    posts: int
-    seconds: int
 
 
 class Retention(NamedTuple):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from guestbook.connection import Client
+from guestbook.client import SharingRedis
 from guestbook.draft import Draft
 from guestbook.entry import ORIGIN, Entry, EntryId, Message, decode
+from guestbook.rate import PostRate, sender
 from guestbook.settings import Retention
 
 # One hash tag for all keys: on a Cluster a script may only touch keys of one slot.
@@ -19,10 +21,14 @@ HISTORY = "{guestbook}:history"
 PODS = "{guestbook}:pods"
 _RECEIPT = "{guestbook}:receipt:"
 _MARKER = "{guestbook}:replicated"
+_RATE = "{guestbook}:rate:"
 _TAKEN_OVER = "{guestbook}:taken-over:"
 
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
+
+# Made once: json.dumps would make an encoder for each call.
+_dump = json.JSONEncoder(ensure_ascii=False).encode
 
 # Redis's own clock, in ms.
 _NOW = """
@@ -67,19 +73,32 @@ end
 
 # Both writing scripts begin with the receipt, which makes it harmless to send them again when
 # the answer was lost, and with the deadline (Redis's own clock, in ms; 0: none), so that a
-# command that was stuck on its way does nothing after its sender was told that it failed. A post's
-# receipt that was there before comes in a list, to be told from a new one.
+# command that was stuck on its way does nothing after its sender was told that it failed.
+#
+# The rate is a list of the moments of an address's last posts, newest first: one more is allowed
+# when the last of as many as may be is out of the window.
 _POST = (
     _TRIM
     + """
 local receipt = redis.call('GET', KEYS[3])
-if receipt then return {receipt} end
-if tonumber(ARGV[4]) > 0 and clock() > tonumber(ARGV[4]) then return 'late' end
+if receipt then return {'known', receipt} end
+local now = clock()
+if tonumber(ARGV[4]) > 0 and now > tonumber(ARGV[4]) then return {'late'} end
 
-local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
-redis.call('SET', KEYS[3], id .. ' ' .. ARGV[5], 'PX', ARGV[3])
+local posts, window = tonumber(ARGV[6]), tonumber(ARGV[7])
+if posts > 0 then
+  local last = redis.call('LINDEX', KEYS[4], posts - 1)
+  if last and last + window > now then return {'often', last + window - now} end
+  redis.call('LPUSH', KEYS[4], now)
+  redis.call('LTRIM', KEYS[4], 0, posts - 1)
+  redis.call('PEXPIRE', KEYS[4], window)
+end
+
+local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 8))
+receipt = id .. ' ' .. ARGV[5]
+redis.call('SET', KEYS[3], receipt, 'PX', ARGV[3])
 trim(KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]))
-return id
+return {'new', receipt}
 """
 )
 
@@ -179,6 +198,21 @@ class Page(NamedTuple):
     reached: EntryId | None
 
 
+class Stored(NamedTuple):
+    """What a post gave; `is_new` is false where its key had stored the message before."""
+
+    message: Message
+    is_new: bool
+
+
+class TooManyPostsError(Exception):
+    """The address may post again in `seconds`."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"may post again in {seconds} s")
+        self.seconds = seconds
+
+
 class TooLate(Exception):  # noqa: N818  # an outcome
     """Redis found the command after its deadline and did nothing."""
 
@@ -199,7 +233,7 @@ class Heard:
 class Store:
     """The commands of the guestbook, over a client that never repeats one by itself."""
 
-    def __init__(self, client: Client, retention: Retention) -> None:
+    def __init__(self, client: SharingRedis, retention: Retention) -> None:
         self._retention = retention
         # redis-py types answers for every mode that it has (text or bytes, RESP 2 or 3).
         self._client: Any = client
@@ -220,37 +254,37 @@ class Store:
         *,
         key: str,
         is_own_key: bool,
+        address: str,
+        rate: PostRate | None,
         until_ms: int,
         trace: str = "",
-    ) -> tuple[Message, bool]:
+    ) -> Stored:
         """Stores a draft, once for each `key`; what the key has stored before is given again.
 
-        Gives the message, and whether it is such a one. `trace` goes along with the entry.
+        `trace` goes along with the entry.
 
         A client's key is remembered for 24 hours. One of our own is only known to the request
-        that made it. Raises TooLate.
+        that made it. Raises TooLate, and TooManyPostsError where `rate` does not allow it.
         """
         said = Message(ORIGIN, draft.author, draft.text, pod)
         # Who brings the same key later must get the message without what they now say it is.
-        memo = "" if is_own_key else json.dumps([said.author, said.text, said.pod])
+        memo = "" if is_own_key else _dump([said.author, said.text, said.pod])
+        lifetime = _MINUTE_MS if is_own_key else _DAY_MS
+        posts, seconds = rate or (0, 0)
         fields = [part for field in said.fields().items() for part in field]
-        receipt = await self._post(
-            keys=[EVENTS, TRIMMED, _RECEIPT + key],
-            args=[
-                *self._retention,
-                _MINUTE_MS if is_own_key else _DAY_MS,
-                until_ms,
-                memo,
-                *fields,
-                *_traced(trace),
-            ],
+        fields += _traced(trace)
+        outcome, *rest = await self._post(
+            keys=[EVENTS, TRIMMED, _RECEIPT + key, _RATE + sender(address)],
+            args=[*self._retention, lifetime, until_ms, memo, posts, seconds * 1000, *fields],
         )
-        if receipt == b"late":
+        if outcome == b"late":
             raise TooLate
-        if isinstance(receipt, list):
-            known = _receipted(receipt[0])
-            return known or replace(said, id=_id(receipt[0])), known is not None
-        return replace(said, id=EntryId.parse(receipt.decode())), False
+        if outcome == b"often":
+            raise TooManyPostsError(max(1, math.ceil(rest[0] / 1000)))
+        (receipt,) = rest
+        message = _receipted(receipt) or replace(said, id=_id(receipt))
+        # Of our own key nobody knows but the request that tries again.
+        return Stored(message, outcome == b"new" or is_own_key)
 
     async def replicated(
         self, keys: list[str], count: int, timeout_ms: int
@@ -260,18 +294,11 @@ class Store:
         Waits for `count` replicas, up to `timeout_ms`.
         """
         receipts = [_RECEIPT + key for key in keys]
-        mark = ("EVAL", _MARK, 1 + len(receipts), _MARKER, *receipts)
         # On one connection, and so on one server.
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.execute_command(*mark)
-        pipeline.execute_command("WAIT", count, timeout_ms)
-        there, reached = await pipeline.execute()
+        there, reached = await self._client.together(
+            ("EVAL", _MARK, 1 + len(receipts), _MARKER, *receipts), ("WAIT", count, timeout_ms)
+        )
         return [bool(each) for each in there], int(reached)
-
-    async def posted(self, key: str) -> Message | None:
-        """The message that a client's key has given before."""
-        receipt = await self._client.get(_RECEIPT + key)
-        return None if receipt is None else _receipted(receipt)
 
     async def delete(
         self, target: EntryId, *, key: str, until_ms: int, trace: str = ""
@@ -306,10 +333,10 @@ class Store:
 
         Gives them, oldest first, and the newest id that has been trimmed by then.
         """
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.xread({EVENTS: str(after)}, count=count, block=block_ms)
-        pipeline.get(TRIMMED)
-        streams, trimmed = await pipeline.execute()
+        streams, trimmed = await self._client.together(
+            ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", EVENTS, str(after)),
+            ("GET", TRIMMED),
+        )
         return _page(streams[0][1] if streams else []), _id_or_origin(trimmed)
 
     async def older(self, before: EntryId | None, count: int) -> Page:
@@ -321,10 +348,9 @@ class Store:
 
     async def replay(self, after: EntryId, count: int) -> tuple[Page, EntryId]:
         """Up to `count` entries newer than `after`, and the newest id that has been trimmed."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.xrange(EVENTS, f"({after}", "+", count=count)
-        pipeline.get(TRIMMED)
-        raw, trimmed = await pipeline.execute()
+        raw, trimmed = await self._client.together(
+            ("XRANGE", EVENTS, f"({after}", "+", "COUNT", count), ("GET", TRIMMED)
+        )
         return _page(raw), _id_or_origin(trimmed)
 
     async def newer(self, after: EntryId, count: int) -> Page:
