@@ -13,8 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from guestbook.observation import current_id
-
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -62,10 +60,7 @@ def unavailable(detail: str, *, soonest: int = 1, latest: int = 5) -> ProblemErr
 
 def bug() -> ProblemError:
     """What is not the client's fault, and should not be."""
-    # This answer may be made around all that observes requests.
-    headers = {"X-Request-ID": current_id.get()}
-    detail = "This is a bug of the guestbook; its log says more."
-    return ProblemError(500, detail, headers=headers)
+    return ProblemError(500, "This is a bug of the guestbook; its log says more.")
 
 
 def install(app: FastAPI) -> None:
