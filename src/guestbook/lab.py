@@ -23,7 +23,8 @@ from starlette.responses import Response
 
 from guestbook.admin import require_token
 from guestbook.body import JSON
-from guestbook.connection import REDIS_ERRORS, Client
+from guestbook.client import SharingRedis
+from guestbook.connection import REDIS_ERRORS
 from guestbook.guestbook import PATIENCE, Guestbook
 from guestbook.messages import refuse_cross_site
 from guestbook.problem import ProblemError, unavailable
@@ -68,7 +69,7 @@ class Order(NamedTuple):
 class Orders:
     """The orders that wait in Redis: for each process a short list, which expires."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: SharingRedis) -> None:
         self._client: Any = client
         self._give = client.register_script(_GIVE)
 
