@@ -23,6 +23,8 @@ TIMEOUT = 0.75
 _RETRY = 0.4
 _GONE_AFTER_MS = 3 * INTERVAL * 1000
 _COUNTS_EVERY = 10.0
+# One late answer is no outage that visitors should be told of.
+_AWAY_AFTER = 2
 
 State = Literal["ready", "draining"]
 
@@ -84,6 +86,7 @@ class Pods:
         self._beaten_at = float("-inf")
         self._spared_until = float("inf")
         self._is_away = False
+        self._failures = 0
         self.state: State = "ready"
         self.lab: list[str] | None = None
         """What has been done to this process on purpose; None where there is no lab."""
@@ -136,6 +139,9 @@ class Pods:
             self._on_return()
         self._is_away = False
         self.error = None
+        was_told, self._failures = self._failures >= _AWAY_AFTER, 0
+        if was_told:
+            self._tell(self._pods())
         now = time.monotonic()
         if now - self._beaten_at > 2 * INTERVAL:
             # Nobody could say anything while Redis was away: give everybody time to.
@@ -152,6 +158,9 @@ class Pods:
             logger.warning("Redis is away", error=said)
         self._is_away = True
         self.error = f"Redis is away: {said}"
+        self._failures += 1
+        if self._failures == _AWAY_AFTER:
+            self._tell(self._pods())
 
     def _record(self) -> dict[str, Any]:
         record = {**self._me, "streams": self._count_streams(), "state": self.state}
@@ -184,8 +193,11 @@ class Pods:
         only_counts = _without_counts(pods) == _without_counts(self._shown)
         if only_counts and now - self._shown_at < _COUNTS_EVERY:
             return
+        self._tell(pods)
+
+    def _tell(self, pods: list[dict[str, Any]]) -> None:
         self._shown = pods
-        self._shown_at = now
+        self._shown_at = time.monotonic()
         self._on_change(self._event(pods))
 
     def current(self) -> bytes:
@@ -199,6 +211,8 @@ class Pods:
             "streams": sum(pod["streams"] for pod in pods),
             "pod": self._me["name"],
         }
+        if self._failures >= _AWAY_AFTER:
+            said["redis"] = "away"
         return sse.event(json.dumps(said, separators=(",", ":")).encode(), name="pods")
 
 
