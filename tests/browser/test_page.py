@@ -26,6 +26,8 @@ UNPROCESSABLE = "status of 422"
 TOO_MANY = "status of 429"
 UNAVAILABLE = "status of 503"
 
+AWAY = "Redis is away: you can read, and what you write waits"
+
 
 async def post(pod: Server, *texts: str, author: str | None = None) -> list[dict[str, Any]]:
     """Posts messages one after the other through the API of a pod."""
@@ -166,7 +168,8 @@ async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
     pods.a.start()
     await is_state(page, "live", "Live")
     await shows_only(page, pods.b, "three", "two", "one", "before")
-    assert set(requests) == {f"{pods.a.url}/events?after={cursor}"}
+    streams = {url for url in requests if "/events" in url}
+    assert streams == {f"{pods.a.url}/events?after={cursor}"}
 
 
 async def test_pod_drains(pods: Pods, visit: Visit) -> None:
@@ -234,19 +237,23 @@ async def test_list_was_trimmed_meanwhile(serve: Serve, visit: Visit) -> None:
 
 
 async def test_redis_outage(valkey: Valkey, serve: Serve, visit: Visit) -> None:
-    """While Redis is away the page stays readable and keeps a post, which goes out by itself."""
+    """While Redis is away the page says so, stays readable and keeps a post, which goes out by
+    itself.
+    """
     server = await serve(redis=valkey.address)
     await post(server, "before")
     page = await visit(server.url, clock=True, expects=(UNAVAILABLE,))
     plain = await visit(server.url, script=False)
     valkey.kill()
+    await is_state(page, "away", AWAY)
     await asyncio.gather(sign(page, "kept"), sign(plain, "kept too"))
 
     await form_is(page, "waiting")
     await expect(page.locator("#note")).to_have_text(
         "The guestbook cannot take it just now. Your text is kept and goes out by itself."
     )
-    await expect(page.locator("#text")).to_have_value("kept")
+    await expect(page.locator("#text")).to_have_value("")
+    await shows(page, "kept", "before")
     await expect(plain.locator("#form-problem")).not_to_be_empty()
     await expect(plain.locator("#text")).to_have_value("kept too")
     await shows(plain, "before")
@@ -255,7 +262,7 @@ async def test_redis_outage(valkey: Valkey, serve: Serve, visit: Visit) -> None:
     await server.ready()
     await page.clock.run_for(6_000)
     await form_is(page, "sent")
-    await expect(page.locator("#text")).to_have_value("")
+    await is_state(page, "live", "Live")
     await plain.click("button")
     await shows_only(page, server, "kept too", "kept", "before")
 
@@ -267,7 +274,8 @@ async def test_redis_comes_after_page(valkey: Valkey, serve: Serve, visit: Visit
             await redis.xadd(EVENTS, {"text": text, "pod": "another"})
     valkey.kill()
     server = await serve(redis=valkey.address, is_ready=False)
-    page = await visit(server.url, expects=(UNAVAILABLE,))
+    page = await visit(server.url, until=None, expects=(UNAVAILABLE,))
+    await is_state(page, "away", AWAY)
     await expect(page.locator("main")).to_have_attribute("data-cursor", "")
     await expect(page.locator(".unread")).to_be_visible()
     valkey.start()
@@ -341,7 +349,7 @@ async def test_posting_rate(serve: Serve, visit: Visit) -> None:
     await expect(page.locator("#note")).to_have_text(
         "Too many messages at once. Your text is kept and goes out by itself."
     )
-    await expect(page.locator("#text")).to_have_value("two")
+    await expect(page.locator(".pending .text")).to_have_text("two")
     await form_is(page, "sent")
     await shows(page, "two", "one")
     assert len(await listed(server)) == 2
@@ -365,20 +373,44 @@ async def test_answer_is_lost(pods: Pods, visit: Visit) -> None:
     await shows_only(page, pods.a, "once")
 
 
-async def test_edited_text_waits_for_its_visitor(pods: Pods, visit: Visit) -> None:
-    """A text that is changed while it waits to be sent again goes out when its visitor says so."""
+async def test_text_that_waits_can_be_edited(pods: Pods, visit: Visit) -> None:
+    """What is on its way can be taken back into the form, and goes out when its visitor says so."""
     page = await visit(pods.a.url, clock=True, expects=(LOST,))
     await page.context.set_offline(True)
     await sign(page, "half a tho")
     await form_is(page, "waiting")
+    await page.click(".pending .edit")
+    await expect(page.locator("#text")).to_be_focused()
     await page.locator("#text").press_sequentially("ught")
-    await form_is(page, "edited")
     await page.context.set_offline(False)
     await is_state(page, "live", "Live")
     await page.clock.run_for(30_000)
     await shows(page)
-    await page.click("button")
+    await page.click("form button")
     await shows_only(page, pods.a, "half a thought")
+
+
+async def test_outbox_outlives_the_page(pods: Pods, visit: Visit) -> None:
+    """What could not be sent is there after a reload, in every tab, and goes out once, in order."""
+    page = await visit(pods.a.url, expects=(LOST, UNAVAILABLE))
+    await page.route("**/messages", lambda route: route.fulfill(status=503))
+    for text in ("one", "two"):
+        await sign(page, text)
+    await form_is(page, "waiting")
+    await shows(page, "two", "one")
+    other = await page.context.new_page()
+    await other.route("**/messages", lambda route: route.fulfill(status=503))
+    await other.goto(pods.a.url)
+    await shows(other, "two", "one")
+    await page.reload()
+    await shows(page, "two", "one")
+    await expect(page.locator(".pending")).to_have_count(2)
+    for tab in (page, other):
+        await tab.unroute_all()
+    await expect(page.locator(".pending")).to_have_count(0)
+    assert [message["text"] for message in await listed(pods.b)] == ["two", "one"]
+    await shows_only(page, pods.b, "two", "one")
+    await shows(other, "the last", "two", "one")
 
 
 async def test_keys_send(pods: Pods, visit: Visit) -> None:
