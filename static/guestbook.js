@@ -15,7 +15,7 @@ const main = document.querySelector("main");
 const form = main.querySelector("form"); // neither the wall nor an older page has one
 
 /** Grows with every failure; the jitter keeps many pages from coming back at the same moment. */
-const backOff = (failures) => Math.min(10_000, 500 * 2 ** failures) * (0.5 + Math.random() / 2);
+const backOff = (failures) => Math.min(10_000, 250 * 2 ** failures) * (0.5 + Math.random() / 2);
 
 /** crypto.randomUUID is missing on plain http, where pages on a local network are often served. */
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
@@ -359,7 +359,7 @@ async function renew(fallback = cursor) {
 const SILENCE = 40_000; // two pings and a half
 const PATIENCE = 12_000; // a stream that works says something at once
 const SETTLED = 5_000; // a stream that lives this long was no failure
-const BLOCKED = 4; // so many failures in a row, while plain requests may work
+const BLOCKED = 5; // so many failures in a row, while plain requests may work
 
 let source;
 let timer;
