@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from guestbook.lab import burn, eat, memory_bound
 from tests.conftest import Serve
-from tests.processes import Server, Valkey, eventually, redis_client
+from tests.processes import Server, Valkey, eventually
 from tests.stream import EventStream
 
 TOKEN = "let-me"
@@ -30,7 +31,7 @@ class Course:
 
     def __init__(self, valkey: Valkey, folder: Path) -> None:
         self.valkey = valkey
-        self.redis = f"redis://{valkey.address}"
+        self.redis = f"redis://ada:secret@{valkey.address}"
         lab = {"GUESTBOOK_LAB": "true"}
         self.guarded, self.open, self.off = (
             Server(folder / f"{name}.log", self.redis, name, **env)
@@ -43,10 +44,19 @@ class Course:
         self.pods = (self.guarded, self.open, self.off)
 
 
+def _documented_rights() -> list[str]:
+    said = Path(__file__).parents[1].joinpath("docs/operations.md").read_text()
+    (rights,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", said)
+    (more,) = re.findall(r"\| `GUESTBOOK_LAB` \| `(.*)` \|", said)
+    return [*rights.split(), *more.split()]
+
+
 @pytest.fixture(scope="module")
 async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Course]:
     folder = tmp_path_factory.mktemp("lab")
-    course = Course(Valkey(folder / "valkey").start(), folder)
+    # A user who has no other rights than those that the documents list.
+    user = ("--user", "ada", "on", ">secret", *_documented_rights())
+    course = Course(Valkey(folder / "valkey", *user).start(), folder)
     try:
         for pod in course.pods:
             pod.start()
@@ -203,7 +213,7 @@ async def test_frozen_pod_hangs_as_a_hung_process_does(course: Course, serve: Se
         await asyncio.gather(*(_told(each, "pod-cold", ["freeze"]) for each in (stream, own)))
         more = await asyncio.gather(*(_order(course.open, "pod-cold", "cut") for _ in range(12)))
         assert sorted(answer.status_code for answer in more) == [202] * 10 + [429] * 2
-        async with redis_client(course.redis) as redis:
+        async with course.valkey.client() as redis:
             (waiting,) = await redis.keys("{guestbook}:orders:pod-cold/*")
             assert 0 < await redis.pttl(waiting) <= 10_000
         async with httpx.AsyncClient(timeout=1, verify=False) as http:

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from guestbook.admin import require_token
 from guestbook.body import JSON
 from guestbook.client import SharingRedis
-from guestbook.connection import REDIS_ERRORS
+from guestbook.connection import REDIS_ERRORS, explain
 from guestbook.guestbook import PATIENCE, Guestbook
 from guestbook.messages import refuse_cross_site
 from guestbook.problem import ProblemError, unavailable
@@ -137,7 +137,8 @@ class Lab:
             async with asyncio.timeout(PATIENCE):
                 order = Order(action, self._guestbook.name)
                 are_given = [await self._giving.give(process, order) for process in meant]
-        except REDIS_ERRORS:
+        except REDIS_ERRORS as error:
+            logger.warning("Redis did not take an order", error=explain(error))
             raise unavailable("Redis did not take the order in time: try again.") from None
         if not any(are_given):
             raise ProblemError(
@@ -148,12 +149,17 @@ class Lab:
 
     async def _obey_all(self) -> None:
         """Until this process takes leave, which nothing may hinder."""
+        is_deaf = False
         while True:
             try:
                 order = await self._taking.take(self._pods.process)
-            except REDIS_ERRORS:
+            except REDIS_ERRORS as error:
+                if not is_deaf:
+                    logger.warning("the lab cannot hear any orders", error=explain(error))
+                is_deaf = True
                 await asyncio.sleep(_PAUSE)
                 continue
+            is_deaf = False
             if self._guestbook.fanout.is_draining:
                 self._end_deeds()
                 return
