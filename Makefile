@@ -21,7 +21,7 @@ check: .venv/dev.done
 	$(BIN)/yamllint --strict manifests .yamllint.yaml .hadolint.yaml
 	$(BIN)/hadolint Dockerfile
 
-pytest: .venv/dev.done .venv/browser.done
+pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done
 	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
@@ -77,6 +77,14 @@ clean:  ## Remove what was made here, but not the messages in .guestbook
 
 tools/node_modules/.done: tools/package-lock.json
 	npm ci --prefix tools
+	@touch $@
+
+# What checks the alerts and the dashboard. Debian has it; elsewhere it is looked for when it is used.
+.venv/prometheus.done: .venv/dev.done
+	@command -v promtool >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
+	  || echo "Prometheus is not on this machine: the tests of its dashboard and alerts are left out."
 	@touch $@
 
 # The system's Chromium where there is one, else Debian's, else Playwright's own.

@@ -40,7 +40,11 @@ BUILDS = (*OVERLAYS, *(f"with {name}" for name in COMPONENTS), "with all")
 TUTORIAL = sorted((MANIFESTS / "tutorial").iterdir())
 
 # Their schemas are not Kubernetes' own; what they refer to is checked below.
-CUSTOM = {"gateway.networking.k8s.io/v1 HTTPRoute", "monitoring.coreos.com/v1 PodMonitor"}
+CUSTOM = {
+    "gateway.networking.k8s.io/v1 HTTPRoute",
+    "monitoring.coreos.com/v1 PodMonitor",
+    "monitoring.coreos.com/v1 PrometheusRule",
+}
 
 # What the tutorial's commands name: kind, name, labels, the pods' labels, ports, replicas.
 APP = {"app": "guestbook"}
