@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -23,6 +23,9 @@ TIMEOUT = 0.75
 _RETRY = 0.4
 _GONE_AFTER_MS = 3 * INTERVAL * 1000
 _COUNTS_EVERY = 10.0
+# They stand for counts in a greeting made ahead: no count is negative.
+_OWN_COUNT, _TOTAL = -1, -2
+_OWN_COUNT_JSON, _TOTAL_JSON = (b'"streams":%d' % count for count in (_OWN_COUNT, _TOTAL))
 # One late answer is no outage that visitors should be told of.
 _AWAY_AFTER = 2
 
@@ -87,6 +90,9 @@ class Pods:
         self._spared_until = float("inf")
         self._is_away = False
         self._failures = 0
+        self._greeting = b""
+        self._greeting_of: object = None
+        self._greeting_key: object = None
         self.state: State = "ready"
         self.lab: list[str] | None = None
         """What has been done to this process on purpose; None where there is no lab."""
@@ -182,8 +188,7 @@ class Pods:
         self._show()
 
     def _pods(self) -> list[dict[str, Any]]:
-        pods = self.by_process().values()
-        return sorted(pods, key=lambda pod: (pod["name"], pod["started_at"]))
+        return _sorted(self.by_process().values())
 
     def _show(self) -> None:
         pods = self._pods()
@@ -198,22 +203,31 @@ class Pods:
     def _tell(self, pods: list[dict[str, Any]]) -> None:
         self._shown = pods
         self._shown_at = time.monotonic()
-        self._on_change(self._event(pods))
+        self._on_change(self._event(pods, sum(pod["streams"] for pod in pods)))
 
     def current(self) -> bytes:
         """The `pods` event for a stream that opens now: with the counts of this moment."""
-        return self._event(self._pods())
+        # Thousands may come back at once: only what differs between them is written anew.
+        key = (self.state, str(self.lab), self._is_told_away)
+        if self._greeting_of is not self._others or self._greeting_key != key:
+            self._greeting_of, self._greeting_key = self._others, key
+            me = {**self._record(), "streams": _OWN_COUNT}
+            self._greeting = self._event(_sorted([me, *self._others.values()]), _TOTAL)
+        own = self._count_streams()
+        total = own + sum(pod["streams"] for pod in self._others.values())
+        greeting = self._greeting.replace(_OWN_COUNT_JSON, b'"streams":%d' % own)
+        return greeting.replace(_TOTAL_JSON, b'"streams":%d' % total)
 
-    def _event(self, pods: list[dict[str, Any]]) -> bytes:
+    def _event(self, pods: list[dict[str, Any]], total: int) -> bytes:
         # Which pod serves a stream is known only here: a load balancer chose it.
-        said = {
-            "pods": pods,
-            "streams": sum(pod["streams"] for pod in pods),
-            "pod": self._me["name"],
-        }
-        if self._failures >= _AWAY_AFTER:
+        said = {"pods": pods, "streams": total, "pod": self._me["name"]}
+        if self._is_told_away:
             said["redis"] = "away"
         return sse.event(json.dumps(said, separators=(",", ":")).encode(), name="pods")
+
+    @property
+    def _is_told_away(self) -> bool:
+        return self._failures >= _AWAY_AFTER
 
 
 def _pod(said: dict[str, Any]) -> dict[str, Any]:
@@ -228,6 +242,10 @@ def _pod(said: dict[str, Any]) -> dict[str, Any]:
         "state": str(said.get("state", "ready")),
         **({"lab": [str(each) for each in lab]} if isinstance(lab, list) else {}),
     }
+
+
+def _sorted(pods: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(pods, key=lambda pod: (pod["name"], pod["started_at"]))
 
 
 def _without_counts(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
