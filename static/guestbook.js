@@ -28,16 +28,19 @@ async function getJson(url) {
   } catch {} // the caller comes back
 }
 
-/** What this browser keeps; where that is forbidden, it lasts as long as the page. */
-const kept = (() => {
+/** Where storage is forbidden, what is kept lasts as long as the page. */
+function openStorage(name) {
   try {
-    localStorage["guestbook.probe"] = "";
-    delete localStorage["guestbook.probe"];
-    return localStorage;
+    window[name]["guestbook.probe"] = "";
+    delete window[name]["guestbook.probe"];
+    return window[name];
   } catch {
     return {};
   }
-})();
+}
+
+const kept = openStorage("localStorage"); // by this browser
+const keptByTab = openStorage("sessionStorage");
 
 // ---- Words, numbers, times: in the page's language, as the reader's region writes them
 
@@ -645,9 +648,15 @@ function happen(what, parts = {}) {
 function tellPods({ pods, streams, pod: serving, redis }) {
   const { watching } = $("watching").dataset;
   $("watching").textContent = `${fill(watching, { n: streams })}, ${counted($("watching"), pods.length)}`;
-  if (serving) $("pod").textContent = main.dataset.pod = serving;
-  $("pod").dataset.hue = hueOf(main.dataset.pod);
-  isRedisAway = redis === "away";
+  if (serving) main.dataset.pod = serving;
+  if ($("pod")) {
+    $("pod").textContent = main.dataset.pod;
+    $("pod").dataset.hue = hueOf(main.dataset.pod);
+  }
+  if (isRedisAway !== (redis === "away")) {
+    isRedisAway = !isRedisAway;
+    happen(isRedisAway ? "redisAway" : "redisBack");
+  }
   if (isLeading && lively) share("state", stateNow());
   tellChanges(pods);
   knownPods = new Map(pods.map((pod) => [keyOf(pod), pod]));
@@ -681,7 +690,7 @@ function tellPod(pod, position) {
     item.dataset.key = keyOf(pod);
     item.dataset.pod = item.querySelector(".name").textContent = pod.name;
     item.dataset.hue = hueOf(pod.name);
-    item.querySelector("summary")?.setAttribute("aria-label", fill(podList.dataset.menu, { pod: pod.name }));
+    item.querySelector(".lab summary")?.setAttribute("aria-label", fill(podList.dataset.menu, { pod: pod.name }));
   }
   if (podList.children[position] !== item) podList.insertBefore(item, podList.children[position] ?? null);
   item.dataset.state = pod.state;
@@ -724,7 +733,7 @@ function labClicked({ target }) {
 }
 
 async function actOn(pod, action, words) {
-  const token = sessionStorage["guestbook.token"];
+  const token = keptByTab["guestbook.token"];
   const headers = { Accept: "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
   try {
     const response = await fetch(`/lab/${encodeURIComponent(pod)}/${action}`, { method: "POST", headers });
@@ -739,7 +748,7 @@ async function actOn(pod, action, words) {
 /** Whether there is one now. */
 function askForToken() {
   const dialog = $("token");
-  delete sessionStorage["guestbook.token"];
+  delete keptByTab["guestbook.token"];
   $("token-value").value = "";
   dialog.returnValue = "";
   dialog.showModal();
@@ -747,7 +756,7 @@ function askForToken() {
     dialog.onclose = () => {
       const value = $("token-value").value.trim();
       if (dialog.returnValue !== "ok" || !value) return resolve(false);
-      sessionStorage["guestbook.token"] = value;
+      keptByTab["guestbook.token"] = value;
       resolve(true);
     };
   });
@@ -758,6 +767,7 @@ function askForToken() {
 // same: its key makes one message of it.
 
 const OUTBOX = "guestbook.outbox.";
+const KEY_LIVES = 23 * 3600 * 1000; // the server forgets a key after 24 hours: then the visitor decides
 const LATER = [408, 429]; // these, a failed network and every 5xx: the same message, again, later
 
 const settled = new Set(); // keys of drafts that are messages now
@@ -862,6 +872,7 @@ async function sendAll() {
 
 /** @param {Draft} draft */
 async function send(draft) {
+  if (Date.now() - draft.at > KEY_LIVES) return refuse(draft, { status: "stale" });
   tellWay(draft.key, "sending");
   tell({ sending: draft.key });
   const { message, problem, why, seconds } = await post(draft);
@@ -911,7 +922,7 @@ function waitFor({ why, ms }, isSender) {
 /**
  * Back into the form, if the visitor has not begun another text there.
  * @param {Draft} draft
- * @param {{status: number, detail?: string, errors?: {field: string, code: string, reason: string}[]}} problem
+ * @param {{status: number|"stale", detail?: string, errors?: {field: string, code: string, reason: string}[]}} problem
  */
 function refuse(draft, { status, errors: [error = {}] = [] }) {
   const field = error.field in form.elements ? error.field : "form";
@@ -1013,13 +1024,13 @@ function submit() {
   const draft = { key: newKey(), text: normalise(text.value), author: normalise(author.value), at: (newestDraft = Math.max(Date.now(), newestDraft + 1)) };
   if (draft.text === takenBack?.text && draft.author === takenBack.author) draft.key = takenBack.key;
   try {
+    kept["guestbook.author"] = author.value;
     keep(draft);
   } catch {
     return tellProblem("form", $("form-problem").dataset.refused); // the browser's storage is full
   }
   takenBack = undefined;
   written.add(draft.key);
-  kept["guestbook.author"] = author.value;
   text.value = "";
   edited();
   showOutbox();
@@ -1061,6 +1072,8 @@ document.addEventListener("visibilitychange", wake);
 document.addEventListener("resume", wake);
 // A page that waits behind the back button holds neither stream nor lock.
 addEventListener("pagehide", () => {
+  application?.abort();
+  application = undefined;
   resign();
   follow();
 });
