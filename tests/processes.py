@@ -206,6 +206,26 @@ async def join_cluster(masters: list[Valkey], *replicas: Valkey) -> Valkey:
     return owner
 
 
+def guestbook(
+    *arguments: str, redis: str, given: bytes = b"", **env: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "guestbook", *arguments],
+        env=command_env(redis, **env),
+        input=given,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def command_env(redis: str, **env: str) -> dict[str, str]:
+    """The environment of a command: no setting is made but these."""
+    path = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return {"REDIS_URL": redis, "PATH": "/usr/bin:/bin", **path, **env}
+
+
 class BlackHole:
     """A port at which a connection is neither accepted nor refused, as behind a firewall."""
 

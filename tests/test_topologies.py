@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import json
+import io
 import re
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from redis.exceptions import NoPermissionError
 
 from guestbook.check import findings
 from guestbook.connection import RedisAddress
+from guestbook.entry import EntryId
 from guestbook.settings import Retention
 from guestbook.store import Store
 from guestbook.transfer import exported, restore
@@ -162,12 +164,12 @@ def _documented_rights() -> list[str]:
 
 async def _export_and_import(address: RedisAddress) -> None:
     store = Store(address.client(timeout=5), Retention(3, 0))
-    lines = [json.loads(line) async for line in exported(store)]
-    ms, _, _ = lines[-1]["id"].partition("-")
-    newest = {**lines[-1], "id": f"{int(ms) + 60_000}-0"}
-    counts = await restore(store, [json.dumps(line).encode() for line in [*lines, newest]])
+    messages = [message async for page in exported(store) for message in page]
+    newest = replace(messages[-1], id=EntryId(messages[-1].id.ms + 60_000, 0))
+    lines = b"\n".join(message.json() for message in [*messages, newest])
+    counts = await restore(store, io.BytesIO(lines), lambda _size: None)
     assert counts == {"known": 3, "added": 1}
-    assert len([line async for line in exported(store)]) == 2
+    assert sum([len(page) async for page in exported(store)]) == 2
     await store.close()
 
 

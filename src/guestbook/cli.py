@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
 
@@ -18,9 +21,13 @@ import typer
 import uvloop
 
 from guestbook import __version__, embedded, logging, settings, signals, transfer
+from guestbook.book import Format, encoded
 from guestbook.connection import REDIS_ERRORS, RedisAddress, explain
+from guestbook.entry import EntryId, Message
+from guestbook.progress import Progress
 from guestbook.settings import Settings
 from guestbook.store import Store
+from guestbook.terminal import as_json, described, harmless
 
 if TYPE_CHECKING:
     from guestbook.tracing import Tracing
@@ -95,60 +102,190 @@ def serve(
         signals.end_as(received[-1])
 
 
-@app.command("export", help="Write all messages as JSON lines.")
+@app.command("list")
+@signals.left_first()
+def list_messages(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    before: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only messages older than this one.")
+    ] = None,
+    is_json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON for each message, in ASCII.")
+    ] = False,
+) -> None:
+    """Show the newest messages.
+
+    The newest first, each with its id, time, pod, author and text. What could disturb a terminal
+    is written out, such as \\x1b.
+    """
+    edge = None if before is None else _entry_id(before)
+    output = _standard_output()
+
+    async def show(store: Store) -> None:
+        async for message in transfer.newest(store, limit, edge):
+            text = as_json(message) if is_json else described(message).encode()
+            output.write(text + b"\n")
+        output.flush()
+
+    _with_store(show)
+
+
+@app.command("delete")
+@signals.left_first()
+def delete_messages(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID", help="Their ids (-: from standard input).")
+    ],
+) -> None:
+    """Delete messages, from every open page at once.
+
+    Ids are as `list` shows them. On standard input each line has one, or is one of `list --json`.
+    Each that is not there is named; the others are deleted all the same, and the exit status is 1.
+    """
+    targets = [_entry_id(value) for value in _given(ids)]
+
+    async def delete(store: Store) -> int:
+        deleted = 0
+        with Progress("deleting", len(targets)) as progress:
+            for target in targets:
+                key = f"own:{secrets.token_hex(16)}"
+                if await store.delete(target, key=key, until_ms=0) is None:
+                    typer.echo(f"guestbook: {target} is not there", err=True)
+                else:
+                    deleted += 1
+                progress.advance(1)
+        return deleted
+
+    deleted = _with_store(delete)
+    typer.echo(f"guestbook: deleted {_messages(deleted)}", err=True)
+    if deleted < len(targets):
+        raise typer.Exit(1)
+
+
+def _given(ids: list[str]) -> Iterator[str]:
+    for value in ids:
+        if value == "-":
+            yield from (_first_id(line) for line in _standard_input() if line.strip())
+        else:
+            yield value
+
+
+def _first_id(line: bytes) -> str:
+    """The id that a line of `list`, with or without --json, begins with."""
+    try:
+        return str(json.loads(line)["id"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return line.split(maxsplit=1)[0].decode(errors="replace")
+
+
+def _entry_id(value: str) -> EntryId:
+    try:
+        return EntryId.parse(value)
+    except ValueError as error:
+        _fail(f"{harmless(value[:50])} {error}")
+
+
+@app.command("export")
+@signals.left_first()
 def export_messages(
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="Where to (-: standard output).")
+        Path, typer.Argument(metavar="FILE", help="Where to (-: standard output).")
     ] = Path("-"),
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="What it is to be (default: as FILE ends, else jsonl)."),
+    ] = None,
 ) -> None:
-    """A file is only there when it is complete."""
+    """Write all messages to a file.
+
+    The oldest first. jsonl can be imported again; csv is for spreadsheets; html is a book to
+    print. A file is there only when it is complete: until then its name ends in .partial.
+    """
+    chosen = _load_settings()
+    form = form or Format.of(file)
+    is_stdout = str(file) == "-"
 
     async def write(store: Store, to: BinaryIO) -> int:
         count = 0
-        async for line in transfer.exported(store):
-            to.write(line)
-            count += 1
-        to.flush()
+
+        async def pages() -> AsyncIterator[list[Message]]:
+            nonlocal count
+            async for messages in transfer.exported(store):
+                yield messages
+                count += len(messages)
+                progress.advance(len(messages))
+
+        total = await store.count()
+        with Progress("exporting", total, is_shown=not (is_stdout and to.isatty())) as progress:
+            async for piece in encoded(form, pages(), chosen.title or "Guestbook"):
+                _write(to, piece)
+            _write(to, b"")
         return count
 
-    if str(file) == "-":
-        count = _with_store(lambda store: write(store, sys.stdout.buffer))
-    else:
-        partial = file.with_name(file.name + ".partial")
-        with _opened(partial, "wb") as to:
-            count = _with_store(lambda store: write(store, to))
-        partial.replace(file)
+    with contextlib.nullcontext(_standard_output()) if is_stdout else _completed(file) as to:
+        count = _with_store(lambda store: write(store, to))
     typer.echo(f"guestbook: exported {_messages(count)}", err=True)
 
 
-@app.command("import", help="Read messages: JSON lines, or the original application's Redis list.")
+@app.command("import")
+@signals.left_first()
 def import_messages(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="What `export` wrote (-: standard input)."),
+        typer.Argument(metavar="FILE", help="What `export` wrote (-: standard input)."),
     ] = None,
     legacy_list: Annotated[
         str | None,
         typer.Option(metavar="KEY", help="Take over this Redis list of texts instead."),
     ] = None,
 ) -> None:
-    """Both can be run again: what is there is not imported twice."""
+    """Bring messages back, or over.
+
+    From JSON lines, as `export` writes them, or from the original application's Redis list.
+
+    Messages keep their ids, and so their order and time: import into an empty guestbook. After an
+    interruption run it again: what is there is not imported twice.
+    """
     if (file is None) == (legacy_list is None):
         _fail("import needs either FILE or --legacy-list KEY")
-    if legacy_list is not None:
-        key = legacy_list
-        counts = _with_store(lambda store: transfer.take_over(store, key))
-        typer.echo(f"guestbook: took over {_messages(counts['added'])}", err=True)
+    if file is None:
+        _take_over(str(legacy_list))
         return
-    with contextlib.ExitStack() as stack:
-        is_stdin = str(file) == "-"
-        lines = (
-            sys.stdin.buffer if is_stdin else stack.enter_context(_opened(Path(str(file)), "rb"))
+    with (
+        contextlib.nullcontext(_standard_input())
+        if str(file) == "-"
+        else _opened(file, "rb") as source
+    ):
+        size = os.fstat(source.fileno()).st_size if source.seekable() else None
+
+        async def restore(store: Store) -> Counter[str]:
+            with Progress("importing", size) as progress:
+                return await transfer.restore(store, source, progress.advance)
+
+        counts = _with_store(restore)
+    _tell_of_import(counts)
+
+
+def _take_over(key: str) -> None:
+    async def take_over(store: Store) -> Counter[str]:
+        with Progress("importing", await store.length(key)) as progress:
+            return await transfer.take_over(store, key, progress.advance)
+
+    counts = _with_store(take_over)
+    typer.echo(f"guestbook: took over {_messages(counts['added'])}", err=True)
+
+
+def _tell_of_import(counts: Counter[str]) -> None:
+    kept = _load_settings().max_messages
+    added = _messages(counts["added"])
+    typer.echo(f"guestbook: imported {added}, {counts['known']} were there", err=True)
+    if counts["expired"]:
+        left_out = _messages(counts["expired"])
+        typer.echo(f"guestbook: left out {left_out} older than GUESTBOOK_MAX_AGE", err=True)
+    if counts["trimmed"] or counts["added"] > kept:
+        typer.echo(
+            f"guestbook: only the newest {kept} are kept, as GUESTBOOK_MAX_MESSAGES says", err=True
         )
-        counts = _with_store(lambda store: transfer.restore(store, lines))
-    typer.echo(
-        f"guestbook: imported {_messages(counts['added'])}, {counts['known']} were there", err=True
-    )
     if counts["too old"]:
         _fail(
             f"{_messages(counts['too old'])} could not be put before newer ones: "
@@ -172,11 +309,55 @@ def _messages(count: int) -> str:
     return f"{count} message" if count == 1 else f"{count} messages"
 
 
+@contextlib.contextmanager
+def _completed(file: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which has its name only when it is complete."""
+    if file.exists() and not file.is_file():
+        # A device or a pipe cannot be put in place; a folder is refused.
+        with _opened(file, "wb") as to:
+            yield to
+        return
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        with _opened(partial, "wb") as to:
+            yield to
+            os.fsync(to.fileno())
+        partial.replace(file)
+    except OSError as error:
+        _fail(f"{partial}: {error.strerror}")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
     try:
         return path.open(mode)
     except OSError as error:
         _fail(f"{path}: {error.strerror}")
+
+
+def _write(to: BinaryIO, piece: bytes) -> None:
+    """Writes; nothing more is in a buffer after an empty piece. Fails with the file's name."""
+    try:
+        to.write(piece)
+        if not piece:
+            to.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _fail(f"{to.name}: {error.strerror}")
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        _fail("standard input is closed")
+    return sys.stdin.buffer
+
+
+def _standard_output() -> BinaryIO:
+    if sys.stdout is None:
+        _fail("standard output is closed")
+    return sys.stdout.buffer
 
 
 def _with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:

@@ -6,8 +6,11 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
+
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 def end_as(number: int) -> NoReturn:
@@ -27,8 +30,35 @@ def handle() -> None:
 
     Process 1 of a container would otherwise not even notice a SIGTERM.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _NUMBERS:
         signal.signal(number, _end)
+
+
+class Ended(KeyboardInterrupt):
+    """A signal came. Of this kind, for asyncio lets no other out of a callback."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def left_first() -> Iterator[None]:
+    """Has a signal end the process as ever, but leave the context first, which may tidy up."""
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        # Who sends another does not want to wait for that.
+        handle()
+        raise Ended(number)
+
+    for number in _NUMBERS:
+        signal.signal(number, leave)
+    try:
+        yield
+    except Ended as ended:
+        end_as(ended.number)
+    finally:
+        handle()
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -160,19 +161,40 @@ redis.call('SET', KEYS[1], '', 'PX', 60000)
 return there
 """
 
-# Puts a message back under its own id. A stream only grows at its end, so that an id which is
+# Puts messages back under their own ids. A stream only grows at its end, so that an id which is
 # not there and is older than the newest can find its place no more.
 _RESTORE = (
     _TRIM
     + """
-if redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1] then return 'known' end
-local answer = redis.pcall('XADD', KEYS[1], ARGV[3], unpack(ARGV, 4))
-if type(answer) == 'table' and answer.err then
-  if string.find(answer.err, 'equal or smaller') then return 'too old' end
-  return answer
+local function parts(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
 end
-trim(KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]))
-return 'added'
+local max, age = tonumber(ARGV[1]), tonumber(ARGV[2])
+local edge = age > 0 and clock() - age or 0
+local gone_ms, gone_seq = parts(redis.call('GET', KEYS[2]) or '0-0')
+
+local function restore(id, text, pod, author)
+  local ms, seq = parts(id)
+  if ms < edge then return 'expired' end
+  local fields = {'text', text, 'pod', pod}
+  if author ~= '' then fields[5], fields[6] = 'author', author end
+  local answer = redis.pcall('XADD', KEYS[1], id, unpack(fields))
+  if type(answer) ~= 'table' or not answer.err then return 'added' end
+  if not string.find(answer.err, 'equal or smaller') then return answer end
+  if redis.call('XRANGE', KEYS[1], id, id)[1] then return 'known' end
+  if ms < gone_ms or ms == gone_ms and seq <= gone_seq then return 'trimmed' end
+  return 'too old'
+end
+
+local outcomes = {}
+for i = 3, #ARGV, 4 do
+  local outcome = restore(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+  if type(outcome) == 'table' then return outcome end
+  outcomes[#outcomes + 1] = outcome
+end
+trim(KEYS[1], KEYS[2], max, age)
+return outcomes
 """
 )
 
@@ -363,13 +385,24 @@ class Store:
         found = page.entries[0] if page.entries else None
         return found if isinstance(found, Message) else None
 
-    async def restore(self, message: Message) -> str:
-        """Puts a message back under its own id: it is then `added`, `known` or `too old`."""
-        fields = [part for field in message.fields().items() for part in field]
-        answer: bytes = await self._restore(
-            keys=[EVENTS, TRIMMED], args=[*self._retention, str(message.id), *fields]
-        )
-        return answer.decode()
+    async def restore(self, messages: list[Message]) -> Counter[str]:
+        """Puts messages back under their own ids, and counts what became of them.
+
+        Each is `added`, was `known`, is `too old` to be put before what is there, was `trimmed`
+        as older than what is kept, or is `expired`: older than messages are to be kept. At most
+        some hundred at once.
+        """
+        fields = [part for m in messages for part in (str(m.id), m.text, m.pod, m.author or "")]
+        outcomes = await self._restore(keys=[EVENTS, TRIMMED], args=[*self._retention, *fields])
+        return Counter(outcome.decode() for outcome in outcomes)
+
+    async def count(self) -> int:
+        """How many entries the stream has."""
+        return int(await self._client.xlen(EVENTS))
+
+    async def length(self, list_key: str) -> int:
+        """How many items a list has that is not the guestbook's own."""
+        return int(await self._client.llen(list_key))
 
     async def taken_over(self, list_key: str) -> int:
         """How many items of a list have been taken over."""
