@@ -213,12 +213,12 @@ async def test_stream_says_what_it_got_from_redis(serve: Serve, redis_url: str) 
     assert (await line(server, request_id="long"))["entries"] == 36
 
 
-async def test_uvicorns_lines_look_the_same(server: Server) -> None:
-    """What uvicorn has to say is JSON too, with the same fields."""
+async def test_what_is_no_request_is_logged_too(server: Server) -> None:
+    """With what is wrong with it, and who has sent it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"no HTTP at all\r\n\r\n")
     assert b" 400 " in await reader.readline()
     writer.close()
-    found = await line(server, level="warning")
-    assert found["event"] == "Invalid HTTP request received."
-    assert found["timestamp"].endswith("Z")
+    found = await line(server, event="refused a request")
+    assert (found["level"], found["status"], found["address"]) == ("info", 400, "127.0.0.1")
+    assert found["reason"] == "This is not a request of HTTP/1.1."

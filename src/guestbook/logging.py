@@ -56,7 +56,8 @@ def _json() -> list[Processor]:
     return [
         structlog.processors.format_exc_info,
         _put_first,
-        structlog.processors.JSONRenderer(ensure_ascii=False),
+        # In ASCII: elsewhere there are control characters and line ends too, which JSON may have.
+        structlog.processors.JSONRenderer(),
     ]
 
 

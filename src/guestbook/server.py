@@ -217,6 +217,10 @@ class DetachableProtocol(HttpToolsProtocol):
         return served is None or served.response_complete
 
     def _answer(self, problem: ProblemError) -> None:
+        address = self.client[0] if self.client else ""
+        logger.info(
+            "refused a request", status=problem.status, reason=problem.detail, address=address
+        )
         response = problem.response()
         fields = [*self.server_state.default_headers, *response.raw_headers]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
