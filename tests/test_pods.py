@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
-from tests.processes import Server, Valkey
+from tests.processes import Server, Valkey, eventually
 from tests.stream import EventStream
 
 # Three heartbeats of a second may be missed; then it takes one to notice, and the way here.
@@ -163,3 +164,29 @@ async def test_counts_are_told_at_most_every_ten_seconds(shared: Shared, serve: 
     assert 1 <= len(times) <= 2
     assert all(later - sooner > 9.5 for sooner, later in itertools.pairwise(times))
     assert changes[-1][1]["streams"] > 1
+
+
+async def test_very_many_pods_are_heard_and_told_less_often(valkey: Valkey, serve: Serve) -> None:
+    """Of hundreds of pods the list names some, the total counts all, and few heartbeats ask."""
+    async with valkey.client() as redis:
+        # As if they had said it later than they can have: they are not gone for a while.
+        later = (await redis.time())[0] * 1000 + 60_000
+        said = json.dumps({"name": "other", "version": "1", "streams": 2, "state": "ready"})
+        others = {f"other-{number}/x": f"{later} {said}" for number in range(400)}
+        await redis.hset("{guestbook}:pods", mapping=others)
+        pod = await serve("pod-a", redis=valkey.address)
+        async with EventStream(pod.url) as stream:
+            async with asyncio.timeout(10):
+                while (data := (await stream.until("pods")).data)["streams"] != 801:
+                    pass
+        assert len(data["pods"]) == 100
+        assert [each["name"] for each in data["pods"]].count("pod-a") == 1
+        await redis.config_resetstat()
+
+        async def has_beaten() -> bool:
+            stats = await redis.info("commandstats")
+            return bool(stats.get("cmdstat_evalsha", {}).get("calls", 0) >= 5)
+
+        await eventually(has_beaten, within=15)
+        stats = await redis.info("commandstats")
+        assert stats.get("cmdstat_hgetall", {}).get("calls", 0) <= 2

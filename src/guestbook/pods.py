@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -28,6 +28,11 @@ _OWN_COUNT, _TOTAL = -1, -2
 _OWN_COUNT_JSON, _TOTAL_JSON = (b'"streams":%d' % count for count in (_OWN_COUNT, _TOTAL))
 # One late answer is no outage that visitors should be told of.
 _AWAY_AFTER = 2
+# What all pods hear of all others grows with the square of their number, and what all streams are
+# told with the number. So beyond these numbers it happens less often, and names only some.
+_HEARD_EACH_SECOND = 100
+_TOLD_EACH_TIME = 10
+_LISTED_MAX = 100
 
 State = Literal["ready", "draining"]
 
@@ -87,6 +92,7 @@ class Pods:
         self._shown: list[dict[str, Any]] = []
         self._shown_at = float("-inf")
         self._beaten_at = float("-inf")
+        self._listens_at = float("-inf")
         self._spared_until = float("inf")
         self._is_away = False
         self._failures = 0
@@ -135,7 +141,12 @@ class Pods:
         asked_at = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT):
-                heard = await self._store.beat(self.process, self._record(), self._history)
+                heard = await self._store.beat(
+                    self.process,
+                    self._record(),
+                    self._history,
+                    is_listening=asked_at >= self._listens_at,
+                )
         except REDIS_ERRORS as error:
             self._note_failure(error)
             return
@@ -155,7 +166,9 @@ class Pods:
         self._beaten_at = now
         # The clock was read before `now`: a deadline in its terms comes rather too early.
         self.clock = RedisClock(heard.now_ms, now, now - asked_at)
-        self._hear(heard, now)
+        if heard.records is not None:
+            self._hear(heard.records, now)
+        self._show()
         self._on_heard(heard, asked_at)
 
     def _note_failure(self, error: Exception) -> None:
@@ -176,16 +189,16 @@ class Pods:
         """What each process that is alive says of itself; several may have one name."""
         return {self.process: self._record(), **self._others}
 
-    def _hear(self, heard: Heard, now: float) -> None:
+    def _hear(self, records: Mapping[str, tuple[int, dict[str, Any]]], now: float) -> None:
         heard_others = {
             process: _pod(said)
-            for process, (age_ms, said) in heard.records.items()
+            for process, (age_ms, said) in records.items()
             if process != self.process and age_ms <= _GONE_AFTER_MS
         }
         if now < self._spared_until:
             heard_others = {**self._others, **heard_others}
         self._others = heard_others
-        self._show()
+        self._listens_at = now + (len(self._others) / _HEARD_EACH_SECOND - 1) * INTERVAL
 
     def _pods(self) -> list[dict[str, Any]]:
         return _sorted(self.by_process().values())
@@ -196,7 +209,8 @@ class Pods:
             return
         now = time.monotonic()
         only_counts = _without_counts(pods) == _without_counts(self._shown)
-        if only_counts and now - self._shown_at < _COUNTS_EVERY:
+        counts_every = _COUNTS_EVERY * max(1, min(len(pods), _LISTED_MAX) / _TOLD_EACH_TIME)
+        if only_counts and now - self._shown_at < counts_every:
             return
         self._tell(pods)
 
@@ -219,6 +233,9 @@ class Pods:
         return greeting.replace(_TOTAL_JSON, b'"streams":%d' % total)
 
     def _event(self, pods: list[dict[str, Any]], total: int) -> bytes:
+        if len(pods) > _LISTED_MAX:
+            # The one that serves the stream is always among them.
+            pods = sorted(pods, key=lambda pod: pod["name"] != self._me["name"])[:_LISTED_MAX]
         # Which pod serves a stream is known only here: a load balancer chose it.
         said = {"pods": pods, "streams": total, "pod": self._me["name"]}
         if self._is_told_away:

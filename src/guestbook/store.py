@@ -134,7 +134,8 @@ if ARGV[2] == '' then
 else
   redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
 end
-local all = redis.call('HGETALL', KEYS[1])
+local all = {}
+if ARGV[5] == '1' then all = redis.call('HGETALL', KEYS[1]) end
 for i = 1, #all, 2 do
   if now - tonumber(string.match(all[i + 1], '^%d+')) > 60000 then
     redis.call('HDEL', KEYS[1], all[i])
@@ -248,8 +249,8 @@ class Heard:
     last: EntryId
     added: int
     """How many entries the stream has ever got."""
-    records: dict[str, tuple[int, dict[str, Any]]]
-    """By process: its age in ms (since its last heartbeat) and what it said."""
+    records: dict[str, tuple[int, dict[str, Any]]] | None
+    """By process: its age in ms (since its last heartbeat) and what it said. None: not asked."""
 
 
 class Store:
@@ -333,22 +334,30 @@ class Store:
             raise TooLate
         return None if receipt == b"absent" else EntryId.parse(receipt.decode())
 
-    async def beat(self, process: str, said: Mapping[str, Any] | None, history: str) -> Heard:
-        """Says what a process is (None: it is gone) and hears the others.
+    async def beat(
+        self,
+        process: str,
+        said: Mapping[str, Any] | None,
+        history: str,
+        *,
+        is_listening: bool = False,
+    ) -> Heard:
+        """Says what a process is (None: it is gone), and hears the others if it listens.
 
         `history` names the data if it has no name yet.
         """
         record = "" if said is None else json.dumps(said)
         now, named, last, added, flat = await self._beat(
             keys=[PODS, HISTORY, EVENTS, TRIMMED],
-            args=[process, record, history, self._retention.age_ms],
+            args=[process, record, history, self._retention.age_ms, int(is_listening)],
         )
         records = {}
         for name, value in zip(flat[::2], flat[1::2], strict=True):
             at, _, spoken = value.decode().partition(" ")
             records[name.decode()] = (int(now) - int(at), json.loads(spoken))
         newest = EntryId.parse(last.decode())
-        return Heard(int(now), named.decode(), newest, int(added), records)
+        heard = records if is_listening else None
+        return Heard(int(now), named.decode(), newest, int(added), heard)
 
     async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId]:
         """Waits up to `block_ms` for entries newer than `after`.
