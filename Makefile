@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check pytest bench faults lighthouse image lock clean
+.PHONY: help run test check pytest bench faults lighthouse screenshots image lock clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes do
 
 lighthouse: .venv/browser.done tools/node_modules/.done  ## Check Lighthouse's scores of the page and the wall (needs npm)
 	$(BIN)/python -m tools.lighthouse
+
+screenshots: .venv/bench.done .venv/browser.done  ## Make the pictures in docs/screenshots anew
+	$(BIN)/python -m tools.screenshots
 
 SECONDS := 600
 SEED :=

@@ -6,21 +6,22 @@ import shutil
 from collections.abc import Sequence
 
 import httpx
+
 from tests.processes import Server
 
 MESSAGES: list[tuple[str | None, str]] = [
-    ("Ada", "First! And it was on everybody's screen before I had lifted my finger."),
+    ("Ada", "First! And it was on everybody’s screen before I had lifted my finger."),
     ("Grace", "Hello from the back row."),
     (None, "Is this thing on?"),
     ("Margaret", "It is. Even with Redis unplugged, says the speaker. Let us see."),
-    ("Zoë", "Merci pour l’accueil ! Le tutoriel est ici : https://example.org/tutoriel"),
-    ("سلمى", "مرحباً بالجميع، هذه أول مشاركة لي (١٢٣)"),
-    ("Ken", "kubectl delete pod guestbook-0\n# … and nothing happened. That is the point!"),
-    ("美咲", "すてきなページですね。仙台から見ています 🎏"),
-    ("Radia", "I scaled it to three: look at the colours."),
-    ("Edsger", "Simplicity is a great virtue but it requires hard work to achieve it."),
-    (None, "Who serves me? pod-a. And now? pod-b. Nice."),
-    ("Barbara", "See (as promised) https://en.wikipedia.org/wiki/Liskov_substitution_principle."),
+    ("Zoë", "Merci pour l’accueil ! On vous lit depuis Lausanne."),
+    ("سلمى", "مرحباً بالجميع، هذه أول مشاركة لي"),
+    ("Ken", "$ kubectl delete pod guestbook-6d9f7c5b8-x2kqp\n… and my page did not even blink."),
+    ("Radia", "We are three pods now: look at the colours."),
+    (None, "Who serves me? The violet one. And now? The red one. Nice."),
+    ("Ελένη", "Καλημέρα από τη Θεσσαλονίκη!"),
+    ("Barbara", "The slides are here (with the exercises): https://example.org/slides"),
+    ("Linus", "I tried very hard to lose a message. It is still there."),
 ]
 
 

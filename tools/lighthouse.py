@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.processes import Server, Valkey
-
 from tools.book import MESSAGES, chromium, write
 
 HERE = Path(__file__).parent

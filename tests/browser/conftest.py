@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
 import httpx
@@ -15,6 +15,7 @@ from playwright.async_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    Route,
     WebError,
     async_playwright,
     expect,
@@ -24,6 +25,7 @@ from tests.conftest import Serve
 from tests.processes import Server, Valkey
 
 Visit = Callable[..., Awaitable[Page]]
+Handler = Callable[[Route], Awaitable[None]]
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -151,13 +153,17 @@ async def visit(
         clock: bool = False,
         width: int = 1280,
         height: int = 800,
+        locale: str = "en-GB",
+        theme: Literal["light", "dark"] = "light",
+        routes: Mapping[str, Handler] | None = None,
     ) -> Page:
         complaints.expected.update(expects)
         context = await browser.new_context(
             java_script_enabled=script,
             viewport={"width": width, "height": height},
             reduced_motion="reduce",
-            locale="en-GB",
+            locale=locale,
+            color_scheme=theme,
         )
         contexts.append(context)
         complaints.listen(context)
@@ -165,6 +171,8 @@ async def visit(
             await context.add_init_script(_REPORT_VIOLATIONS)
         if clock:
             await context.clock.install()
+        for pattern, handler in (routes or {}).items():
+            await context.route(pattern, handler)
         page = await context.new_page()
         await page.goto(url)
         if script and until:

@@ -158,14 +158,15 @@ async def test_watching(pods: Pods, visit: Visit) -> None:
 async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
     """A page whose pod dies comes back with its cursor and has missed nothing."""
     cursor = (await post(pods.a, "before"))[0]["id"]
-    page = await visit(pods.a.url, expects=(LOST,))
+    page = await visit(pods.a.url, clock=True, expects=(LOST,))
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     pods.a.signal(signal.SIGKILL)
     await is_state(page, "reconnecting", "Reconnecting…")
     pods.a.wait()
     await post(pods.b, "one", "two", "three")
-    pods.a.start()
+    await pods.a.start().ready()
+    await page.clock.run_for(10_000)
     await is_state(page, "live", "Live")
     await shows_only(page, pods.b, "three", "two", "one", "before")
     streams = {url for url in requests if "/events" in url}

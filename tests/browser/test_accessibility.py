@@ -1,0 +1,141 @@
+"""Everybody can use it: WCAG 2.2 AA as far as axe can tell, by keyboard, in both themes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import Pods, Visit
+from tests.browser.test_page import (
+    LOST,
+    UNPROCESSABLE,
+    fits,
+    form_is,
+    post,
+    shows,
+    sign,
+)
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+VIEWS: list[tuple[int, Literal["light", "dark"], list[str]]] = [
+    (1280, "light", RULES),
+    (320, "light", RULES),
+    # What depends on the theme are the colours.
+    (1280, "dark", ["color-contrast"]),
+]
+
+
+def violations(found: dict[str, Any]) -> Iterator[str]:
+    for violation in found["violations"]:
+        for node in violation["nodes"]:
+            yield f"{violation['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+
+
+async def is_accessible(page: Page) -> None:
+    """Axe finds nothing, on a projector and on a phone, light and dark; and all fits."""
+    for width, theme, rules in VIEWS:
+        await page.set_viewport_size({"width": width, "height": 600})
+        await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        options = {"runOnly": rules, "resultTypes": ["violations"]}
+        found = await Axe().run(page, options=options)
+        assert list(violations(found.response)) == [], (width, theme)
+        await fits(page)
+
+
+async def test_every_state(pods: Pods, visit: Visit) -> None:
+    """Empty, refused, scrolled down, offline with a message on its way."""
+    page = await visit(pods.a.url, expects=(LOST, UNPROCESSABLE))
+    await is_accessible(page)
+    await post(pods.a, *(f"number {number} https://example.org/" for number in range(12)))
+    await post(pods.b, "مرحبا بكم", "W" * 300, author="Ada")
+    await expect(page.locator("#messages > li.entry")).to_have_count(14)
+    await page.locator("summary").first.click()
+    await sign(page, " ")
+    await form_is(page, "refused")
+    await is_accessible(page)
+    await page.locator("#messages > li.entry").last.scroll_into_view_if_needed()
+    await post(pods.a, "new")
+    await expect(page.locator("#unseen")).to_be_visible()
+    await is_accessible(page)
+    await page.context.set_offline(True)
+    await expect(page.locator("html")).to_have_attribute("data-state", "offline")
+    await sign(page, "waits")
+    await form_is(page, "waiting")
+    await is_accessible(page)
+
+
+async def test_other_pages(pods: Pods, visit: Visit) -> None:
+    """The wall, and a page of older messages."""
+    posted = await post(pods.a, *map(str, range(12)), author="Ada")
+    page = await visit(f"{pods.a.url}/wall")
+    await expect(page.locator("#pods li").first).to_be_visible()
+    await is_accessible(page)
+    await page.goto(f"{pods.a.url}/?before={posted[5]['id']}")
+    await expect(page.locator("#pods li").first).to_be_visible()
+    await is_accessible(page)
+
+
+async def test_keyboard_only(pods: Pods, visit: Visit) -> None:
+    """Everything can be reached and done with keys, in the order in which it stands."""
+    page = await visit(pods.a.url)
+    keys = page.keyboard
+
+    async def tab_to(selector: str) -> None:
+        for _ in range(8):
+            await keys.press("Tab")
+            if await page.locator(f"{selector}:focus").count():
+                break
+        await expect(page.locator(selector)).to_be_focused()
+        # Who cannot see where they are is lost.
+        outline = "(e) => { const s = getComputedStyle(e); return s.outlineStyle + s.boxShadow; }"
+        assert await page.locator(selector).evaluate(outline) != "nonenone"
+
+    await tab_to("#text")
+    await keys.type("by keys")
+    await tab_to("#author")
+    await keys.type("Ada")
+    await tab_to("form button")
+    await keys.press("Enter")
+    await form_is(page, "sent")
+    await shows(page, "by keys")
+    await tab_to("#pods summary")
+    was_open = await page.locator("#pods[open]").count()
+    await keys.press("Enter")
+    await expect(page.locator("#pods[open]")).to_have_count(1 - was_open)
+    await tab_to('a[href="/wall"]')
+    await keys.press("Enter")
+    await expect(page).to_have_url(f"{pods.a.url}/wall")
+
+
+async def test_screen_reader_is_told_but_not_flooded(pods: Pods, visit: Visit) -> None:
+    """One message is read out; of many only the number."""
+    page = await visit(pods.a.url, clock=True)
+    news = page.locator("#news")
+    await expect(news).to_have_attribute("role", "status")
+    await expect(page.locator("[aria-live] #messages, [role=log]")).to_have_count(0)
+    await post(pods.b, "hello", author="Ada")
+    await shows(page, "hello")
+    await page.clock.run_for(10_000)
+    await expect(news).to_have_text("Ada writes: hello")
+    await post(pods.b, *map(str, range(20)))
+    await expect(page.locator("#messages > li")).to_have_count(21)
+    await page.clock.run_for(10_000)
+    await expect(news).to_have_text("20 new messages")
+
+
+async def test_themes_follow_the_system(pods: Pods, visit: Visit) -> None:
+    """Dark on light or light on dark, as the visitor's system has it."""
+    brightness = """() => {
+      const [r, g, b] = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g);
+      return Math.max(r, g, b);
+    }"""
+    found = [
+        await (await visit(pods.a.url, theme=theme, script=False)).evaluate(brightness)
+        for theme in ("light", "dark")
+    ]
+    light, dark = found
+    assert light > 200
+    assert dark < 60

@@ -1,0 +1,96 @@
+"""Many tabs of one browser, sleep, and streams that do not get through."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from tests.browser.conftest import Handler, Pods, Visit
+from tests.browser.test_page import LOST, is_state, post, shows, shows_only
+from tests.processes import eventually
+from tests.stream import EventStream
+
+LEADER = "main[data-leader]"
+
+
+async def leading(tabs: list[Page]) -> list[Page]:
+    """The tabs that hold a stream."""
+    return [tab for tab in tabs if await tab.locator(LEADER).count()]
+
+
+async def test_eight_tabs_share_one_stream(pods: Pods, visit: Visit) -> None:
+    """However many tabs show the guestbook, the server holds one stream; any may be closed.
+
+    A browser opens six connections to a host: with a stream each, the seventh tab would hang.
+    """
+    first = await visit(pods.a.url)
+    tabs = [first, *[await first.context.new_page() for _ in range(7)]]
+    await asyncio.gather(*(tab.goto(pods.a.url) for tab in tabs[1:]))
+    await asyncio.gather(*(is_state(tab, "live", "Live") for tab in tabs))
+    assert await leading(tabs) == [first]
+
+    async def is_one_stream() -> bool:
+        async with EventStream(pods.b.url) as stream:
+            return bool((await stream.until("pods")).data["streams"] == 2)
+
+    await eventually(is_one_stream)
+    await post(pods.b, "one")
+    await asyncio.gather(*(shows(tab, "one") for tab in tabs))
+
+    for expected in (["two", "one"], ["three", "two", "one"]):
+        (leader,) = await leading(tabs)
+        await leader.close()
+        tabs.remove(leader)
+        await post(pods.b, expected[0])
+        await asyncio.gather(*(shows(tab, *expected) for tab in tabs))
+        assert len(await leading(tabs)) == 1
+    (follower, *_) = [tab for tab in tabs if tab not in await leading(tabs)]
+    await follower.close()
+    tabs.remove(follower)
+    await post(pods.b, "four")
+    await asyncio.gather(*(shows(tab, "four", "three", "two", "one") for tab in tabs))
+
+
+async def test_hour_of_sleep(pods: Pods, visit: Visit) -> None:
+    """After an hour in which neither timers nor the network did anything the page has it all."""
+    await post(pods.b, "before")
+    page = await visit(pods.a.url, clock=True, expects=(LOST,))
+    pods.a.freeze()
+    try:
+        await post(pods.b, "one", "two")
+        await page.clock.fast_forward("01:00:00")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    finally:
+        pods.a.thaw()
+    await page.clock.run_for(15_000)
+    await is_state(page, "live", "Live")
+    await shows_only(page, pods.b, "two", "one", "before")
+    await page.clock.run_for(30_000)
+    await expect(page.locator("time").last).to_have_text("1 hr ago")
+
+
+async def refuse(route: Route) -> None:
+    await route.abort()
+
+
+async def stay_mute(route: Route) -> None:
+    """As a proxy does that waits for the end of an answer before it passes it on."""
+
+
+@pytest.mark.parametrize("block", [refuse, stay_mute])
+async def test_blocked_streams(pods: Pods, visit: Visit, block: Handler) -> None:
+    """Where streams do not get through the page asks every few seconds, until they do."""
+    page = await visit(
+        pods.a.url, until=None, clock=True, expects=(LOST,), routes={"**/events*": block}
+    )
+    await page.clock.run_for(40_000)
+    await is_state(page, "polling", "Live, every few seconds")
+    await post(pods.b, "asked for")
+    await page.clock.run_for(5_000)
+    await shows(page, "asked for")
+    await page.context.unroute_all(behavior="ignoreErrors")
+    await page.clock.run_for(70_000)
+    await is_state(page, "live", "Live")
+    await shows_only(page, pods.b, "asked for")

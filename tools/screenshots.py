@@ -1,0 +1,189 @@
+"""Makes the pictures of the page in docs/screenshots, from real servers.
+
+.venv/bin/python -m tools.screenshots
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from guestbook.store import EVENTS
+from tests.processes import Proxy, Server, Valkey
+from tools.book import MESSAGES, chromium
+
+PICTURES = Path(__file__).parents[1] / "docs" / "screenshots"
+OLD, NEW = "guestbook-6d9f7c5b8-", "guestbook-84c6b4d9f-"
+PODS = (f"{OLD}x2kqp", f"{OLD}9wzlt")
+COLOURS = 256
+MOST_BYTES = 150_000
+
+# The next version of the guestbook, as far as anybody can see.
+_UPDATED = """
+import runpy, sys, guestbook
+guestbook.__version__ = "0.2.0"
+sys.argv[:] = sys.argv[3:]
+runpy.run_module("guestbook", run_name="__main__")
+"""
+
+
+class Stage:
+    """Valkey, pods, and what stands in front of them."""
+
+    def __init__(self, folder: Path, browser: Browser, balancer: Proxy, valkey: Valkey) -> None:
+        self.folder = folder
+        self.browser = browser
+        self.balancer = balancer
+        self.valkey = valkey
+        self.pods: list[Server] = []
+
+    async def start(self, name: str, *, is_update: bool = False) -> Server:
+        pod = Server(self.folder / name, self.valkey.address, name)
+        self.pods.append(pod)
+        return await pod.start(under=(sys.executable, "-c", _UPDATED) if is_update else ()).ready()
+
+    def stop(self) -> None:
+        for pod in self.pods:
+            pod.stop()
+
+    async def open(
+        self,
+        path: str = "/",
+        *,
+        width: int = 1280,
+        height: int = 800,
+        theme: Literal["light", "dark"] = "light",
+        locale: str = "en-GB",
+    ) -> Page:
+        """A visitor's page, when it is live and knows all pods."""
+        page = await self.browser.new_page(
+            viewport={"width": width, "height": height},
+            color_scheme=theme,
+            locale=locale,
+            reduced_motion="reduce",
+            # What the wall shows as its address.
+            extra_http_headers={
+                "X-Forwarded-Host": "guestbook.example.org",
+                "X-Forwarded-Proto": "https",
+            },
+        )
+        await page.goto(f"http://{self.balancer.address}{path}")
+        await expect(page.locator("html")).to_have_attribute("data-state", "live")
+        await expect(page.locator("#pods li[data-pod]")).to_have_count(len(self.pods))
+        return page
+
+
+@contextlib.asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """Two pods behind a balancer, with a book that people have written in for an hour."""
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        valkey = Valkey(folder / "valkey").start()
+        stack.callback(valkey.kill)
+        async with valkey.client() as redis:
+            now = int(time.time() * 1000)
+            for number, (author, text) in enumerate(MESSAGES):
+                minutes = 5 * (len(MESSAGES) - number) - 4
+                fields: dict[str, Any] = {"text": text, "pod": PODS[number % 2]}
+                fields |= {"author": author} if author else {}
+                await redis.xadd(EVENTS, fields, id=f"{now - minutes * 60_000}-0")
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        stack.push_async_callback(browser.close)
+        balancer = await stack.enter_async_context(Proxy(0))
+        made = Stage(folder, browser, balancer, valkey)
+        stack.callback(made.stop)
+        for name in PODS:
+            balancer.target = (await made.start(name)).port
+        yield made
+
+
+async def save(page: Page, name: str) -> None:
+    """Keeps a picture, in as few colours as nobody misses; nothing moves on it."""
+    path = PICTURES / f"{name}.png"
+    taken = await page.screenshot(animations="disabled", caret="hide")
+    with Image.open(io.BytesIO(taken)) as image:
+        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    size = path.stat().st_size
+    print(f"{path.relative_to(PICTURES.parents[1])}: {size / 1000:.0f} kB")
+    if size > MOST_BYTES:
+        raise SystemExit(f"That is more than {MOST_BYTES / 1000:.0f} kB.")
+
+
+async def still(on: Stage) -> None:
+    """What does not change: themes, sizes, languages, the wall."""
+    for name, how in {
+        "light": {},
+        "dark": {"theme": "dark"},
+        "phone": {"width": 390, "height": 844},
+        "phone-dark": {"width": 320, "height": 640, "theme": "dark"},
+        "french": {"locale": "fr-FR"},
+        "wall": {"path": "/wall", "width": 1280, "height": 720},
+    }.items():
+        page = await on.open(**how)  # type: ignore[arg-type]
+        await save(page, name)
+        await page.close()
+
+
+async def outage(on: Stage) -> None:
+    """Redis is away: the page can be read, and keeps what is written."""
+    page = await on.open()
+    on.valkey.kill()
+    await expect(page.locator("html")).to_have_attribute("data-state", "away")
+    await page.fill("#author", "Margaret")
+    await page.fill("#text", "Redis is unplugged, and I can still write this.")
+    await page.click("form button")
+    await expect(page.locator("form")).to_have_attribute("data-state", "waiting")
+    await save(page, "outage")
+    on.valkey.start()
+    for pod in on.pods:
+        await pod.ready()
+    await expect(page.locator(".pending")).to_have_count(0, timeout=30_000)
+    await page.close()
+
+
+async def rolling_update(on: Stage) -> None:
+    """Pods of two versions; the visitor's has just gone, and the stream has moved."""
+    page = await on.open(height=1000)
+    serving = on.pods[-1]
+    updated = await on.start(f"{NEW}m8d4r", is_update=True)
+    await expect(page.locator("#pods li[data-pod]")).to_have_count(3)
+    on.balancer.target = updated.port
+    serving.signal(signal.SIGTERM)
+    await expect(page.locator("#pod")).to_have_text(updated.name)
+    serving.wait()
+    await expect(page.locator("#pods li[data-pod]")).to_have_count(2)
+    await on.start(f"{NEW}t7c2v", is_update=True)
+    await expect(page.locator("#pods li[data-pod]")).to_have_count(3)
+    await page.fill("#author", "Grace")
+    await page.fill("#text", "The pod that served me is gone. I have noticed by the colour alone.")
+    await page.click("form button")
+    await expect(page.locator("form")).to_have_attribute("data-state", "sent")
+    await save(page, "rolling-update")
+    await page.close()
+
+
+async def main() -> None:
+    PICTURES.mkdir(exist_ok=True)
+    async with stage() as on:
+        expect.set_options(timeout=20_000)
+        await still(on)
+        await outage(on)
+        await rolling_update(on)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
