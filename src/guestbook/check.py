@@ -21,7 +21,6 @@ _OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}
 _TRIALS: Mapping[str, tuple[Any, ...]] = {
     "evalsha": ("EVALSHA", "0" * 40, 1, _SCRATCH),
     "exists": ("EXISTS", _SCRATCH),
-    "expire": ("EXPIRE", _SCRATCH, 1),
     "get": ("GET", _SCRATCH),
     "hdel": ("HDEL", _SCRATCH, "field"),
     "hgetall": ("HGETALL", _SCRATCH),
@@ -29,6 +28,7 @@ _TRIALS: Mapping[str, tuple[Any, ...]] = {
     "lindex": ("LINDEX", _SCRATCH, 0),
     "lpush": ("LPUSH", _SCRATCH, "value"),
     "ltrim": ("LTRIM", _SCRATCH, 0, 0),
+    "pexpire": ("PEXPIRE", _SCRATCH, 1),
     "script|load": ("SCRIPT", "LOAD", "return 1"),
     "set": ("SET", _SCRATCH, "text", "XX", "KEEPTTL"),
     "time": ("TIME",),
