@@ -279,6 +279,13 @@ class LogMachine(RuleBasedStateMachine):
             target = messages[max(0, len(messages) - 1 - age)].id
             self._append([Deletion(self._next(), target)])
 
+    @rule(kept=st.integers(0, 8))
+    def trim(self, kept: int) -> None:
+        gone = self.model.entries[: max(0, len(self.model.entries) - kept)]
+        if gone:
+            self.log.forget(gone[-1].id)
+            assert self.log.start >= len(gone)
+
     @invariant()
     def agrees(self) -> None:
         log, model = self.log, self.model

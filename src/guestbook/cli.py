@@ -124,8 +124,8 @@ def list_messages(
     async def show(store: Store) -> None:
         async for message in transfer.newest(store, limit, edge):
             text = as_json(message) if is_json else described(message).encode()
-            output.write(text + b"\n")
-        output.flush()
+            _write(output, text + b"\n")
+        _write(output, b"")
 
     _with_store(show)
 
