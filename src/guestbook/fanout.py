@@ -29,8 +29,10 @@ _SLICE_SECONDS = 0.0015
 # How long events are gathered before they go out: of many that are published at once, Redis gives
 # the first alone.
 _GATHER_SECONDS = 0.001
-_REPLAY_PAGE = 100
+_REPLAY_PAGE = (16, 256)
 _REPLAYS_AT_ONCE = 8
+# How long a client that does not take what it was replayed may keep others from their turn.
+_REPLAY_TURN_SECONDS = 0.25
 # How long the process waits for slow clients to take the end of their streams.
 _FAREWELL_SECONDS = 0.4
 # A client's first wait before it reconnects; chosen at random, so that they do not come as one.
@@ -379,22 +381,12 @@ class Fanout:
     async def _replay(self, stream: Stream) -> None:
         """Serves a stream from Redis until its cursor is one that the log has."""
         self.replays["redis"] += 1
+        count = _REPLAY_PAGE[0]
         try:
             while stream.cursor is not None and stream.cursor < self._log.floor:
                 async with self._replay_slots:
-                    page, trimmed = await self._store.replay(stream.cursor, _REPLAY_PAGE)
-                if stream.cursor < trimmed:
-                    del self._replays[stream]
-                    self._reset(stream)
-                    return
-                stream.cursor = page.reached or self._log.floor
-                stream.cursor_at = time.monotonic()
-                data = b"".join(Record.of(entry).frame for entry in page.entries)
-                if data:
-                    stream.write(stream.frame(data))
-                stream.given += len(page.entries)
-                self.delivered += len(page.entries)
-                self.replayed["redis"] += len(page.entries)
+                    count = await self._replay_page(stream, stream.cursor, count)
+                    await self._until_writable(stream, within=_REPLAY_TURN_SECONDS)
                 await self._until_writable(stream)
             del self._replays[stream]
             self._place(stream)
@@ -407,10 +399,32 @@ class Fanout:
             self._replays.pop(stream, None)
             self._end(stream, "error")
 
-    async def _until_writable(self, stream: Stream) -> None:
+    async def _replay_page(self, stream: Stream, cursor: EntryId, count: int) -> int:
+        """Gives a stream up to `count` entries; gives how many the next page should have."""
+        page, trimmed = await self._store.replay(cursor, count)
+        if cursor < trimmed:
+            # What it missed is not kept: from here it is as one that has no cursor.
+            stream.cursor = None
+            return count
+        stream.cursor = page.reached or self._log.floor
+        stream.cursor_at = time.monotonic()
+        data = b"".join(Record.of(entry).frame for entry in page.entries)
+        if data:
+            stream.write(stream.frame(data))
+        stream.given += len(page.entries)
+        self.delivered += len(page.entries)
+        self.replayed["redis"] += len(page.entries)
+        # As many as are one write: what its client does not take stays in memory.
+        fewest, most = _REPLAY_PAGE
+        return max(fewest, min(count * _WRITE_BYTES // (len(data) or 1), most))
+
+    async def _until_writable(self, stream: Stream, within: float | None = None) -> None:
         if stream.paused_at is not None:
-            self._writable[stream] = asyncio.get_running_loop().create_future()
-            await self._writable[stream]
+            writable = self._writable.get(stream)
+            if writable is None:
+                writable = asyncio.get_running_loop().create_future()
+                self._writable[stream] = writable
+            await asyncio.wait((writable,), timeout=within)
 
     def _reset(self, stream: Stream) -> None:
         self._waiting.discard(stream)

@@ -143,7 +143,11 @@ async def slow_readers(
                 took.append(await batch(quick))
                 growth = max(growth, memory_kib(server) - memory)
                 unsent = max(unsent, unsent_bytes(server))
-            await _bring_back(slow, server, len(ids))
+            returning = asyncio.create_task(_bring_back(slow, server, len(ids)))
+            while not returning.done():
+                growth = max(growth, memory_kib(server) - memory)
+                await asyncio.wait([returning], timeout=0.1)
+            await returning
             expected = digest(ids)
             assert all(each.digest == expected and not each.wrong for each in everybody)
             assert all(each.connection and not each.connection.gone.done() for each in quick)
