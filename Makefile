@@ -31,8 +31,9 @@ bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes do
 lighthouse: .venv/browser.done tools/node_modules/.done  ## Check Lighthouse's scores of the page and the wall (needs npm)
 	$(BIN)/python -m tools.lighthouse
 
-screenshots: .venv/bench.done .venv/browser.done  ## Make the pictures in docs/screenshots anew
+screenshots: .venv/bench.done .venv/browser.done .venv/prometheus.done  ## Make the pictures in docs/screenshots anew
 	$(BIN)/python -m tools.screenshots
+	$(BIN)/python -m tools.graphs
 
 SECONDS := 600
 SEED :=
