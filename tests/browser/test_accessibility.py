@@ -9,7 +9,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import Pods, Visit
-from tests.browser.test_page import (
+from tests.browser.visitor import (
     LOST,
     UNPROCESSABLE,
     fits,

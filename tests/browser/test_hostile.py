@@ -15,6 +15,8 @@ from playwright.async_api import Page, expect
 from guestbook.draft import AUTHOR_MAX, TEXT_MAX, Draft, DraftError, normalise
 from tests import hostile
 from tests.browser.conftest import Pods, Visit
+from tests.browser.visitor import fits, post, shows
+from tests.conftest import Serve
 
 SHOWN = 50
 _ENTRIES = """() => Object.fromEntries(
@@ -149,3 +151,23 @@ async def test_any_text_is_shown_as_it_is(pods: Pods, visit: Visit, texts: list[
     await _assert_shows(page, posted)
     await _clear(pods, posted)
     await page.context.close()
+
+
+HOSTILE = "</p></li></ol></main><h1>x</h1><script>hacked = 1</script>{{ 7 * 7 }}" + "W" * 400
+
+
+@pytest.mark.parametrize("path", ["/", "/wall"])
+async def test_what_an_operator_sets_is_data_too(serve: Serve, visit: Visit, path: str) -> None:
+    """Title, welcome and pod names neither run nor break out of their places."""
+    settings = {"GUESTBOOK_TITLE": HOSTILE, "GUESTBOOK_WELCOME": HOSTILE}
+    server = await serve("<b>" + "x" * 60, **settings)
+    page = await visit(server.url + path)
+    await post(server, "x")
+    await shows(page, "x")
+    assert await page.title() == HOSTILE
+    await expect(page.locator("h1")).to_have_text(HOSTILE)
+    await expect(page.locator("#pods li .name")).to_have_text("<b>" + "x" * 60)
+    assert await page.evaluate("typeof hacked") == "undefined"
+    for width in (320, 900, 1280):
+        await page.set_viewport_size({"width": width, "height": 568})
+        await fits(page)

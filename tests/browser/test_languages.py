@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from guestbook.draft import AUTHOR_MAX, TEXT_MAX
 from tests.browser.conftest import Pods, Visit
-from tests.browser.test_page import LOST, UNPROCESSABLE, form_is, is_state, shows, sign
+from tests.browser.visitor import LOST, UNPROCESSABLE, form_is, is_state, shows, sign
 
 EMPTY = "Votre message est vide\u00a0: écrivez au moins un caractère."
 REFUSED = [

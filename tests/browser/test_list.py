@@ -1,18 +1,68 @@
-"""Reading: links, older messages, and what arrives while somebody reads or looks elsewhere."""
+"""Reading: messages that come and go, links, older messages, and what arrives meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 from playwright.async_api import expect
 
 from guestbook.draft import normalise
-from tests.browser.conftest import Pods, Visit
-from tests.browser.test_page import post, shows
+from tests.browser.conftest import ADMIN, Pods, Visit
+from tests.browser.visitor import form_is, listed, post, shows, shows_only, sign
+from tests.processes import Server
 from tests.test_links import TEXTS
 
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
+
+
+async def test_message_is_seen_on_both_pods_at_once(pods: Pods, visit: Visit) -> None:
+    """What is written on one pod's page stands there, and within a second on another pod's: once.
+
+    The writer's page gets it twice, as the answer to its post and from its stream.
+    """
+    writer, reader = await visit(pods.a.url), await visit(pods.b.url)
+    await writer.fill("#author", "Ada")
+    await sign(writer, "Hello\n from  here")
+    await shows(reader, "Hello from here", within=1)
+    entry = reader.locator("#messages > li.entry")
+    assert await entry.locator(".text").text_content() == "Hello\n from  here"
+    await expect(entry.locator(".author")).to_have_text("Ada")
+    await expect(entry.locator(".pod")).to_have_text("pod-a")
+    (message,) = await listed(pods.b)
+    await expect(entry).to_have_attribute("data-id", message["id"])
+    await expect(entry.locator("time")).to_have_attribute("datetime", message["posted_at"])
+
+    await form_is(writer, "sent")
+    await expect(writer.locator("#text")).to_have_value("")
+    await expect(writer.locator("#note")).to_have_text("Thank you, it is in the book.")
+    await shows_only(writer, pods.b, "Hello from here")
+    await shows(reader, "the last", "Hello from here")
+
+
+async def test_anonymous_and_page_of_server_agree(pods: Pods, visit: Visit) -> None:
+    """A live entry has the same markup as one that came with the page."""
+    page = await visit(pods.a.url)
+    await post(pods.b, "plain")
+    await post(pods.a, "signed", author="Ada")
+    await shows(page, "signed", "plain")
+    live = await page.inner_html("#messages")
+    await page.reload()
+    assert live.replace(" arriving", "") == await page.inner_html("#messages")
+    await expect(page.locator(".author")).to_have_text(["Ada", "Anonymous"])
+
+
+async def test_deletion_vanishes(pods: Pods, visit: Visit) -> None:
+    """What the admin deletes on one pod leaves the open pages of all."""
+    _, spam, _ = await post(pods.a, "one", "spam", "three")
+    pages = [await visit(pod.url) for pod in pods]
+    async with httpx.AsyncClient(base_url=pods.b.url, headers=ADMIN) as client:
+        assert (await client.delete(f"/messages/{spam['id']}")).status_code == 204
+    for page in pages:
+        await shows(page, "three", "one", within=2)
 
 
 async def test_script_links_as_the_server_does(pods: Pods, visit: Visit) -> None:
@@ -82,3 +132,20 @@ async def test_title_counts_the_unread(pods: Pods, visit: Visit) -> None:
     await expect(page).to_have_title("(2) Guestbook")
     await page.evaluate(HIDE, False)
     await expect(page).to_have_title("Guestbook")
+
+
+async def test_burst_arrives_in_order(pods: Pods, visit: Visit) -> None:
+    """300 messages at once through two pods, and one of the page's own: all, in their order."""
+    page = await visit(pods.a.url)
+    numbers = iter(range(300))
+
+    async def post_many(pod: Server) -> None:
+        async with httpx.AsyncClient(base_url=pod.url) as client:
+            for number in numbers:
+                await client.post("/messages", json={"text": f"number {number}"})
+
+    await asyncio.gather(*(post_many(pod) for pod in pods * 4), sign(page, "in between"))
+    entries = page.locator("#messages > li.entry")
+    await expect(entries).to_have_count(301)
+    shown = await entries.evaluate_all("items => items.map((item) => item.dataset.id)")
+    assert shown == [message["id"] for message in await listed(pods.b)]

@@ -8,7 +8,8 @@ from typing import Any
 from playwright.async_api import Route, expect
 
 from tests.browser.conftest import Pods, Visit
-from tests.browser.test_page import (
+from tests.browser.visitor import (
+    AWAY,
     LOST,
     UNAVAILABLE,
     form_is,
@@ -46,22 +47,38 @@ async def test_message_shows_at_once(pods: Pods, visit: Visit) -> None:
 
 
 async def test_outage_and_reload(valkey: Valkey, serve: Serve, visit: Visit) -> None:
-    """What was written while Redis was away survives a reload and goes out by itself, once."""
+    """What is written while Redis is away survives a reload and goes out by itself, once.
+
+    The page says how things are, and can be read; without a script the form keeps the text.
+    """
     server = await serve(redis=valkey.address)
-    page = await visit(server.url, expects=(UNAVAILABLE,))
+    await post(server, "before")
+    page = await visit(server.url, clock=True, expects=(UNAVAILABLE,))
+    plain = await visit(server.url, script=False)
     valkey.kill()
-    await is_state(page, "away", "Redis is away: you can read, and what you write waits")
+    await is_state(page, "away", AWAY)
     await page.fill("#author", "Ada")
-    await sign(page, "patience")
+    await asyncio.gather(sign(page, "kept"), sign(plain, "kept too"))
     await form_is(page, "waiting")
+    await expect(page.locator("#note")).to_have_text(
+        "The guestbook cannot take it just now. Your text is kept and goes out by itself."
+    )
+    await expect(plain.locator("#form-problem")).not_to_be_empty()
+    await expect(plain.locator("#text")).to_have_value("kept too")
+    await shows(plain, "before")
+
     await page.reload()
-    await expect(page.locator(".pending .text")).to_have_text("patience")
+    await is_state(page, "away", AWAY)
+    await shows(page, "kept", "before")
     await expect(page.locator(".pending .author")).to_have_text("Ada")
     valkey.start()
-    await expect(page.locator(".pending")).to_have_count(0, timeout=30_000)
-    (message,) = await listed(server)
-    assert (message["text"], message["author"]) == ("patience", "Ada")
-    await shows_only(page, server, "patience")
+    await server.ready()
+    await page.clock.run_for(15_000)
+    await is_state(page, "live", "Live")
+    await expect(page.locator(".pending")).to_have_count(0)
+    await plain.click("form button")
+    await shows_only(page, server, "kept too", "kept", "before")
+    assert [m["author"] for m in await listed(server)] == [None, None, "Ada", None]
 
 
 async def test_lost_answer_and_reload(pods: Pods, visit: Visit) -> None:
@@ -99,3 +116,43 @@ async def test_what_waits_can_be_discarded(pods: Pods, visit: Visit) -> None:
     await is_state(page, "live", "Live")
     await page.clock.run_for(60_000)
     await shows_only(page, pods.b)
+
+
+async def test_text_that_waits_can_be_edited(pods: Pods, visit: Visit) -> None:
+    """What is on its way can be taken back into the form, and goes out when its visitor says so."""
+    page = await visit(pods.a.url, clock=True, expects=(LOST,))
+    await page.context.set_offline(True)
+    await sign(page, "half a tho")
+    await form_is(page, "waiting")
+    await page.click(".pending .edit")
+    await expect(page.locator("#text")).to_be_focused()
+    await page.locator("#text").press_sequentially("ught")
+    await page.context.set_offline(False)
+    await is_state(page, "live", "Live")
+    await page.clock.run_for(30_000)
+    await shows(page)
+    await page.click("form button")
+    await shows_only(page, pods.a, "half a thought")
+
+
+async def test_outbox_outlives_the_page(pods: Pods, visit: Visit) -> None:
+    """What could not be sent is there after a reload, in every tab, and goes out once, in order."""
+    page = await visit(pods.a.url, expects=(LOST, UNAVAILABLE))
+    await page.route("**/messages", lambda route: route.fulfill(status=503))
+    for text in ("one", "two"):
+        await sign(page, text)
+    await form_is(page, "waiting")
+    await shows(page, "two", "one")
+    other = await page.context.new_page()
+    await other.route("**/messages", lambda route: route.fulfill(status=503))
+    await other.goto(pods.a.url)
+    await shows(other, "two", "one")
+    await page.reload()
+    await shows(page, "two", "one")
+    await expect(page.locator(".pending")).to_have_count(2)
+    for tab in (page, other):
+        await tab.unroute_all()
+    await expect(page.locator(".pending")).to_have_count(0)
+    assert [message["text"] for message in await listed(pods.b)] == ["two", "one"]
+    await shows_only(page, pods.b, "two", "one")
+    await shows(other, "the last", "two", "one")

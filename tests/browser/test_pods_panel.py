@@ -11,8 +11,9 @@ from playwright.async_api import expect
 from guestbook import __version__
 from guestbook.page import hue
 from tests.browser.conftest import Pods, Visit
-from tests.browser.test_page import LOST, is_state, post, shows, shows_only
-from tests.processes import Proxy
+from tests.browser.visitor import LOST, is_state, post, shows, shows_only
+from tests.processes import Proxy, eventually
+from tests.stream import EventStream
 
 
 async def test_panel_shows_every_pod(pods: Pods, visit: Visit) -> None:
@@ -72,3 +73,17 @@ async def test_stream_moves_to_another_pod(pods: Pods, visit: Visit) -> None:
         await expect(page.locator('#pods li[data-pod="pod-b"] .here')).to_be_visible()
         await is_state(page, "live", "Live")
         await shows_only(page, pods.b, "meanwhile", "before")
+
+
+async def test_watching(pods: Pods, visit: Visit) -> None:
+    """The page says which pod serves it, and how many watch."""
+
+    async def nobody_else_watches() -> bool:
+        async with EventStream(pods.a.url) as stream:
+            return bool((await stream.until("pods")).data["streams"] == 1)
+
+    await eventually(nobody_else_watches)
+    await visit(pods.a.url)
+    page = await visit(pods.a.url)
+    await expect(page.locator("#pod")).to_have_text("pod-a")
+    await expect(page.locator("#watching")).to_have_text("2 watching, 2 pods")

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import Handler, Pods, Visit
-from tests.browser.test_page import LOST, is_state, post, shows, shows_only
+from tests.browser.visitor import LOST, is_state, post, shows, shows_only
 from tests.processes import eventually
 from tests.stream import EventStream
 

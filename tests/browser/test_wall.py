@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import Pods, Visit
-from tests.browser.test_page import LOST, fits, is_state, post, shows
+from tests.browser.visitor import LOST, fits, is_state, post, shows
 
 
 async def test_wall_is_live(pods: Pods, visit: Visit) -> None:

@@ -1,0 +1,124 @@
+"""Pods, Redis and networks that fail: the page comes back, and has missed nothing."""
+
+from __future__ import annotations
+
+import signal
+
+from playwright.async_api import expect
+from redis.asyncio import Redis
+
+from guestbook.store import EVENTS
+from tests.browser.conftest import Pods, Visit
+from tests.browser.visitor import AWAY, LOST, UNAVAILABLE, is_state, post, shows_only
+from tests.conftest import Serve
+from tests.processes import Valkey
+
+
+async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
+    """A page whose pod dies comes back with its cursor and has missed nothing."""
+    cursor = (await post(pods.a, "before"))[0]["id"]
+    page = await visit(pods.a.url, clock=True, expects=(LOST,))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    pods.a.signal(signal.SIGKILL)
+    await is_state(page, "reconnecting", "Reconnecting…")
+    pods.a.wait()
+    await post(pods.b, "one", "two", "three")
+    await pods.a.start().ready()
+    await page.clock.run_for(10_000)
+    await is_state(page, "live", "Live")
+    await shows_only(page, pods.b, "three", "two", "one", "before")
+    streams = {url for url in requests if "/events" in url}
+    assert streams == {f"{pods.a.url}/events?after={cursor}"}
+
+
+async def test_pod_drains(pods: Pods, visit: Visit) -> None:
+    """A page whose pod stops comes back likewise; a page of another pod sees it go and come."""
+    await post(pods.a, "before")
+    page = await visit(pods.a.url, clock=True, expects=(LOST, UNAVAILABLE))
+    witness = (await visit(pods.b.url)).locator("#watching")
+    await expect(witness).to_contain_text("2 pods")
+    pods.a.signal(signal.SIGTERM)
+    await is_state(page, "reconnecting", "Reconnecting…")
+    await expect(page.locator("#watching")).to_be_hidden()
+    await expect(witness).to_have_text("1 watching, 1 pod")
+    pods.a.wait()
+    await post(pods.b, "one", "two", "three")
+    await pods.a.start().ready()
+    await page.clock.run_for(10_000)
+    await is_state(page, "live", "Live")
+    await expect(witness).to_contain_text("2 pods")
+    await shows_only(page, pods.b, "three", "two", "one", "before")
+
+
+async def test_pod_hangs(pods: Pods, visit: Visit) -> None:
+    """A stream that says nothing for 40 s is taken for dead, though its connection stands."""
+    page = await visit(pods.a.url, clock=True, expects=(LOST,))
+    pods.a.signal(signal.SIGSTOP)
+    try:
+        await page.clock.run_for(35_000)
+        await is_state(page, "live", "Live")
+        await page.clock.run_for(10_000)
+        await is_state(page, "reconnecting", "Reconnecting…")
+        await post(pods.b, "meanwhile")
+    finally:
+        pods.a.signal(signal.SIGCONT)
+    await page.clock.run_for(2_000)
+    await is_state(page, "live", "Live")
+    await shows_only(page, pods.b, "meanwhile")
+
+
+async def test_network_is_lost(pods: Pods, visit: Visit) -> None:
+    """Without a network the page says so, also to who is far down; with it, it has all."""
+    before = [str(number) for number in range(20)]
+    await post(pods.a, *before)
+    page = await visit(pods.a.url, width=320, height=568, expects=(LOST,))
+    await page.locator("#messages > li.entry").last.scroll_into_view_if_needed()
+    await expect(page.locator("#state")).not_to_be_in_viewport()
+    await page.context.set_offline(True)
+    await is_state(page, "offline", "Offline")
+    await post(pods.b, "meanwhile")
+    await page.context.set_offline(False)
+    await expect(page.locator("html")).to_have_attribute("data-state", "live")
+    await shows_only(page, pods.b, "meanwhile", *reversed(before))
+
+
+async def test_list_was_trimmed_meanwhile(serve: Serve, visit: Visit) -> None:
+    """A page that was away for longer than messages are kept takes the list anew."""
+    server = await serve(GUESTBOOK_MAX_MESSAGES="5")
+    await post(server, "a", "b", "c")
+    page = await visit(server.url, expects=(LOST,))
+    await page.context.set_offline(True)
+    await is_state(page, "offline", "Offline")
+    await post(server, *"0123456789")
+    await page.context.set_offline(False)
+    await shows_only(page, server, *"98765")
+    await is_state(page, "live", "Live")
+
+
+async def test_redis_comes_after_page(valkey: Valkey, serve: Serve, visit: Visit) -> None:
+    """A page that was opened before its pod could read the messages fills by itself."""
+    async with Redis(port=valkey.port) as redis:
+        for text in ("one", "two"):
+            await redis.xadd(EVENTS, {"text": text, "pod": "another"})
+    valkey.kill()
+    server = await serve(redis=valkey.address, is_ready=False)
+    page = await visit(server.url, until=None, expects=(UNAVAILABLE,))
+    await is_state(page, "away", AWAY)
+    await expect(page.locator("main")).to_have_attribute("data-cursor", "")
+    await expect(page.locator(".unread")).to_be_visible()
+    valkey.start()
+    await expect(page.locator(".unread")).to_be_hidden()
+    await shows_only(page, server, "two", "one")
+
+
+async def test_pod_is_full(serve: Serve, visit: Visit) -> None:
+    """A page whose stream is refused keeps trying, and is live when there is room."""
+    server = await serve(GUESTBOOK_MAX_STREAMS="1")
+    first = await visit(server.url)
+    second = await visit(server.url, until="reconnecting", expects=(UNAVAILABLE,))
+    await is_state(second, "reconnecting", "Reconnecting…")
+    await post(server, "missed")
+    await first.close()
+    await is_state(second, "live", "Live")
+    await shows_only(second, server, "missed")

@@ -1,0 +1,78 @@
+"""What visitors do on the page, and what they see there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from playwright.async_api import Page, expect
+
+from tests.processes import Server
+
+# What Chromium reports when a request fails or is refused.
+LOST = r"net::ERR_"
+UNPROCESSABLE = "status of 422"
+TOO_MANY = "status of 429"
+UNAVAILABLE = "status of 503"
+
+AWAY = "Redis is away: you can read, and what you write waits"
+
+
+async def post(pod: Server, *texts: str, author: str | None = None) -> list[dict[str, Any]]:
+    """Posts messages one after the other through the API of a pod."""
+    async with httpx.AsyncClient(base_url=pod.url) as client:
+        answers = [
+            await client.post("/messages", json={"text": text, "author": author}) for text in texts
+        ]
+    assert {answer.status_code for answer in answers} == {201}
+    return [answer.json() for answer in answers]
+
+
+async def listed(pod: Server) -> list[dict[str, Any]]:
+    """All messages as the API gives them, newest first."""
+    async with httpx.AsyncClient(base_url=pod.url) as client:
+        messages: list[dict[str, Any]] = (await client.get("/messages?limit=1000")).json()[
+            "messages"
+        ]
+        return messages
+
+
+async def sign(page: Page, text: str) -> None:
+    """Writes a message into the form and sends it."""
+    await page.fill("#text", text)
+    await page.click("button")
+
+
+async def shows(page: Page, *texts: str, within: float = 10) -> None:
+    """Waits until the page lists exactly these texts, from top to bottom."""
+    found = page.locator("#messages > li.entry .text")
+    if texts:
+        await expect(found).to_have_text(list(texts), timeout=within * 1000)
+    else:
+        await expect(found).to_have_count(0, timeout=within * 1000)
+
+
+async def shows_only(page: Page, pod: Server, *texts: str) -> None:
+    """As `shows`, and that nothing comes late: not even before a message posted after it all."""
+    await shows(page, *texts)
+    await post(pod, "the last")
+    await shows(page, "the last", *texts)
+
+
+async def is_state(page: Page, state: str, words: str) -> None:
+    """Waits until the page is in this state and says so where the visitor sees it."""
+    await expect(page.locator("html")).to_have_attribute("data-state", state)
+    await expect(page.locator("#state")).to_have_text(words)
+    await expect(page.locator("#state")).to_be_in_viewport()
+
+
+async def fits(page: Page) -> None:
+    """Nothing is wider than the window."""
+    content, window = await page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert content <= window
+
+
+async def form_is(page: Page, state: str) -> None:
+    await expect(page.locator("form")).to_have_attribute("data-state", state)
