@@ -75,7 +75,7 @@ function tellTime(time) {
   const [n, unit] = inWholeUnits(secondsSince(date));
   if (unit === "day") time.textContent = day.format(date);
   else time.textContent = unit === "second" ? ago.format(0, unit) : ago.format(-n, unit);
-  time.title = exact.format(date);
+  time.title ||= exact.format(date);
 }
 
 function ageOf(date) {
