@@ -149,6 +149,8 @@ async def _with_user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
         assert allowed - ran == {"info"}
         found = await findings(address)
         assert [finding.mark for finding in found] == ["ok", "ok", "ok", "ok", "warn", "ok"]
+        tried = allowed - {"info", "select"}
+        assert str(found[3]) == f"ok    allowed to use all {len(tried)} commands that are needed"
         await _is_refused_the_rest(valkey)
     finally:
         server.stop()
