@@ -141,9 +141,10 @@ async def test_export_for_spreadsheets_and_to_print(
         for text in texts:
             await http.post("/messages", json={"text": text, "author": "@Ada <b>"})
         posted = (await http.get("/messages")).json()["messages"][::-1]
-    table, book = tmp_path / "messages.csv", tmp_path / "Book.HTML"
-    for file in (table, book):
-        done = guestbook("export", str(file), redis=redis_url, GUESTBOOK_TITLE="Our <book>")
+    table, book = tmp_path / "messages.csv", tmp_path / "Book"
+    for file, *options in ((table,), (book, "--format", "html")):
+        command = ["export", str(file), *options]
+        done = guestbook(*command, redis=redis_url, GUESTBOOK_TITLE="Our <book>")
         assert (done.returncode, done.stderr) == (0, b"guestbook: exported 5 messages\n")
     assert sorted(tmp_path.glob("*.partial")) == []
 
@@ -165,8 +166,6 @@ async def test_export_for_spreadsheets_and_to_print(
     assert "5 messages" in html
     assert not re.search(r"(src|href)=|url\(|@import", html)
 
-    both = guestbook("export", "-", "--format", "csv", redis=redis_url)
-    assert both.stdout == table.read_bytes()
     nowhere = guestbook("export", str(tmp_path / "no" / "x"), redis=redis_url)
     assert nowhere.returncode == 2
     assert nowhere.stderr.decode().endswith("x.partial: No such file or directory\n")
@@ -175,13 +174,13 @@ async def test_export_for_spreadsheets_and_to_print(
 async def test_memory_does_not_grow_with_the_number(redis_url: str, tmp_path: Path) -> None:
     """Of ten times as many messages neither import nor export takes more memory."""
     peaks: dict[str, list[int]] = {"import": [], "export": []}
-    for number in (3_000, 30_000):
+    for number in (2_000, 20_000):
         file = tmp_path / f"{number}.jsonl"
         with file.open("w") as lines:
             for n in range(1, number + 1):
                 message = {"id": f"{n}-0", "author": "Ada", "text": "x" * 500, "pod": "p"}
                 lines.write(json.dumps(message) + "\n")
-        for command, path in (("import", file), ("export", tmp_path / "book.html")):
+        for command, path in (("import", file), ("export", tmp_path / "book.HTM")):
             process = subprocess.Popen(
                 [sys.executable, "-m", "guestbook", command, str(path)],
                 env=command_env(redis_url, GUESTBOOK_MAX_MESSAGES="100000"),
@@ -193,7 +192,7 @@ async def test_memory_does_not_grow_with_the_number(redis_url: str, tmp_path: Pa
             assert process.stderr is not None
             process.stderr.close()
             peaks[command].append(usage.ru_maxrss)
-    assert (tmp_path / "book.html").stat().st_size > 30_000 * 500
+    assert (tmp_path / "book.HTM").stat().st_size > 20_000 * 500
     for few, many in peaks.values():
         assert many < 1.2 * few
 

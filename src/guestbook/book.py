@@ -9,9 +9,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from guestbook import assets
 from guestbook.entry import Message
 
 _CHUNK = 64 * 1024
@@ -69,6 +66,11 @@ def _cell(value: str) -> str:
 
 
 async def _html(pages: Pages, title: str) -> AsyncIterator[bytes]:
+    # What only a book needs takes a while to import.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+
+    from guestbook import assets  # noqa: PLC0415
+
     environment = Environment(
         loader=FileSystemLoader(assets.folder("templates")),
         autoescape=True,

@@ -318,15 +318,15 @@ def _completed(file: Path) -> Iterator[BinaryIO]:
             yield to
         return
     partial = file.with_name(f"{file.name}.partial")
-    try:
-        with _opened(partial, "wb") as to:
+    with _opened(partial, "wb") as to:
+        try:
             yield to
             os.fsync(to.fileno())
-        partial.replace(file)
-    except OSError as error:
-        _fail(f"{partial}: {error.strerror}")
-    finally:
-        partial.unlink(missing_ok=True)
+            partial.replace(file)
+        except OSError as error:
+            _fail(f"{partial}: {error.strerror}")
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
