@@ -195,6 +195,17 @@ async def test_there_are_no_other_files(api: httpx.AsyncClient, name: str) -> No
     assert (await api.post("/static/guestbook.js")).status_code == 405
 
 
+async def test_page_is_light(api: httpx.AsyncClient) -> None:
+    """Page, style and script together are less than 30 KB as they are sent."""
+    await post(api, *(f"A message as people write them, number {n}." for n in range(50)))
+    headers = {"Accept-Encoding": "gzip"}
+    page = await api.get("/", headers=headers)
+    files = re.findall(r'"(/static/[^"]+\.(?:js|css))"', page.text)
+    answers = [page, *[await api.get(file, headers=headers) for file in files]]
+    assert len(answers) == 3
+    assert sum(int(answer.headers["content-length"]) for answer in answers) < 30_000
+
+
 # Older pages
 
 

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from playwright.async_api import expect
 
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, expect
-
+from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import (
     LOST,
+    UNAVAILABLE,
     UNPROCESSABLE,
-    fits,
     form_is,
     post,
     shows,
     sign,
 )
-
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-VIEWS: list[tuple[int, Literal["light", "dark"], list[str]]] = [
-    (1280, "light", RULES),
-    (320, "light", RULES),
-    # What depends on the theme are the colours.
-    (1280, "dark", ["color-contrast"]),
-]
-
-
-def violations(found: dict[str, Any]) -> Iterator[str]:
-    for violation in found["violations"]:
-        for node in violation["nodes"]:
-            yield f"{violation['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
-
-
-async def is_accessible(page: Page) -> None:
-    """Axe finds nothing, on a projector and on a phone, light and dark; and all fits."""
-    for width, theme, rules in VIEWS:
-        await page.set_viewport_size({"width": width, "height": 600})
-        await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        options = {"runOnly": rules, "resultTypes": ["violations"]}
-        found = await Axe().run(page, options=options)
-        assert list(violations(found.response)) == [], (width, theme)
-        await fits(page)
+from tests.conftest import Serve
 
 
 async def test_every_state(pods: Pods, visit: Visit) -> None:
@@ -76,6 +49,25 @@ async def test_other_pages(pods: Pods, visit: Visit) -> None:
     await page.goto(f"{pods.a.url}/?before={posted[5]['id']}")
     await expect(page.locator("#pods li").first).to_be_visible()
     await is_accessible(page)
+
+
+async def test_lab(serve: Serve, visit: Visit) -> None:
+    """Each pod's menu, and the question for the token; what was done by hand is said in words."""
+    server = await serve(GUESTBOOK_LAB="true", GUESTBOOK_ADMIN_TOKEN="let-me")
+    page = await visit(server.url, expects=("status of 401", UNAVAILABLE))
+    menu = page.locator("#pods li .lab summary")
+    await menu.click()
+    await is_accessible(page)
+    await page.locator('[data-action="not-ready"]').click()
+    await expect(page.locator("#token")).to_be_visible()
+    await is_accessible(page)
+    await page.fill("#token-value", "let-me")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#pods .condition")).to_have_text("not ready, by hand")
+    await is_accessible(page)
+    await menu.click()
+    await page.locator('[data-action="ready"]').click()
+    await expect(page.locator("#pods .condition")).to_be_empty()
 
 
 async def test_keyboard_only(pods: Pods, visit: Visit) -> None:

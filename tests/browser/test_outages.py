@@ -8,6 +8,7 @@ from playwright.async_api import expect
 from redis.asyncio import Redis
 
 from guestbook.store import EVENTS
+from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import AWAY, LOST, UNAVAILABLE, is_state, post, shows_only
 from tests.conftest import Serve
@@ -118,6 +119,7 @@ async def test_pod_is_full(serve: Serve, visit: Visit) -> None:
     first = await visit(server.url)
     second = await visit(server.url, until="reconnecting", expects=(UNAVAILABLE,))
     await is_state(second, "reconnecting", "Reconnecting…")
+    await is_accessible(second)
     await post(server, "missed")
     await first.close()
     await is_state(second, "live", "Live")

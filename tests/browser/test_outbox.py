@@ -7,6 +7,7 @@ from typing import Any
 
 from playwright.async_api import Route, expect
 
+from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import (
     AWAY,
@@ -69,6 +70,7 @@ async def test_outage_and_reload(valkey: Valkey, serve: Serve, visit: Visit) -> 
 
     await page.reload()
     await is_state(page, "away", AWAY)
+    await is_accessible(page)
     await shows(page, "kept", "before")
     await expect(page.locator(".pending .author")).to_have_text("Ada")
     valkey.start()

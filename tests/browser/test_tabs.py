@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from playwright.async_api import Page, Route, expect
 
+from tests.browser.axe import is_accessible
 from tests.browser.conftest import Handler, Pods, Visit
 from tests.browser.visitor import LOST, is_state, post, shows, shows_only
 from tests.processes import eventually
@@ -87,6 +88,7 @@ async def test_blocked_streams(pods: Pods, visit: Visit, block: Handler) -> None
     )
     await page.clock.run_for(40_000)
     await is_state(page, "polling", "Live, every few seconds")
+    await is_accessible(page)
     await post(pods.b, "asked for")
     await page.clock.run_for(5_000)
     await shows(page, "asked for")

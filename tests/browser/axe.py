@@ -1,0 +1,36 @@
+"""What axe finds wrong with a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
+
+from tests.browser.visitor import fits
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+VIEWS: list[tuple[int, Literal["light", "dark"], list[str]]] = [
+    (1280, "light", RULES),
+    (320, "light", RULES),
+    # What depends on the theme are the colours.
+    (1280, "dark", ["color-contrast"]),
+]
+
+
+def violations(found: dict[str, Any]) -> Iterator[str]:
+    for violation in found["violations"]:
+        for node in violation["nodes"]:
+            yield f"{violation['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+
+
+async def is_accessible(page: Page) -> None:
+    """Axe finds nothing, on a projector and on a phone, light and dark; and all fits."""
+    for width, theme, rules in VIEWS:
+        await page.set_viewport_size({"width": width, "height": 600})
+        await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        options = {"runOnly": rules, "resultTypes": ["violations"]}
+        found = await Axe().run(page, options=options)
+        assert list(violations(found.response)) == [], (width, theme)
+        await fits(page)
