@@ -34,7 +34,7 @@ RUN rm -r /usr/local/bin/pip* /usr/local/lib/python*/ensurepip /usr/local/lib/py
 COPY --from=dependencies /layer /
 # The base image has no bytecode of the standard library, and the service may not write any: here
 # these imports do, for just what they use. Without it a pod takes twice as long to start.
-RUN python -c "import fastapi, limits, prometheus_client, redis.asyncio, structlog, typer, uvicorn"
+RUN python -c "import fastapi, prometheus_client, redis.asyncio, structlog, typer, uvicorn"
 COPY --from=package /layer /
 
 # A number, so that Kubernetes sees that it is not root. Nothing depends on this one: any user will

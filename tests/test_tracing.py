@@ -266,14 +266,20 @@ async def test_off_needs_nothing(tmp_path: Path, redis_url: str) -> None:
         server.stop()
 
 
-def test_missing_extra_is_named(redis_url: str) -> None:
-    """Where traces are asked for and cannot be made, one line says what to install."""
-    env = {**os.environ, "REDIS_URL": redis_url, "PORT": "0", "OTEL_TRACES_EXPORTER": "otlp"}
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [("OTEL_TRACES_EXPORTER", "otlp", "guestbook[otel]"), ("OTEL_PROPAGATORS", "b3", "b3")],
+)
+def test_what_is_not_installed_is_named(
+    redis_url: str, variable: str, value: str, reason: str
+) -> None:
+    """Where something is asked for that is not there, one line says what."""
+    env = {**os.environ, "REDIS_URL": redis_url, "PORT": "0", variable: value}
     command = [sys.executable, "-c", _WITHOUT]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "guestbook[otel]" in done.stderr
+    assert reason in done.stderr
 
 
 @pytest.mark.parametrize(

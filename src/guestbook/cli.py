@@ -420,7 +420,11 @@ def _fit(chosen: Settings, files: int) -> Settings:
 
 def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]:
     # What is not needed to say that a setting is wrong takes a while to import.
-    from guestbook.app import SECURITY_HEADERS, create_app  # noqa: PLC0415
+    try:
+        from guestbook.app import SECURITY_HEADERS, create_app  # noqa: PLC0415
+    except ValueError as error:
+        # OpenTelemetry's API, which FastAPI imports, reads it there and then.
+        _fail(f"OTEL_PROPAGATORS: {error}")
     from guestbook.server import Server, configure  # noqa: PLC0415
     from guestbook.waiting import Waiting  # noqa: PLC0415
 
