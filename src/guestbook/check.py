@@ -29,7 +29,6 @@ _TRIALS: Mapping[str, tuple[Any, ...]] = {
     "lpush": ("LPUSH", _SCRATCH, "value"),
     "ltrim": ("LTRIM", _SCRATCH, 0, 0),
     "pexpire": ("PEXPIRE", _SCRATCH, _SCRATCH_MS),
-    "pexpire": ("PEXPIRE", _SCRATCH, 1000),
     "script|load": ("SCRIPT", "LOAD", "return 1"),
     "set": ("SET", _SCRATCH, "text", "XX", "KEEPTTL"),
     "time": ("TIME",),
