@@ -543,11 +543,41 @@ async def _fail_over(place: Place, proxy: Proxy, spare: Valkey) -> None:
         await asyncio.sleep(_TRUTH_SECONDS)
         assert await place.is_ready()
         assert (await place.post("later")).status_code == 201
-        events = await stream.entries(3)
-        assert [event.data["text"] for event in events] == ["before", "after", "later"]
+        # Who still asked the old one would hear nothing more.
+        await old.replicaof("127.0.0.1", free_port())
+        assert (await place.post("deaf?")).status_code == 201
+        events = await stream.entries(4)
+        texts = ["before", "after", "later", "deaf?"]
+        assert [event.data["text"] for event in events] == texts
         assert [fields["text"] for _, fields in await new.xrange(_EVENTS)] == [
             event.data["text"] for event in events
         ]
+
+
+async def _last_deleted(folder: Path, begin: asyncio.Barrier) -> None:
+    valkey = Valkey(folder / "valkey").start()
+    async with Proxy(valkey.port) as proxy, Place(folder, valkey, proxy.address) as place:
+        await _begin(place, begin)
+        await _while_alive(place, _delete_last(place, proxy))
+
+
+async def _delete_last(place: Place, proxy: Proxy) -> None:
+    async with EventStream(place.server.url) as stream, place.valkey.client() as redis:
+        seen = (await place.post("seen, then deleted")).json()["id"]
+        assert (await stream.entries(1))[0].id == seen
+        proxy.refuse()
+        await proxy.cut()
+        pipeline = redis.pipeline(transaction=False)
+        for number in range(1200):
+            pipeline.xadd(_EVENTS, {"text": str(number), "pod": "elsewhere"})
+        pipeline.xdel(_EVENTS, seen)
+        pipeline.xadd(_EVENTS, {"deleted": seen})
+        await pipeline.execute()
+        await proxy.listen()
+        events = await stream.entries(1201, within=30)
+        assert [event.id for event in events] == await place.ids()
+        assert {event.name for event in events[:-1]} == {"message"}
+        assert events[-1].data == {"id": seen}
 
 
 Command = tuple[str, ...]
@@ -567,6 +597,7 @@ _ALL: tuple[Story, ...] = (
     _refusing_writes,
     _forgetting,
     _failed_over,
+    _last_deleted,
 )
 
 
@@ -636,3 +667,8 @@ async def test_redis_forgets_scripts_and_connections(stories: Stories) -> None:
 async def test_a_service_leads_to_another_master(stories: Stories) -> None:
     """After a fail-over, connections to what is a replica now are given up for new ones."""
     await stories[_failed_over]
+
+
+async def test_what_was_read_last_is_deleted_meanwhile(stories: Stories) -> None:
+    """That it is gone is no loss of data: what came since is given, and nobody starts anew."""
+    await stories[_last_deleted]

@@ -142,15 +142,20 @@ class Reader:
         self._is_doubtful = False
         if last == ORIGIN:
             return True
+        cursor: EntryId | None = last.before()
         try:
-            page, trimmed = await self._store.replay(last.before(), _PAGE)
+            while cursor is not None:
+                page, trimmed = await self._store.replay(cursor, _PAGE)
+                if trimmed >= last or any(
+                    entry.id == last or (isinstance(entry, Deletion) and entry.target == last)
+                    for entry in page.entries
+                ):
+                    return True
+                cursor = page.reached
         except BaseException:
             self._is_doubtful = True
             raise
-        return trimmed >= last or any(
-            entry.id == last or (isinstance(entry, Deletion) and entry.target == last)
-            for entry in page.entries
-        )
+        return False
 
     async def _load(self) -> None:
         self._is_stale = self._is_doubtful = False

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from random import Random
@@ -27,6 +28,8 @@ from tests.processes import Server, Valkey
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 _IDLE_LIMIT = 60.0
+# None of what is posted is trimmed before it is compared.
+_KEEP_ALL = {"GUESTBOOK_MAX_MESSAGES": "1000000"}
 
 T = TypeVar("T")
 
@@ -99,8 +102,8 @@ async def _load(findings: report.Findings, folder: Path, rng: Random) -> None:
         await _note(findings, load.storm(lost, left, valkey, streams=5000, rng=rng))
     _say("200 connections that post without end")
     async with (
-        _place(folder / "flood") as (valkey, server),
-        _server(folder, valkey, GUESTBOOK_POST_RATE="20/10s") as counting,
+        _place(folder / "flood", **_KEEP_ALL) as (valkey, server),
+        _server(folder, valkey, GUESTBOOK_POST_RATE="20/10s", **_KEEP_ALL) as counting,
     ):
         await _note(findings, load.flood([server, counting], valkey, connections=200, seconds=20))
 
@@ -109,15 +112,16 @@ async def _note(findings: report.Findings, story: Awaitable[report.Load]) -> Non
     try:
         findings.loads.append(await story)
     except (AssertionError, OSError) as error:
-        findings.broken.append(f"{type(error).__name__}: {error}")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        findings.broken.append(f"{error or type(error).__name__} ({place.name}: `{place.line}`)")
 
 
 @contextlib.asynccontextmanager
-async def _place(folder: Path) -> AsyncIterator[tuple[Valkey, Server]]:
+async def _place(folder: Path, **env: str) -> AsyncIterator[tuple[Valkey, Server]]:
     valkey = Valkey(folder)
     await asyncio.to_thread(valkey.start)
     try:
-        async with _server(folder, valkey) as server:
+        async with _server(folder, valkey, **env) as server:
             yield valkey, server
     finally:
         valkey.kill()
