@@ -494,9 +494,12 @@ class _Taker:
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
 
-    def take(self, transport: asyncio.Transport, _forget: Callable[[Any], None]) -> None:
+    def take(
+        self, transport: asyncio.Transport, _forget: Callable[[Any], None], head: bytes
+    ) -> None:
         self.transport = transport
         transport.set_protocol(asyncio.Protocol())
+        transport.write(head)
 
 
 async def test_request_is_over_when_its_connection_is_handed_over() -> None:

@@ -47,10 +47,20 @@ class ConnectionStream(Stream, asyncio.Protocol):
         super().__init__(address, cursor, request_id)
         self._fanout = fanout
 
-    def take(self, transport: asyncio.Transport, forget: Callable[[Any], None]) -> None:
-        """Begins; `forget` is called with this stream when its connection is gone."""
+    def take(
+        self, transport: asyncio.Transport, forget: Callable[[Any], None], head: bytes
+    ) -> None:
+        """Begins; `forget` is called with this stream when its connection is gone.
+
+        `head` is the response's: it goes out with the first that is written.
+        """
+
+        def begin(framed: bytes) -> None:
+            self.write = transport.write
+            transport.write(head + framed)
+
         self._transport = transport
-        self.write = transport.write
+        self.write = begin
         self._forget_connection = forget
         # The kernel would buffer megabytes for a client that does not read.
         own_socket = transport.get_extra_info("socket")

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import structlog
 
@@ -311,37 +311,57 @@ class Fanout:
         self._addresses[stream.address] += 1
         self.opened += 1
         self._look()
-        first = sse.comment("guestbook") + sse.retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311
         stream.position = self._now
-        stream.write(stream.frame(first + self._greeting()))
         if stream.cursor is None and self._log.is_loaded:
             stream.cursor = self._log.last
+        data = sse.comment("guestbook") + sse.retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311
+        data += self._greeting()
         if self.is_draining:
+            stream.write(stream.frame(data))
             self._end(stream, "drain", _bye())
+        elif self._has(stream.cursor):
+            # What it missed goes out with the greeting: as one packet instead of two.
+            record = self._find(stream.cursor)
+            missed, reached = self._log.frames(record, _WRITE_BYTES)
+            stream.write(stream.frame(data + missed))
+            self._settle(stream, record, reached)
         else:
+            stream.write(stream.frame(data))
             self._place(stream)
+
+    def _has(self, cursor: EntryId | None) -> TypeGuard[EntryId]:
+        """Whether the log has everything after a cursor."""
+        log = self._log
+        return log.is_loaded and cursor is not None and log.floor <= cursor <= log.last
+
+    def _find(self, cursor: EntryId) -> int:
+        """The position after a cursor that the log has."""
+        record = self._log.position_after(cursor)
+        if record < self._log.end:
+            self.replays["memory"] += 1
+            self.replayed["memory"] += self._log.end - record
+        return record
 
     def _place(self, stream: Stream) -> None:
         self._waiting.discard(stream)
         cursor = stream.cursor
-        if not self._log.is_loaded or (cursor is not None and cursor > self._log.last):
+        if self._has(cursor):
+            record = self._find(cursor)
+            self._settle(stream, record, record)
+        elif not self._log.is_loaded or (cursor is not None and cursor > self._log.last):
             self._waiting.add(stream)
         elif cursor is None:
             # It came before the log was filled: what it missed meanwhile is not known.
             self._reset(stream)
-        elif cursor < self._log.floor:
-            self._replays[stream] = asyncio.create_task(self._replay(stream))
         else:
-            record = self._log.position_after(cursor)
-            if record < self._log.end:
-                self.replays["memory"] += 1
-                self.replayed["memory"] += self._log.end - record
-            self._settle(stream, record)
+            self._replays[stream] = asyncio.create_task(self._replay(stream))
 
-    def _settle(self, stream: Stream, record: int) -> None:
-        stream.position = stream.position._replace(record=record)
+    def _settle(self, stream: Stream, record: int, reached: int) -> None:
+        """The stream began at a record, and has been given what comes before another."""
+        stream.position = stream.position._replace(record=reached)
         stream.given -= record
         stream.is_placed = True
+        self.delivered += reached - record
         self._advance(stream)
 
     def _advance(self, stream: Stream) -> None:
@@ -430,7 +450,7 @@ class Fanout:
         self._waiting.discard(stream)
         self._look()
         self._write_reset(stream)
-        self._settle(stream, self._now.record)
+        self._settle(stream, self._now.record, self._now.record)
 
     def _write_reset(self, stream: Stream) -> None:
         self.resets += 1

@@ -13,10 +13,10 @@ import contextlib
 import functools
 import itertools
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from socket import socket
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httptools
 import structlog
@@ -43,11 +43,61 @@ SHUTDOWN_SECONDS = 5
 """How long requests may go on when the process stops."""
 
 
+class _Cycle(RequestResponseCycle):
+    """uvicorn's request and response. It makes the answer's head in one go, and holds it back
+    until what follows: a packet for the head alone would cost a stream as much as all the rest.
+    """
+
+    head = b""
+    # What goes out with every answer: uvicorn makes the list anew each second, for the date.
+    _defaults: tuple[object, bytes] = (None, b"")
+
+    async def send(self, message: Any) -> None:
+        """As ASGI has it."""
+        if not self.response_started and message["type"] == "http.response.start":
+            self._begin(message["status"], message.get("headers", ()))
+            return
+        if self.head and not self.disconnected:
+            self.transport.write(self.head)
+            self.head = b""
+        await super().send(message)
+
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lines = []
+        for name, value in headers:
+            if name == b"content-length":
+                self.chunked_encoding = False
+                self.expected_content_length = int(value)
+            elif name == b"connection" and value.lower() == b"close":
+                self.keep_alive = False
+                continue
+            lines.append(b"%s: %s\r\n" % (name, value))
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        has_body = self.scope["method"] != "HEAD" and status not in (204, 304)
+        if self.chunked_encoding is None and has_body:
+            self.chunked_encoding = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        fields = b"".join(lines)
+        if not fields.count(b"\r") == fields.count(b"\n") == len(lines) or b"\0" in fields:
+            raise RuntimeError("A header has a line end in it.")
+        self.head = b"".join((STATUS_LINE[status], self._default_fields(), fields, b"\r\n"))
+
+    def _default_fields(self) -> bytes:
+        made_of, fields = self._defaults
+        if made_of is not self.default_headers:
+            fields = b"".join(b"%s: %s\r\n" % field for field in self.default_headers)
+            _Cycle._defaults = (self.default_headers, fields)
+        return fields
+
+
 class DetachableProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with bounds, and `guestbook.detach` among a request's extensions."""
 
     # Not `self.cycle`: of pipelined requests that is the newest, and another one is served.
-    _served: RequestResponseCycle | None = None
+    _served: _Cycle | None = None
     # Which part of a request is being read, and how much has been received since the last part.
     _reading: Literal["head", "body"] | None = None
     _received = 0
@@ -158,7 +208,9 @@ class DetachableProtocol(HttpToolsProtocol):
     # What is answered
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._served = cycle
+        # uvicorn names the class where it makes one, and leaves no other way to choose it.
+        cycle.__class__ = _Cycle
+        self._served = cast("_Cycle", cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -272,7 +324,7 @@ class DetachableProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def detach(self, stream: ConnectionStream) -> bool:
-        """Gives the connection to a stream whose head has been sent.
+        """Gives the connection to a stream whose head has been made, and not been sent.
 
         False where it cannot: the client is gone, or does not know chunks (HTTP/1.0). Requests
         that came behind this one are not answered, because the stream ends with the connection.
@@ -295,7 +347,7 @@ class DetachableProtocol(HttpToolsProtocol):
         # uvicorn waits for what is in this set before it stops, and calls its `shutdown`.
         connections: set[Any] = self.connections
         connections.add(stream)
-        stream.take(self.transport, connections.discard)
+        stream.take(self.transport, connections.discard, cycle.head)
         # The parser and this protocol hold each other.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does
         return True
