@@ -19,6 +19,9 @@ from tests.stream import EventStream
 ROOT = Path(__file__).parents[1]
 GETS = (
     "/",
+    "/?before=9-0",
+    "/wall",
+    "/feed.atom",
     "/messages",
     "/messages?limit=1&after=0-0",
     "/healthz",
@@ -376,6 +379,8 @@ async def test_garbage_is_a_bad_request_with_the_security_headers(
         "GET /events?after=%00 HTTP/1.1",
         "GET /events?after=%ff&after=x HTTP/1.1",
         "GET /?%ff=%00 HTTP/1.1",
+        "GET /wall?before=x HTTP/1.1",
+        "GET /feed.atom HTTP/1.1",
         "GET /\xff HTTP/1.1",
         "GET http://evil.example/ HTTP/1.1",
         "OPTIONS * HTTP/1.1",
@@ -398,7 +403,7 @@ async def test_odd_address_causes_no_server_error(pod: Server, line: str, host: 
         assert status in (400, 404)
 
 
-@pytest.mark.parametrize("path", ["/", "/messages", "/static/guestbook.js", "/healthz"])
+@pytest.mark.parametrize("path", ["/", "/wall", "/messages", "/static/guestbook.js", "/healthz"])
 @pytest.mark.parametrize(
     "header",
     [

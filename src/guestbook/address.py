@@ -10,7 +10,8 @@ from starlette.types import Scope
 VARY = "X-Forwarded-Proto, X-Forwarded-Host"
 """Beside the host, the headers that an address depends on."""
 
-_LONGEST = 255
+# A QR code costs the more the longer the address is.
+_LONGEST = 128
 _HOST = re.compile(r"(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 
 

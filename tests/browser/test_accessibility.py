@@ -8,14 +8,12 @@ from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import (
     LOST,
-    UNAVAILABLE,
     UNPROCESSABLE,
     form_is,
     post,
     shows,
     sign,
 )
-from tests.conftest import Serve
 
 
 async def test_every_state(pods: Pods, visit: Visit) -> None:
@@ -49,25 +47,6 @@ async def test_other_pages(pods: Pods, visit: Visit) -> None:
     await page.goto(f"{pods.a.url}/?before={posted[5]['id']}")
     await expect(page.locator("#pods li").first).to_be_visible()
     await is_accessible(page)
-
-
-async def test_lab(serve: Serve, visit: Visit) -> None:
-    """Each pod's menu, and the question for the token; what was done by hand is said in words."""
-    server = await serve(GUESTBOOK_LAB="true", GUESTBOOK_ADMIN_TOKEN="let-me")
-    page = await visit(server.url, expects=("status of 401", UNAVAILABLE))
-    menu = page.locator("#pods li .lab summary")
-    await menu.click()
-    await is_accessible(page)
-    await page.locator('[data-action="not-ready"]').click()
-    await expect(page.locator("#token")).to_be_visible()
-    await is_accessible(page)
-    await page.fill("#token-value", "let-me")
-    await page.keyboard.press("Enter")
-    await expect(page.locator("#pods .condition")).to_have_text("not ready, by hand")
-    await is_accessible(page)
-    await menu.click()
-    await page.locator('[data-action="ready"]').click()
-    await expect(page.locator("#pods .condition")).to_be_empty()
 
 
 async def test_keyboard_only(pods: Pods, visit: Visit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.async_api import Page, expect
 
+from tests.browser.axe import is_accessible
 from tests.browser.conftest import Visit
 from tests.conftest import Serve
 
@@ -21,7 +22,11 @@ async def test_pod_is_broken_by_hand(serve: Serve, visit: Visit) -> None:
     server = await serve("pod-a", GUESTBOOK_LAB="true", GUESTBOOK_ADMIN_TOKEN="open sesame")
     page = await visit(server.url, expects=(UNAUTHORIZED,))
     witness = await visit(server.url)
-    await order(page, "not-ready")
+    await page.click("#pods .lab summary")
+    await is_accessible(page)
+    await page.click("#pods [data-action=not-ready]")
+    await expect(page.locator("#token")).to_be_visible()
+    await is_accessible(page)
     for token in ("wrong", "open sesame"):
         await expect(page.locator("#token-value")).to_be_focused()
         await page.fill("#token-value", token)
@@ -30,6 +35,7 @@ async def test_pod_is_broken_by_hand(serve: Serve, visit: Visit) -> None:
     for each in (page, witness):
         await expect(each.locator("#pods .condition")).to_have_text("not ready, by hand")
     await expect(page.locator("#happenings li")).to_contain_text("pod-a: Not ready, asked by you")
+    await is_accessible(page)
 
     await order(page, "ready")
     await expect(witness.locator("#pods .condition")).to_have_text("")
