@@ -154,7 +154,9 @@ def measured(pods: int, posts: int, seconds: float) -> Row:
         names = [f"guestbook-5f4d8c7b9-{number:05}" for number in range(pods)]
         workers = [
             multiprocessing.Process(
-                target=simulate, args=(port, names[share::PROCESSES], measure, end, out)
+                target=simulate,
+                args=(port, names[share::PROCESSES], measure, end, out),
+                daemon=True,
             )
             for share in range(min(PROCESSES, pods))
         ]
@@ -192,7 +194,9 @@ async def _post(port: int, posts: int, seconds: float) -> None:
     for number in range(int(posts * seconds)):
         await asyncio.sleep(started + number / posts - time.monotonic())
         draft = Draft.of(repr(time.time()), "Ada")
-        await store.post(draft, "bench", key=f"own:{number}", is_own_key=True, until_ms=0)
+        await store.post(
+            draft, "bench", key=f"own:{number}", is_own_key=True, until_ms=0, address="", rate=None
+        )
     await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
     await store.close()
 

@@ -333,6 +333,7 @@ async def _sentinel(folder: Path, begin: asyncio.Barrier) -> None:
     try:
         await _begin(server, begin)
         await _works(server)
+        await _has_nothing_to_fail_over_to(server)
     finally:
         server.stop()
         for each in (sentinel, master):
@@ -352,6 +353,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
         server = _server(folder, f"redis+cluster://{named.address}")
         await _begin(server, begin)
         await _works(server)
+        await _has_nothing_to_fail_over_to(server)
         async with owner.client() as redis:
             assert await redis.exists(_EVENTS)
     finally:
@@ -359,6 +361,12 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
             server.stop()
         for node in nodes:
             node.kill()
+
+
+async def _has_nothing_to_fail_over_to(server: Server) -> None:
+    found = await findings(RedisAddress.parse(server.env["REDIS_URL"]))
+    assert [finding.mark for finding in found].count("warn") == 1
+    assert any("nothing to fail over to" in finding.text for finding in found)
 
 
 Story = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
