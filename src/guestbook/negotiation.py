@@ -9,9 +9,18 @@ from collections.abc import Sequence
 _LONGEST = 256
 
 
-@functools.lru_cache(maxsize=128)
 def language(accepted: bytes, available: Sequence[str]) -> str:
     """The language to answer in: the best of `available`, or the first where none is wanted."""
+    return _language(accepted[:_LONGEST], available)
+
+
+def takes_gzip(accepted: bytes) -> bool:
+    """Whether a body may be sent compressed."""
+    return _takes_gzip(accepted[:_LONGEST])
+
+
+@functools.lru_cache(maxsize=128)
+def _language(accepted: bytes, available: Sequence[str]) -> str:
     wishes = _wishes(accepted)
     for wish, quality in sorted(wishes.items(), key=lambda item: -item[1]):
         if not quality:
@@ -26,8 +35,7 @@ def language(accepted: bytes, available: Sequence[str]) -> str:
 
 
 @functools.lru_cache(maxsize=128)
-def takes_gzip(accepted: bytes) -> bool:
-    """Whether a body may be sent compressed."""
+def _takes_gzip(accepted: bytes) -> bool:
     wishes = _wishes(accepted)
     return wishes.get("gzip", wishes.get("*", 0)) > 0
 
@@ -38,7 +46,7 @@ def _wishes(header: bytes) -> dict[str, float]:
     A weight that cannot be read counts as 0: nobody gets what they may have refused.
     """
     wishes: dict[str, float] = {}
-    for part in header[:_LONGEST].decode("latin-1").lower().split(","):
+    for part in header.decode("latin-1").lower().split(","):
         name, _, parameter = part.partition(";")
         name = name.strip().partition("-")[0]
         if name:

@@ -46,7 +46,7 @@ class Representation:
 
     @functools.cached_property
     def _gzipped(self) -> _Encoded:
-        body = gzip.compress(self.body, mtime=0)
+        body = gzip.compress(self.body, compresslevel=6, mtime=0)
         return self._encoded(body, f'"{self._digest}-gzip"', {"Content-Encoding": "gzip"})
 
     def _encoded(self, body: bytes, etag: str, headers: Mapping[str, str]) -> _Encoded:
