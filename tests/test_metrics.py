@@ -232,6 +232,15 @@ async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> N
     assert (await Samples.read(server.url)).of("guestbook_redis_up") == 1
 
 
+async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) -> None:
+    """A HEAD is told from the GET that answers it, and not from its route."""
+    for path in ("/", "/env", "/messages/1-0"):
+        await api.head(path)
+    for route, status in (("/", "200"), ("/env", "200"), ("/messages/{message_id}", "404")):
+        labels = {"method": "HEAD", "route": route, "status": status}
+        assert await since("guestbook_http_requests_total", **labels) == 1
+
+
 async def test_unknown_methods_make_no_series(pod: Server) -> None:
     """Whatever methods HTTP has: those that nobody uses here are one."""
     for method in ("PROPFIND", "MKCOL", "LOCK"):

@@ -24,8 +24,12 @@ class HeadMiddleware:
             and scope["method"] == "HEAD"
             and not scope["path"].startswith(_NO_HEAD)
         ):
-            scope = {**scope, "method": "GET"}
-        await self._app(scope, receive, send)
+            asked = {**scope, "method": "GET"}
+            await self._app(asked, receive, send)
+            # Who observes it wants to know which route it has found.
+            scope.update(asked, method="HEAD")
+        else:
+            await self._app(scope, receive, send)
 
 
 class ObserveMiddleware:
