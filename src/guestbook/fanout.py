@@ -207,7 +207,7 @@ class Fanout:
 
     def wake(self) -> None:
         """Has all streams brought up to date, once for all that happens in this moment."""
-        if not self._is_awake:
+        if self._streams and not self._is_awake:
             self._is_awake = True
             asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
 
