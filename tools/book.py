@@ -17,7 +17,7 @@ MESSAGES: list[tuple[str | None, str]] = [
     ("Zoë", "Merci pour l’accueil ! On vous lit depuis Lausanne."),
     ("سلمى", "مرحباً بالجميع، هذه أول مشاركة لي"),
     ("Ken", "$ kubectl delete pod guestbook-6d9f7c5b8-x2kqp\n… and my page did not even blink."),
-    ("Radia", "We are three pods now: look at the colours."),
+    ("Radia", "Two pods, two colours. Now watch me scale it."),
     (None, "Who serves me? The violet one. And now? The red one. Nice."),
     ("Ελένη", "Καλημέρα από τη Θεσσαλονίκη!"),
     ("Barbara", "The slides are here (with the exercises): https://example.org/slides"),

@@ -62,7 +62,7 @@ class Stage:
         path: str = "/",
         *,
         width: int = 1280,
-        height: int = 800,
+        height: int = 850,
         theme: Literal["light", "dark"] = "light",
         locale: str = "en-GB",
     ) -> Page:
@@ -131,7 +131,7 @@ async def still(on: Stage) -> None:
         "phone": {"width": 390, "height": 844},
         "phone-dark": {"width": 320, "height": 640, "theme": "dark"},
         "french": {"locale": "fr-FR"},
-        "wall": {"path": "/wall", "width": 1280, "height": 720},
+        "wall": {"path": "/wall", "width": 1280, "height": 800},
     }.items():
         page = await on.open(**how)  # type: ignore[arg-type]
         await save(page, name)
@@ -157,7 +157,7 @@ async def outage(on: Stage) -> None:
 
 async def rolling_update(on: Stage) -> None:
     """Pods of two versions; the visitor's has just gone, and the stream has moved."""
-    page = await on.open(height=1000)
+    page = await on.open(height=1030)
     serving = on.pods[-1]
     updated = await on.start(f"{NEW}m8d4r", is_update=True)
     await expect(page.locator("#pods li[data-pod]")).to_have_count(3)
