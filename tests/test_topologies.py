@@ -20,14 +20,14 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from guestbook.check import findings
 from guestbook.connection import RedisAddress
 from guestbook.entry import EntryId
 from guestbook.settings import Retention
 from guestbook.store import Store
-from guestbook.transfer import exported, restore
+from guestbook.transfer import exported, restore, take_over
 from tests.processes import (
     Proxy,
     SentinelServer,
@@ -356,11 +356,24 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
         await _has_nothing_to_fail_over_to(server)
         async with owner.client() as redis:
             assert await redis.exists(_EVENTS)
+        await _takes_over_a_list_from(named, server.env["REDIS_URL"])
     finally:
         if server is not None:
             server.stop()
         for node in nodes:
             node.kill()
+
+
+async def _takes_over_a_list_from(node: Valkey, url: str) -> None:
+    """The original application's list may be on another node than the guestbook's keys."""
+    store = Store(RedisAddress.parse(url).client(timeout=5), Retention(1000, 0))
+    async with node.client() as redis:
+        for number in range(100):
+            with contextlib.suppress(ResponseError):
+                await redis.rpush(f"list-{number}", "old")
+                break
+    assert await take_over(store, f"list-{number}", lambda _: None) == {"added": 1}
+    await store.close()
 
 
 async def _has_nothing_to_fail_over_to(server: Server) -> None:

@@ -62,10 +62,9 @@ class Guides(ABC):
                     timeout=None if node is None else _PATIENCE,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                for task in done:
-                    reason = task.exception()
-                    if reason is None:
-                        return task.result()
+                found = [task for task in done if (reason := task.exception()) is None]
+                if found:
+                    return found[0].result()
         finally:
             for task in asked:
                 task.cancel()

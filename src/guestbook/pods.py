@@ -95,6 +95,7 @@ class Pods:
         self._listens_at = float("-inf")
         self._spared_until = float("inf")
         self._is_away = False
+        self._reasons: set[str] = set()
         self._failures = 0
         self._greeting = b""
         self._greeting_of: object = None
@@ -155,6 +156,7 @@ class Pods:
             self.returns += self._is_away
             self._on_return()
         self._is_away = False
+        self._reasons.clear()
         self.error = None
         was_told, self._failures = self._failures >= _AWAY_AFTER, 0
         if was_told:
@@ -173,8 +175,10 @@ class Pods:
 
     def _note_failure(self, error: Exception) -> None:
         said = explain(error)
-        if not self._is_away:
+        # Each reason once in an outage: the first may be that it was only slow.
+        if said not in self._reasons:
             logger.warning("Redis is away", error=said)
+        self._reasons.add(said)
         self._is_away = True
         self.error = f"Redis is away: {said}"
         self._failures += 1
