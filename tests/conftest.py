@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import hypothesis
 import pytest
 
+from tests import leaks
 from tests.processes import Server, Valkey
 
 # On a busy machine an example may take long, which says nothing about the program.
@@ -19,6 +21,25 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 Serve = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Neither the logs of all servers nor any answer has a password or a token in it."""
+    send = httpx.AsyncClient.send
+
+    async def watched(
+        self: httpx.AsyncClient, request: httpx.Request, **options: Any
+    ) -> httpx.Response:
+        answer = await send(self, request, **options)
+        if answer.is_closed:
+            leaks.watch.look(str(request.url), repr(answer.headers).encode() + answer.content)
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.AsyncClient, "send", watched)
+        yield
+    assert leaks.watch.leaks() == []
 
 
 @pytest.fixture(scope="session")

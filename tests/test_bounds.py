@@ -18,7 +18,7 @@ from tests.raw import Raw, statuses
 from tests.stream import EventStream
 
 REQUEST_SECONDS = 1
-KEEP_ALIVE_SECONDS = 2
+KEEP_ALIVE_SECONDS = 1
 HEAD_BYTES = 8192
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: guestbook\r\n"
 GET = HEAD + b"\r\n"

@@ -33,7 +33,7 @@ async def pod(
     """A server for all tests here."""
     url = f"redis://{shared_valkey.address}/9003"
     log = tmp_path_factory.mktemp("pages") / "log"
-    server = Server(log, url, "pod-é", GUESTBOOK_ADMIN_TOKEN="token").start()
+    server = Server(log, url, "pod-é", GUESTBOOK_ADMIN_TOKEN="open-sesame").start()
     yield await server.ready()
     server.stop()
 
@@ -340,7 +340,7 @@ def parsed(answer: httpx.Response) -> Any:
 
 async def test_feed_has_the_newest_messages(serve: Serve) -> None:
     """The newest 50, with names, times and texts as they were posted; ids that stay."""
-    server = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="token")
+    server = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="open-sesame")
     async with httpx.AsyncClient(base_url=server.url) as client:
         empty = parsed(await client.get("/feed.atom"))
         assert empty.entries == []
@@ -365,7 +365,7 @@ async def test_feed_has_the_newest_messages(serve: Serve) -> None:
         elsewhere = parsed(await client.get("/feed.atom", headers={"Host": "other.example"}))
         assert [entry.id for entry in elsewhere.entries] == ids
         assert elsewhere.feed.id != feed.feed.id
-        headers = {"Authorization": "Bearer token"}
+        headers = {"Authorization": "Bearer open-sesame"}
         await client.delete(f"/messages/{stored[0]['id']}", headers=headers)
         after = await client.get("/feed.atom", headers={"If-None-Match": answer.headers["etag"]})
         assert after.status_code == 200

@@ -114,11 +114,12 @@ async def test_nothing_hostile_is_executed_and_the_layout_holds(pods: Pods, visi
     assert not [url for url in asked if not url.startswith(pods.b.url)]
 
 
-@pytest.mark.parametrize("field", ["text", "author"])
-async def test_refused_text_is_given_back_as_it_was(pods: Pods, visit: Visit, field: str) -> None:
+async def test_refused_text_is_given_back_as_it_was(pods: Pods, visit: Visit) -> None:
     """Without script: what the server gives back in the form is the visitor's, and only text."""
     page = await visit(pods.a.url, script=False, expects=("422",))
-    for payload in (*hostile.HTML[:3], *hostile.HTML[24:28], *hostile.TEMPLATES[:2]):
+    payloads = (*hostile.HTML[:3], *hostile.HTML[24:28], *hostile.TEMPLATES[:2])
+    for number, payload in enumerate(payloads):
+        field = ("text", "author")[number % 2]
         typed = {"text": "fine", "author": "fine", field: (payload * 1100)[:1100]}
         await page.locator("#text").fill(typed["text"])
         await page.locator("#author").fill(typed["author"])
@@ -137,7 +138,7 @@ anything = st.lists(pieces, min_size=1, max_size=60).map("".join)
 
 
 @settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
