@@ -41,6 +41,10 @@ SEED :=
 faults: .venv/dev.done  ## Break everything for 10 minutes (SECONDS=, SEED=); writes docs/reliability.md
 	$(BIN)/python -m tests.faults --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+# The largest lock has every package that any other has. Strict: what cannot be looked up fails.
+audit: .venv/dev.done  ## Ask PyPI's advisories about every locked package (needs the network)
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/bench.txt
+
 image:  ## Build the container image guestbook:0.1.0 with docker
 	docker build --tag guestbook:0.1.0 .
 

@@ -314,7 +314,7 @@ class Fanout:
         stream.position = self._now
         if stream.cursor is None and self._log.is_loaded:
             stream.cursor = self._log.last
-        data = sse.comment("guestbook") + sse.retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311
+        data = sse.comment("guestbook") + sse.retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311  # jitter
         data += self._greeting()
         if self.is_draining:
             stream.write(stream.frame(data))
@@ -553,4 +553,4 @@ class Fanout:
 
 
 def _bye() -> bytes:
-    return sse.retry(random.randint(*_RETRY_MS)) + sse.event(b"{}", name="bye")  # noqa: S311
+    return sse.retry(random.randint(*_RETRY_MS)) + sse.event(b"{}", name="bye")  # noqa: S311  # jitter

@@ -27,6 +27,7 @@ ID_PATTERN = r"^\d{1,20}(-\d{1,20})?$"
 _POSTED = {
     "type": "object",
     "required": ["text"],
+    "examples": [{"text": "Good evening from Bern!", "author": "Ada"}],
     "properties": {
         "text": {"type": "string", "minLength": 1, "description": f"At most {TEXT_MAX} characters"},
         "author": {
