@@ -135,7 +135,8 @@ async def test_nothing_that_is_described_breaks_the_server(pod: Server, tmp_path
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{pod.url}/openapi.json"),
         # A stream does not end, so that every request for one would wait for its time-out:
         # test_events.py and test_page.py ask it what is right and wrong.
-        *("--exclude-path", "/events"),
+        # The lab breaks the pod that it is told, and the checks learn the pod's name from answers.
+        *("--exclude-path-regex", "^/(events|lab/)"),
         *("--checks", ",".join(CHECKS)),
         *("--header", f"Authorization: Bearer {TOKEN}"),
         *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "25"),
