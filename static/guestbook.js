@@ -805,7 +805,9 @@ function readOutbox() {
 const isOnItsWay = ({ text, author }) => drafts.some((draft) => draft.text === text && (draft.author || null) === author);
 const findDraft = (key) => list.querySelector(`.pending[data-key="${CSS.escape(key)}"]`);
 
+/** Where there is no form, nothing can be on its way. */
 function showOutbox() {
+  if (!form) return;
   drafts = readOutbox().filter(({ key }) => !settled.has(key));
   const keys = new Set(drafts.map(({ key }) => key));
   for (const item of list.querySelectorAll(".pending")) if (!keys.has(item.dataset.key)) item.remove();
@@ -814,7 +816,10 @@ function showOutbox() {
     if (draft.refused) tellWay(draft.key, "refused", draft.refused.reason);
   }
   for (const [id, message] of held) if (!isOnItsWay(message)) held.delete(id) && arrive(message);
+  if (!drafts.length && isSending()) tellForm("idle");
 }
+
+const isSending = () => ["sending", "waiting"].includes(form?.dataset.state);
 
 /** @param {Draft} draft */
 function pendingEntry({ key, text, author, at }) {
@@ -838,12 +843,13 @@ function tellWay(key, state, reason) {
 /** With its answer, a draft becomes the message that it is; in every tab. @param {{key: string, message: Message}} answer */
 function settle({ key, message }) {
   const item = findDraft(key);
+  const wasSending = isSending();
   settled.add(key);
   item?.remove();
   if (item || held.delete(message.id)) show(message);
   if (item) $(message.id)?.classList.remove("arriving");
   showOutbox();
-  if (item && !drafts.length && ["sending", "waiting"].includes(form.dataset.state)) tellForm("sent", $("note").dataset.sent);
+  if (item && !drafts.length && wasSending) tellForm("sent", $("note").dataset.sent);
 }
 
 const nextDraft = () => readOutbox().find(({ key, refused }) => !refused && !settled.has(key));
@@ -1090,9 +1096,9 @@ older?.addEventListener("click", async (event) => {
   if (!(await loadOlder())) location.assign(older.href);
 });
 
+apply();
 openPanel();
-tellTimes();
 look();
 if (older) nearEnd.observe(older);
-apply();
 if (form) startForm();
+setTimeout(tellTimes); // a turn of its own: on a slow telephone fifty dates take a while
