@@ -27,6 +27,7 @@ def violations(found: dict[str, Any]) -> Iterator[str]:
 
 async def is_accessible(page: Page) -> None:
     """Axe finds nothing, on a projector and on a phone, light and dark; and all fits."""
+    before = page.viewport_size
     for width, theme, rules in VIEWS:
         await page.set_viewport_size({"width": width, "height": 600})
         await page.emulate_media(color_scheme=theme, reduced_motion="reduce")
@@ -34,3 +35,5 @@ async def is_accessible(page: Page) -> None:
         found = await Axe().run(page, options=options)
         assert list(violations(found.response)) == [], (width, theme)
         await fits(page)
+    if before is not None:
+        await page.set_viewport_size(before)
