@@ -39,13 +39,23 @@ async def test_every_state(pods: Pods, visit: Visit) -> None:
 
 
 async def test_other_pages(pods: Pods, visit: Visit) -> None:
-    """The wall, and a page of older messages."""
+    """The wall, a page of older messages, and the page that the server gives to a refused form."""
     posted = await post(pods.a, *map(str, range(12)), author="Ada")
-    page = await visit(f"{pods.a.url}/wall")
+    page = await visit(f"{pods.a.url}/wall", expects=(LOST, UNPROCESSABLE))
     await expect(page.locator("#pods li").first).to_be_visible()
     await is_accessible(page)
+    await page.context.set_offline(True)
+    await expect(page.locator("html")).to_have_attribute("data-state", "offline")
+    await is_accessible(page)
+    await page.context.set_offline(False)
     await page.goto(f"{pods.a.url}/?before={posted[5]['id']}")
     await expect(page.locator("#pods li").first).to_be_visible()
+    await is_accessible(page)
+    await page.goto(pods.a.url)
+    # As without a script: the handler that sends it otherwise is not asked.
+    async with page.expect_navigation():
+        await page.evaluate("document.forms[0].submit()")
+    await expect(page.locator("#text-problem")).not_to_be_empty()
     await is_accessible(page)
 
 
