@@ -62,7 +62,7 @@ async def _run(folder: Path, options: argparse.Namespace) -> report.Findings:
         _say("there is no redis-server on this machine: only Valkey is used")
     else:
         binaries.append(Path(redis_server))
-    findings = report.Findings(options.seed, options.readers)
+    findings = report.Findings(options.seed, options.seconds, options.readers)
     async with _place(folder / "idle") as (valkey, server):
         ended = asyncio.Event()
         idle = asyncio.create_task(_idle(findings, server, valkey, ended))

@@ -163,7 +163,7 @@ class Harness:
                 for server in self._site.servers
                 if server not in (*effect.blind, *effect.unsure, *self._site.away)
             ]
-            if seconds > TRUTH_SECONDS:
+            if effect.blind and seconds > TRUTH_SECONDS:
                 told = await self._watch.told(effect.blind, ready=False)
                 bounds.told = max(bounds.told, told)
             await asyncio.sleep(max(0.0, struck + seconds - time.monotonic()))

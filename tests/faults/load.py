@@ -261,7 +261,6 @@ async def flood(
                     await asyncio.sleep(0.2)
 
     async with valkey.client() as redis:
-        await redis.delete(EVENTS)
         await listener.listen(servers[0].port)
         posting = [asyncio.create_task(post(number)) for number in range(connections)]
         try:

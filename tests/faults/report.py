@@ -28,6 +28,7 @@ class Findings:
     """All that was run."""
 
     seed: int
+    seconds: float
     readers: int
     runs: dict[str, Report] = field(default_factory=dict)
     loads: list[Load] = field(default_factory=list)
@@ -67,7 +68,8 @@ def markdown(findings: Findings) -> str:
     """The findings as Markdown."""
     today = datetime.now(UTC).date().isoformat()
     said = (
-        f"On {today}, `make faults SEED={findings.seed}`, {findings.readers} readers; guestbook "
+        f"On {today}, `make faults SECONDS={findings.seconds:.0f} SEED={findings.seed}`, "
+        f"{findings.readers} readers; guestbook "
         f"{package_version('guestbook')}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.release()}, {os.cpu_count()} cores."
     )
