@@ -207,7 +207,9 @@ class Fanout:
 
     def wake(self) -> None:
         """Has all streams brought up to date, once for all that happens in this moment."""
-        if self._streams and not self._is_awake:
+        if not self._streams:
+            self._told = self._log.end if self._log.is_loaded else None
+        elif not self._is_awake:
             self._is_awake = True
             asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
 
