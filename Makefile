@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check pytest bench faults lighthouse screenshots image lock clean
+.PHONY: help run test check pytest slow bench faults lighthouse screenshots image lock clean
 
 help:  ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -12,7 +12,7 @@ help:  ## Show what there is
 run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with a Valkey of its own
 	@exec $(BIN)/guestbook serve --embedded
 
-test: check pytest  ## Lint, check types, run all tests
+test: check pytest  ## Lint, check types, run the tests (about three minutes)
 
 check: .venv/dev.done
 	$(BIN)/ruff check .
@@ -22,7 +22,10 @@ check: .venv/dev.done
 	$(BIN)/hadolint Dockerfile
 
 pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+slow: .venv/dev.done .venv/browser.done .venv/prometheus.done  ## Run the tests that take long: load, fuzzing, memory
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
 	$(BIN)/python bench/run.py

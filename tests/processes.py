@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -26,12 +27,20 @@ _START_SECONDS = 20.0
 K = TypeVar("K")
 
 
+# Below what the kernel gives to outgoing connections, and for each of pytest's processes its own:
+# a port that is free now must still be free when a server has started.
+_PORTS = itertools.cycle(range(10_000, 32_000))
+for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) * 2_500):
+    next(_PORTS)
+
+
 def free_port() -> int:
     """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is no free port")
 
 
 async def eventually(

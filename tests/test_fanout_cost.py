@@ -128,6 +128,7 @@ async def test_idle_streams_are_not_written_to(alone: Server) -> None:
     assert written <= _STREAMS + _OWN
 
 
+@pytest.mark.slow
 async def test_redis_does_not_notice_streams(alone: Server, valkey: Valkey) -> None:
     """Redis gets as many commands with two hundred streams as with none, also for a message."""
 

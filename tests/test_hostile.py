@@ -102,6 +102,7 @@ async def test_every_text_is_stored_as_it_was_meant(pods: list[Server]) -> None:
     _assert_log_is_its_own(pods)
 
 
+@pytest.mark.slow
 async def test_no_body_breaks_the_server(pods: list[Server]) -> None:
     """Deep, huge, half and other encodings: a message or a refusal."""
     async with httpx.AsyncClient(base_url=pods[1].url, timeout=30) as client:
@@ -112,6 +113,7 @@ async def test_no_body_breaks_the_server(pods: list[Server]) -> None:
     _assert_log_is_its_own(pods)
 
 
+@pytest.mark.slow
 async def test_no_address_breaks_the_server(pods: list[Server]) -> None:
     """Cursors, keys and paths of all kinds: an answer below 500, on both pods."""
     slots = asyncio.Semaphore(8)
@@ -132,6 +134,7 @@ async def test_no_address_breaks_the_server(pods: list[Server]) -> None:
     _assert_log_is_its_own(pods)
 
 
+@pytest.mark.slow
 async def test_no_header_breaks_the_server_or_gets_into_an_answer(pods: list[Server]) -> None:
     """Line ends, controls and other bytes, in every header that is read: no header of theirs
     comes back.

@@ -223,6 +223,7 @@ async def test_frozen_pod_hangs_as_a_hung_process_does(course: Course, serve: Se
         assert victim.process.poll() is None
 
 
+@pytest.mark.slow
 async def test_busy_pod_serves_on_until_it_crashes_or_stops(course: Course, serve: Serve) -> None:
     """CPU and memory go, the streams flow on; a crash ends it at once, SIGTERM as ever.
 

@@ -91,6 +91,7 @@ def _written(template: str, guarded: Valkey, shared: Valkey) -> str:
     )
 
 
+@pytest.mark.slow
 async def test_server_in_trouble_tells_no_secret(
     tmp_path: Path, guarded: Valkey, shared_valkey: Valkey
 ) -> None:
@@ -125,6 +126,7 @@ async def _run(command: str, url: str) -> str:
     return said.decode()
 
 
+@pytest.mark.slow
 async def test_command_in_trouble_tells_no_secret(guarded: Valkey, shared_valkey: Valkey) -> None:
     """Each command, with a Redis that refuses it or an address that cannot be read."""
     slots = asyncio.Semaphore(3)

@@ -318,15 +318,17 @@ def _completed(file: Path) -> Iterator[BinaryIO]:
             yield to
         return
     partial = file.with_name(f"{file.name}.partial")
-    with _opened(partial, "wb") as to:
-        try:
+    # A signal may come as soon as the file is there.
+    try:
+        with _opened(partial, "wb") as to:
             yield to
             os.fsync(to.fileno())
-            partial.replace(file)
-        except OSError as error:
-            _fail(f"{partial}: {error.strerror}")
-        finally:
-            partial.unlink(missing_ok=True)
+        partial.replace(file)
+    except OSError as error:
+        _fail(f"{partial}: {error.strerror}")
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
@@ -439,8 +441,18 @@ def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]
         waiting=waiting,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(_note_trouble)
         runner.run(server.serve(sockets=[listener]))
     return server.received
+
+
+def _note_trouble(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What goes wrong in the loop and in no task."""
+    if "SSL protocol" in context["message"]:
+        # uvloop was still reading from a connection that had been given up meanwhile.
+        logger.info("a TLS connection has broken", error=str(context.get("exception")))
+    else:
+        loop.default_exception_handler(context)
 
 
 def _tracing() -> Tracing | None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import QueryParams
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -223,10 +223,10 @@ class Events:
 
 
 def _cursor(scope: Scope) -> EntryId | None:
-    last = Headers(scope=scope).get("last-event-id")
-    if last:
-        return parse_cursor("Last-Event-ID", last)
-    after = QueryParams(scope["query_string"]).get("after")
+    for name, value in scope["headers"]:
+        if name == b"last-event-id" and value:
+            return parse_cursor("Last-Event-ID", value.decode("latin-1"))
+    after = QueryParams(scope["query_string"]).get("after") if scope["query_string"] else None
     return parse_cursor("after", after) if after else None
 
 

@@ -122,6 +122,14 @@ class Group:
         self.position = position
         self.streams: set[Stream] = set()
 
+    def takes(self, stream: Stream) -> bool:
+        """Whether a stream stands where this group does, and there is room for it."""
+        return (
+            self.position == stream.position
+            and self.kind is type(stream)
+            and len(self.streams) < _GROUP_SIZE
+        )
+
 
 class Fanout:
     """All open streams of this process. Nothing here knows HTTP.
@@ -148,6 +156,7 @@ class Fanout:
         self._on_delivered = on_delivered
         self._streams: set[Stream] = set()
         self._groups: deque[Group] = deque()
+        self._joined: Group | None = None
         self._paused: set[Stream] = set()
         self._waiting: set[Stream] = set()
         self._replays: dict[Stream, asyncio.Task[None]] = {}
@@ -254,6 +263,8 @@ class Fanout:
     def _push(self, group: Group) -> None:
         if not group.streams:
             self._groups.remove(group)
+            if self._joined is group:
+                self._joined = None
             return
         if group.position.record < self._log.start:
             for stream in tuple(group.streams):
@@ -386,17 +397,14 @@ class Fanout:
         asyncio.get_running_loop().call_soon(self._advance, stream)
 
     def _join(self, stream: Stream) -> None:
-        kind = type(stream)
-        for group in self._groups:
-            if (
-                group.position == stream.position
-                and group.kind is kind
-                and len(group.streams) < _GROUP_SIZE
-            ):
-                break
-        else:
-            group = Group(kind, stream.position)
+        # Many come one after the other: there is most often room where the last one went.
+        group = self._joined
+        if group is None or not group.takes(stream):
+            group = next((group for group in self._groups if group.takes(stream)), None)
+        if group is None:
+            group = Group(type(stream), stream.position)
             self._groups.append(group)
+        self._joined = group
         group.streams.add(stream)
         stream.group = group
 

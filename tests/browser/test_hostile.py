@@ -137,6 +137,7 @@ pieces = st.one_of(
 anything = st.lists(pieces, min_size=1, max_size=60).map("".join)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=2,
     deadline=None,
