@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, deque
@@ -28,7 +29,7 @@ _CHUNKS_KEPT = 64
 _SLICE_SECONDS = 0.0015
 # How long events are gathered before they go out: of many that are published at once, Redis gives
 # the first alone.
-_GATHER_SECONDS = 0.001
+_GATHER_SECONDS = 0.002
 _REPLAY_PAGE = (16, 256)
 _REPLAYS_AT_ONCE = 8
 # How long a client that does not take what it was replayed may keep others from their turn.
@@ -80,7 +81,8 @@ class Stream(ABC):
     """Sends, or buffers, what `frame` made. An attribute, so that no call stands in between."""
 
     def __init__(self, address: str, cursor: EntryId | None, request_id: str = "") -> None:
-        self.address = address
+        # Behind a load balancer all have the same.
+        self.address = sys.intern(address)
         self.cursor = cursor
         self.request_id = request_id
         self.ended = ""
