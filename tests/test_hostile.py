@@ -34,7 +34,7 @@ async def pods(
 ) -> AsyncIterator[list[Server]]:
     """Two servers that say all that they have to say: one in JSON, one as text."""
     folder = tmp_path_factory.mktemp("hostile")
-    url = f"redis://{shared_valkey.address}/9016"
+    url = f"redis://{shared_valkey.address}/9018"
     env = {"GUESTBOOK_LOG_LEVEL": "debug", "GUESTBOOK_LEGACY_API": "true"}
     env |= {"GUESTBOOK_KEEP_ALIVE_SECONDS": "2", "GUESTBOOK_REQUEST_SECONDS": "2"}
     servers = [

@@ -140,7 +140,7 @@ async def test_kubernetes_variables_do_not_disturb(serve: Serve) -> None:
 
 async def test_first_line_says_where_everything_is(serve: Serve, shared_valkey: Valkey) -> None:
     """One line says where the page and the data are, without the password; the limit is raised."""
-    redis = f"redis://:secret@{shared_valkey.address}/9999"
+    redis = f"redis://:secret@{shared_valkey.address}/9021"
     server = await serve(redis=redis, is_ready=False)
     up = [record for record in _records(server) if "is up" in record["event"]]
     assert len(up) == 1

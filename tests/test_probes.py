@@ -54,7 +54,7 @@ async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server in an environment as Kubernetes makes it, with secrets in it."""
-    url = f"redis://default:{SECRET}@{shared_valkey.address}/9003"
+    url = f"redis://default:{SECRET}@{shared_valkey.address}/9019"
     env = {**SERVICES, **POD, **SECRETS}
     log = tmp_path_factory.mktemp("probes") / "log"
     # The shared Valkey has no password for its default user, so that it takes any.

@@ -36,7 +36,7 @@ async def test_export_and_import_give_same_messages(
 ) -> None:
     """What was exported from one guestbook is, imported into an empty one, the same; also twice."""
     here = await serve()
-    there_url = f"redis://{shared_valkey.address}/9999"
+    there_url = f"redis://{shared_valkey.address}/9022"
     async with redis.asyncio.from_url(there_url) as there:
         await there.flushdb()
     async with httpx.AsyncClient(base_url=here.url) as client:
