@@ -348,8 +348,11 @@ class DetachableProtocol(HttpToolsProtocol):
         connections: set[Any] = self.connections
         connections.add(stream)
         stream.take(self.transport, connections.discard, cycle.head)
-        # The parser and this protocol hold each other.
+        # The parser, the request and this protocol hold each other: nothing is to be left of them
+        # until the garbage collector comes.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does
+        self.cycle = None  # type: ignore[assignment]
+        self.scope = None  # type: ignore[assignment]
         return True
 
 
