@@ -22,7 +22,7 @@ check: .venv/dev.done
 	$(BIN)/hadolint Dockerfile
 
 pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done
-	$(BIN)/pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 slow: .venv/dev.done .venv/browser.done .venv/prometheus.done  ## Run the tests that take long: load, fuzzing, memory
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow

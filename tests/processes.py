@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 async def eventually(
-    condition: Callable[[], bool | Awaitable[bool]], *, within: float = 5.0, every: float = 0.02
+    condition: Callable[[], bool | Awaitable[bool]], *, within: float = 20.0, every: float = 0.02
 ) -> float:
     """Waits until a condition holds, and gives how long that took; fails after `within` s."""
     started = time.monotonic()

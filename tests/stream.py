@@ -121,7 +121,7 @@ class EventStream:
         leaks.watch.look(self._path, block)
         return block.decode()
 
-    async def next(self, *, within: float = 5.0) -> Event | None:
+    async def next(self, *, within: float = 20.0) -> Event | None:
         """The next event; None when the stream has ended properly."""
         # Not `wait_for`: before Python 3.12 it may swallow its caller's cancellation.
         async with asyncio.timeout(within):

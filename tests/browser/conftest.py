@@ -45,7 +45,7 @@ addEventListener("securitypolicyviolation", (event) =>
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """One browser for all tests: the system's Chromium, else Playwright's own."""
-    expect.set_options(timeout=10_000)
+    expect.set_options(timeout=30_000)
     found = [path for path in map(shutil.which, _BROWSERS) if path]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
