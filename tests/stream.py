@@ -147,7 +147,7 @@ class EventStream:
                 return Event(name, json.loads("\n".join(data)), self.cursor or "")
         return None
 
-    async def until(self, name: str, *, within: float = 5.0) -> Event:
+    async def until(self, name: str, *, within: float = 20.0) -> Event:
         """The next event of this name, passing over others."""
         async with asyncio.timeout(within):
             while (event := await self._next()) is not None:
@@ -155,7 +155,7 @@ class EventStream:
                     return event
             raise AssertionError(f"the stream ended without {name}")
 
-    async def rest(self, *, within: float = 10.0) -> list[Event]:
+    async def rest(self, *, within: float = 20.0) -> list[Event]:
         """All events up to the proper end of the response."""
         events = []
         async with asyncio.timeout(within):
@@ -163,7 +163,7 @@ class EventStream:
                 events.append(event)
         return events
 
-    async def entries(self, count: int, *, within: float = 10.0) -> list[Event]:
+    async def entries(self, count: int, *, within: float = 20.0) -> list[Event]:
         """The next `count` events that are entries of the log: messages, deletions, resets."""
         events: list[Event] = []
         async with asyncio.timeout(within):
@@ -174,7 +174,7 @@ class EventStream:
                     events.append(event)
         return events
 
-    async def messages(self, count: int, *, within: float = 10.0) -> list[dict[str, Any]]:
+    async def messages(self, count: int, *, within: float = 20.0) -> list[dict[str, Any]]:
         """The data of the next `count` messages."""
         return [(await self.until("message", within=within)).data for _ in range(count)]
 
