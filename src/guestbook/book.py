@@ -66,23 +66,12 @@ def _cell(value: str) -> str:
 
 
 async def _html(pages: Pages, title: str) -> AsyncIterator[bytes]:
-    # What only a book needs takes a while to import.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+    from guestbook.templates import environment  # noqa: PLC0415  # only a book needs Jinja2
 
-    from guestbook import assets  # noqa: PLC0415
-
-    environment = Environment(
-        loader=FileSystemLoader(assets.folder("templates")),
-        autoescape=True,
-        enable_async=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     printed_at = datetime.now(UTC)
     parts: list[str] = []
     size = 0
-    template = environment.get_template("book.html")
+    template = environment(is_async=True).get_template("book.html")
     async for part in template.generate_async(
         title=title, messages=_dated(pages), printed_on=_day(printed_at)
     ):

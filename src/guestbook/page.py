@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import segno
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from guestbook import __version__, address, assets
+from guestbook import __version__, address, templates
 from guestbook.assets import Assets
 from guestbook.draft import AUTHOR_MAX, TEXT_MAX, normalise
 from guestbook.entry import EntryId
@@ -49,13 +48,7 @@ class Page:
     """Makes the pages."""
 
     def __init__(self, guestbook: Guestbook, static: Assets, catalogue: Catalogue) -> None:
-        environment = Environment(
-            loader=FileSystemLoader(assets.folder("templates")),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        environment = templates.environment()
         environment.globals.update(
             asset=static.url,
             hue=hue(guestbook.name),
