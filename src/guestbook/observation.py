@@ -94,11 +94,10 @@ class Observation:
         """What every answer carries, so that its reader can name it."""
         return HEADER, self.id.encode()
 
-    def done(self, status: int, route: str | None = None) -> None:
-        """The answer is out. `route` need not be given where a router has found it."""
+    def done(self, status: int) -> None:
+        """The answer is out."""
         scope = self._scope
-        if route is None:
-            route = _route(scope)
+        route = _route(scope)
         if route != "/events" or status != 200:
             self._observer.note(scope, route, status, time.perf_counter() - self._started)
         if self._span is not None and self._observer.tracing is not None:
