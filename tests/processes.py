@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -83,6 +83,21 @@ async def side_by_side(
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+Story = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
+Stories = dict[Story, asyncio.Task[None]]
+
+
+@contextlib.asynccontextmanager
+async def told_together(
+    stories: Sequence[Story], make_folder: Callable[[str], Path]
+) -> AsyncIterator[Stories]:
+    """Runs stories that each have a folder, and wait for all others where they begin."""
+    begin = asyncio.Barrier(len(stories))
+    told = {story: story(make_folder("story"), begin) for story in stories}
+    async with side_by_side(told, begin) as tasks:
+        yield tasks
 
 
 def redis_client(url: str, **options: Any) -> Any:

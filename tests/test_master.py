@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,11 +20,13 @@ from tests.processes import (
     Proxy,
     SentinelServer,
     Server,
+    Stories,
+    Story,
     Valkey,
     eventually,
     free_port,
     join_cluster,
-    side_by_side,
+    told_together,
 )
 from tests.stream import EventStream, Visitor
 
@@ -260,17 +262,12 @@ async def _lists(http: httpx.AsyncClient, texts: list[str]) -> bool:
     return [message["text"] for message in listed] == texts
 
 
-Story = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
-Stories = dict[Story, asyncio.Task[None]]
-
 _ALL: tuple[Story, ...] = (_cluster, _sentinel, _shorter_history)
 
 
 @pytest.fixture(scope="module")
 async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stories]:
-    begin = asyncio.Barrier(len(_ALL))
-    told = {story: story(tmp_path_factory.mktemp("story"), begin) for story in _ALL}
-    async with side_by_side(told, begin) as tasks:
+    async with told_together(_ALL, tmp_path_factory.mktemp) as tasks:
         yield tasks
 
 

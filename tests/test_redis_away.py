@@ -19,10 +19,12 @@ from tests.processes import (
     BlackHole,
     Proxy,
     Server,
+    Stories,
+    Story,
     Valkey,
     eventually,
     free_port,
-    side_by_side,
+    told_together,
 )
 from tests.stream import EventStream
 
@@ -581,9 +583,6 @@ async def _delete_last(place: Place, proxy: Proxy) -> None:
 
 
 Command = tuple[str, ...]
-Story = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
-Stories = dict[Story, asyncio.Task[None]]
-
 _ALL: tuple[Story, ...] = (
     _killed,
     _frozen,
@@ -603,9 +602,7 @@ _ALL: tuple[Story, ...] = (
 
 @pytest.fixture(scope="module")
 async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stories]:
-    begin = asyncio.Barrier(len(_ALL))
-    told = {story: story(tmp_path_factory.mktemp("story"), begin) for story in _ALL}
-    async with side_by_side(told, begin) as tasks:
+    async with told_together(_ALL, tmp_path_factory.mktemp) as tasks:
         yield tasks
 
 

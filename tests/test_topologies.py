@@ -12,7 +12,7 @@ import io
 import re
 import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,13 @@ from tests.processes import (
     Proxy,
     SentinelServer,
     Server,
+    Stories,
+    Story,
     Valkey,
     eventually,
     free_port,
     join_cluster,
-    side_by_side,
+    told_together,
 )
 from tests.stream import EventStream
 
@@ -382,9 +384,6 @@ async def _has_nothing_to_fail_over_to(server: Server) -> None:
     assert any("nothing to fail over to" in finding.text for finding in found)
 
 
-Story = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
-Stories = dict[Story, asyncio.Task[None]]
-
 _ALL: tuple[Story, ...] = (
     _with_password,
     _with_user_and_database,
@@ -398,9 +397,7 @@ _ALL: tuple[Story, ...] = (
 
 @pytest.fixture(scope="module")
 async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stories]:
-    begin = asyncio.Barrier(len(_ALL))
-    told = {story: story(tmp_path_factory.mktemp("story"), begin) for story in _ALL}
-    async with side_by_side(told, begin) as tasks:
+    async with told_together(_ALL, tmp_path_factory.mktemp) as tasks:
         yield tasks
 
 
