@@ -496,6 +496,61 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
     assert '"reason": "slow"' in server.lines()
 
 
+async def test_what_many_lack_is_read_once(
+    serve: Serve, redis_url: str, shared_valkey: Valkey
+) -> None:
+    """Many who come back with old cursors cost Redis hardly more than one; each gets its own.
+
+    A deletion is true for what was read before, and is kept for those who have not taken it yet.
+    """
+    server = await serve(GUESTBOOK_MAX_MESSAGES="50", GUESTBOOK_ADMIN_TOKEN=_TOKEN)
+    async with (
+        shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
+        httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http,
+    ):
+
+        async def reads() -> int:
+            stats = await redis.info("commandstats")
+            return int(stats.get("cmdstat_xrange", {"calls": 0})["calls"])
+
+        async def come_back(cursors: list[str]) -> list[list[str]]:
+            back = [Visitor(cursor) for cursor in cursors]
+            visits = (each.visit(server.url, seconds=30, last=last) for each in back)
+            await asyncio.gather(*visits)
+            return [each.ids for each in back]
+
+        pipeline = redis.pipeline(transaction=False)
+        for number in range(400):
+            pipeline.xadd(_EVENTS, {"text": f"{number:04}" * 1000, "pod": "x"})
+        ids = await pipeline.execute()
+        last = ids[-1]
+        await eventually(lambda: _lists(http, last))
+
+        before = await reads()
+        assert await come_back(ids[:1]) == [ids[1:]]
+        alone = await reads() - before
+        assert alone > 10
+        assert await come_back(ids[:30]) == [ids[n + 1 :] for n in range(30)]
+        assert await reads() - before < 4 * alone
+
+        # This one takes nothing, so that what it was to be given is still at hand.
+        sleeper = _sleeper(server.port, ids[0])
+        await eventually(lambda: _has_streams(http, 1))
+        await come_back(ids[:2])
+        answer = await http.delete(
+            f"/messages/{ids[5]}", headers={"Authorization": f"Bearer {_TOKEN}"}
+        )
+        assert answer.status_code == 204, answer.text
+        (last,) = [entry_id for entry_id, _ in await redis.xrange(_EVENTS, f"({last}")]
+        kept = [entry_id for entry_id in ids if entry_id != ids[5]]
+        assert await come_back(ids[:1]) == [[*kept[1:], last]]
+        sleeper.close()
+
+
+async def _lists(http: httpx.AsyncClient, message_id: str) -> bool:
+    return bool((await http.get("/messages")).json()["messages"][0]["id"] == message_id)
+
+
 def _sleeper(port: int, cursor: str) -> socket.socket:
     """A client that opens a stream and never reads."""
     client = socket.socket()

@@ -55,9 +55,9 @@ class ConnectionStream(Stream, asyncio.Protocol):
         `head` is the response's: it goes out with the first that is written.
         """
 
-        def begin(framed: bytes) -> None:
+        def begin(framed: bytes | memoryview) -> None:
             self.write = transport.write
-            transport.write(head + framed)
+            transport.write(b"".join((head, framed)))
 
         self._transport = transport
         self.write = begin
@@ -116,7 +116,7 @@ class SendStream(Stream):
         super().__init__(address, cursor, request_id)
         self._fanout = fanout
         self._cut = cut
-        self._outbox: list[bytes] = []
+        self._outbox: list[bytes | memoryview] = []
         self._size = 0
         self._wake = asyncio.Event()
         self._is_finished = False
@@ -157,7 +157,7 @@ class SendStream(Stream):
     def frame(data: bytes) -> bytes:
         return data
 
-    def write(self, framed: bytes) -> None:
+    def write(self, framed: bytes | memoryview) -> None:
         self._outbox.append(framed)
         self._size += len(framed)
         self._wake.set()

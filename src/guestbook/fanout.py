@@ -17,23 +17,23 @@ from guestbook import sse
 from guestbook.connection import REDIS_ERRORS
 from guestbook.entry import EntryId
 from guestbook.log import Log, Record
+from guestbook.replay import Replay
 from guestbook.store import Store
 
 PING_SECONDS = 15.0
 _STALLED_SECONDS = 45.0
 _GROUP_SIZE = 128
 _WRITE_BYTES = 64 * 1024
-_WRITES_AT_ONCE = 4
-_CHUNKS_KEPT = 64
+_CHUNKS_KEPT = 16
 # How long the fan-out may hold the event loop before others get a turn.
 _SLICE_SECONDS = 0.0015
 # How long events are gathered before they go out: of many that are published at once, Redis gives
 # the first alone.
 _GATHER_SECONDS = 0.002
-_REPLAY_PAGE = (16, 256)
-_REPLAYS_AT_ONCE = 8
-# How long a client that does not take what it was replayed may keep others from their turn.
-_REPLAY_TURN_SECONDS = 0.25
+# Who lacks more than one write is given it in turns: what clients do not take is kept for few.
+_TURNS_AT_ONCE = 8
+# How long a client that does not take what it was given may keep others from their turn.
+_TURN_SECONDS = 0.1
 # How long the process waits for slow clients to take the end of their streams.
 _FAREWELL_SECONDS = 0.4
 # A client's first wait before it reconnects; chosen at random, so that they do not come as one.
@@ -77,7 +77,7 @@ class Stream(ABC):
     )
 
     position: Position
-    write: Callable[[bytes], None]
+    write: Callable[[bytes | memoryview], None]
     """Sends, or buffers, what `frame` made. An attribute, so that no call stands in between."""
 
     def __init__(self, address: str, cursor: EntryId | None, request_id: str = "") -> None:
@@ -93,7 +93,7 @@ class Stream(ABC):
         """When it was opened; when it got its cursor."""
         self.paused_at: float | None = None
         self.is_placed = False
-        """Whether `position` says where it stands: not while it waits or is replayed to."""
+        """Whether `position` says where it stands: not while it waits or takes turns."""
 
     @property
     def received(self) -> int:
@@ -136,9 +136,9 @@ class Group:
 class Fanout:
     """All open streams of this process. Nothing here knows HTTP.
 
-    A stream waits (for the log to reach its cursor), is replayed to (from Redis: its cursor is
-    older than the log), or has its place in the log; then it catches up, until it stands with a
-    group. At any time it may be paused, because its socket is full.
+    A stream waits (for the log to reach its cursor), takes turns (with others that lack much, or
+    what only Redis has), or has its place in the log: it catches up, and stands with a group. At
+    any time it may be paused, because its socket is full.
 
     `greeting` makes the event with which a stream begins; `on_delivered` is called with records
     that have now been written to every stream that can be written to.
@@ -153,7 +153,7 @@ class Fanout:
         on_delivered: Callable[[list[Record]], None],
     ) -> None:
         self._log = log
-        self._store = store
+        self._replay = Replay(store, log)
         self._greeting = greeting
         self._on_delivered = on_delivered
         self._streams: set[Stream] = set()
@@ -161,8 +161,8 @@ class Fanout:
         self._joined: Group | None = None
         self._paused: set[Stream] = set()
         self._waiting: set[Stream] = set()
-        self._replays: dict[Stream, asyncio.Task[None]] = {}
-        self._replay_slots = asyncio.Semaphore(_REPLAYS_AT_ONCE)
+        self._takers: dict[Stream, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(_TURNS_AT_ONCE)
         self._writable: dict[Stream, asyncio.Future[None]] = {}
         self._addresses: Counter[str] = Counter()
         self._pods_event = b""
@@ -186,7 +186,8 @@ class Fanout:
         """How many entries were written, counted for each stream."""
         self.replays = Counter(dict.fromkeys(_SOURCES, 0))
         self.replayed = Counter(dict.fromkeys(_SOURCES, 0))
-        """How many streams got what they had missed, and how many entries that was, by source."""
+        """How many streams had missed something, and how many entries were not given live, by
+        source."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -339,6 +340,7 @@ class Fanout:
             record = self._find(stream.cursor)
             missed, reached = self._log.frames(record, _WRITE_BYTES)
             stream.write(stream.frame(data + missed))
+            self.replayed["memory"] += reached - record
             self._settle(stream, record, reached)
         else:
             stream.write(stream.frame(data))
@@ -352,9 +354,7 @@ class Fanout:
     def _find(self, cursor: EntryId) -> int:
         """The position after a cursor that the log has."""
         record = self._log.position_after(cursor)
-        if record < self._log.end:
-            self.replays["memory"] += 1
-            self.replayed["memory"] += self._log.end - record
+        self.replays["memory"] += record < self._log.end
         return record
 
     def _place(self, stream: Stream) -> None:
@@ -369,7 +369,8 @@ class Fanout:
             # It came before the log was filled: what it missed meanwhile is not known.
             self._reset(stream)
         else:
-            self._replays[stream] = asyncio.create_task(self._replay(stream))
+            self.replays["redis"] += 1
+            self._queue(stream)
 
     def _settle(self, stream: Stream, record: int, reached: int) -> None:
         """The stream began at a record, and has been given what comes before another."""
@@ -380,23 +381,31 @@ class Fanout:
         self._advance(stream)
 
     def _advance(self, stream: Stream) -> None:
-        """Gives a stream outside the groups what it lacks, for as long as its socket takes it."""
-        for _ in range(_WRITES_AT_ONCE):
-            if stream.paused_at is not None or stream.group is not None or stream.ended:
-                return
-            if stream.position.record < self._log.start:
-                self._drop(stream, "slow")
-                return
+        """Gives a stream outside the groups what it lacks, if its socket takes it."""
+        is_out = stream.is_placed and stream.group is None
+        if not is_out or stream.paused_at is not None or stream.ended:
+            return
+        if stream.position.record < self._log.start:
+            self._drop(stream, "slow")
+        elif self._lacks_much(stream.position.record):
+            stream.cursor = self._log.id_before(stream.position.record)
+            stream.given += stream.position.record
+            stream.is_placed = False
+            self._queue(stream)
+        else:
             self._look()
-            if stream.position == self._now:
+            if stream.position != self._now:
+                before = stream.position.record
+                framed, stream.position = self._chunk(type(stream), stream.position)
+                self.delivered += stream.position.record - before
+                self.replayed["memory"] += stream.position.record - before
+                if framed:
+                    stream.write(framed)
+            if stream.paused_at is None:
                 self._join(stream)
-                return
-            before = stream.position.record
-            framed, stream.position = self._chunk(type(stream), stream.position)
-            self.delivered += stream.position.record - before
-            if framed:
-                stream.write(framed)
-        asyncio.get_running_loop().call_soon(self._advance, stream)
+
+    def _lacks_much(self, record: int) -> bool:
+        return record + len(self._log.some(record, _WRITE_BYTES)) < self._log.end
 
     def _join(self, stream: Stream) -> None:
         # Many come one after the other: there is most often room where the last one went.
@@ -410,45 +419,52 @@ class Fanout:
         group.streams.add(stream)
         stream.group = group
 
-    async def _replay(self, stream: Stream) -> None:
-        """Serves a stream from Redis until its cursor is one that the log has."""
-        self.replays["redis"] += 1
-        count = _REPLAY_PAGE[0]
+    def _queue(self, stream: Stream) -> None:
+        self._takers[stream] = asyncio.create_task(self._take_turns(stream))
+
+    async def _take_turns(self, stream: Stream) -> None:
+        """Gives a stream what it lacks, bit by bit, until the log has the rest and it is little."""
         try:
-            while stream.cursor is not None and stream.cursor < self._log.floor:
-                async with self._replay_slots:
-                    count = await self._replay_page(stream, stream.cursor, count)
-                    await self._until_writable(stream, within=_REPLAY_TURN_SECONDS)
+            while stream.cursor is not None and self._is_far_behind(stream.cursor):
+                async with self._turns:
+                    await self._give(stream, stream.cursor)
+                    # Most often nothing has been waited for: others are to have their turn too.
+                    await asyncio.sleep(0)
+                    await self._until_writable(stream, within=_TURN_SECONDS)
                 await self._until_writable(stream)
-            del self._replays[stream]
+            del self._takers[stream]
             self._place(stream)
         except REDIS_ERRORS:
             # Its cursor is still true: it comes back, here or to a pod whose log reaches it.
-            del self._replays[stream]
+            del self._takers[stream]
             self._end(stream, "redis away")
         except Exception:
-            logger.exception("a replay failed")
-            self._replays.pop(stream, None)
+            logger.exception("a stream could not be given what it lacks")
+            self._takers.pop(stream, None)
             self._end(stream, "error")
+        finally:
+            if not self._takers:
+                self._replay.forget()
 
-    async def _replay_page(self, stream: Stream, cursor: EntryId, count: int) -> int:
-        """Gives a stream up to `count` entries; gives how many the next page should have."""
-        page, trimmed = await self._store.replay(cursor, count)
-        if cursor < trimmed:
+    def _is_far_behind(self, cursor: EntryId) -> bool:
+        log = self._log
+        return cursor < log.floor or self._lacks_much(log.position_after(cursor))
+
+    async def _give(self, stream: Stream, cursor: EntryId) -> None:
+        source = "redis" if cursor < self._log.floor else "memory"
+        stretch = await self._replay.after(cursor, stream.frame)
+        if stretch is None:
             # What it missed is not kept: from here it is as one that has no cursor.
             stream.cursor = None
-            return count
-        stream.cursor = page.reached or self._log.floor
+            return
+        stream.cursor = stretch.reached
         stream.cursor_at = time.monotonic()
-        data = b"".join(Record.of(entry).frame for entry in page.entries)
-        if data:
-            stream.write(stream.frame(data))
-        stream.given += len(page.entries)
-        self.delivered += len(page.entries)
-        self.replayed["redis"] += len(page.entries)
-        # As many as are one write: what its client does not take stays in memory.
-        fewest, most = _REPLAY_PAGE
-        return max(fewest, min(count * _WRITE_BYTES // (len(data) or 1), most))
+        missed, count = stretch.beyond(cursor)
+        if missed:
+            stream.write(missed)
+        stream.given += count
+        self.delivered += count
+        self.replayed[source] += count
 
     async def _until_writable(self, stream: Stream, within: float | None = None) -> None:
         if stream.paused_at is not None:
@@ -511,9 +527,9 @@ class Fanout:
         self._paused.discard(stream)
         self._waiting.discard(stream)
         self._writable.pop(stream, None)
-        replay = self._replays.pop(stream, None)
-        if replay is not None:
-            replay.cancel()
+        turns = self._takers.pop(stream, None)
+        if turns is not None:
+            turns.cancel()
 
     def _leave_group(self, stream: Stream) -> None:
         if stream.group is not None:

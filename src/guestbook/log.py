@@ -70,6 +70,8 @@ class Log:
         """Whether Redis keeps nothing that is not in memory too."""
         self.is_loaded = False
         """Whether the log has been filled from Redis since the process began."""
+        self.revision = 0
+        """Goes up with whatever makes wrong what was read of the stream: deletions, a reload."""
 
     @property
     def end(self) -> int:
@@ -84,6 +86,7 @@ class Log:
         self._live = self._bytes = 0
         self.floor = floor
         self.is_whole = is_whole
+        self.revision += 1
         self._extend(records)
         self.last = last
         self.is_loaded = True
@@ -101,6 +104,7 @@ class Log:
             self._live += 1
             self._bytes += len(record.frame)
             if record.deletes is not None:
+                self.revision += 1
                 self._erase(record.deletes)
         self._trim()
 
@@ -143,16 +147,24 @@ class Log:
         """Where a stream goes on that has seen everything up to `cursor` (>= `floor`)."""
         return self.start + bisect_right(self._records, cursor, key=_by_id)
 
+    def id_before(self, position: int) -> EntryId:
+        """The cursor of a stream that stands at a position that is in memory."""
+        return self._records[position - self.start - 1].id if position > self.start else self.floor
+
     def frames(self, position: int, max_bytes: int) -> tuple[bytes, int]:
         """What comes from `position` on, up to about `max_bytes`, and the position after it."""
+        records = self.some(position, max_bytes)
+        return b"".join([record.frame for record in records]), position + len(records)
+
+    def some(self, position: int, max_bytes: int) -> list[Record]:
+        """The records from `position` on whose frames are about `max_bytes`, or all there are."""
         size = 0
-        frames = []
-        for record in self._records[position - self.start :]:
-            frames.append(record.frame)
-            size += len(record.frame)
+        begin = position - self.start
+        for index in range(begin, len(self._records)):
+            size += len(self._records[index].frame)
             if size >= max_bytes:
-                break
-        return b"".join(frames), position + len(frames)
+                return self._records[begin : index + 1]
+        return self._records[begin:]
 
     def between(self, position: int, end: int) -> list[Record]:
         """The records from `position` on and before `end` that are still in memory."""

@@ -135,7 +135,7 @@ class _State(Collector):
         )
         replays = SummaryMetricFamily(
             "guestbook_replay_events",
-            "Messages and deletions that returning streams had missed, by where they came from",
+            "Messages and deletions that streams were given belatedly, by where they came from",
             labels=("source",),
         )
         for source, number in fanout.replays.items():
