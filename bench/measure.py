@@ -30,12 +30,6 @@ def pss_kib(pids: list[int]) -> int:
     return total
 
 
-def writes(pids: list[int]) -> int:
-    """How often processes have called `write` or `writev` (not `send`)."""
-    lines = [line for pid in pids for line in Path(f"/proc/{pid}/io").read_text().splitlines()]
-    return sum(int(line.split()[1]) for line in lines if line.startswith("syscw:"))
-
-
 def kernel_kib() -> int:
     """The kernel's own objects and its buffers of sockets, of the whole machine."""
     lines = Path("/proc/meminfo").read_text().splitlines()
@@ -56,7 +50,6 @@ class Meter:
     """What a server used while the context lasted."""
 
     seconds = cpu = 0.0
-    writes = 0
 
     def __init__(self, service: Service) -> None:
         self._pids = service.pids
@@ -64,13 +57,11 @@ class Meter:
     def __enter__(self) -> Self:
         self._started = time.monotonic()
         self._busy = _core_busy_seconds(SERVER_CORE)
-        self._writes = writes(self._pids)
         self._cpu = cpu_ns(self._pids)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cpu = (cpu_ns(self._pids) - self._cpu) / 1e9
-        self.writes = writes(self._pids) - self._writes
         self.seconds = time.monotonic() - self._started
         others = _core_busy_seconds(SERVER_CORE) - self._busy - self.cpu
         Disturbance.seconds += self.seconds

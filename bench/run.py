@@ -99,8 +99,7 @@ def deliver(service: Service, clients: Streams, *, at_once: int, budget: float) 
     return {
         "deliveries": delivered,
         "cpu_us": meter.cpu * 1e6 / delivered,
-        "writes": meter.writes * at_once / delivered,
-        "reads": stats["reads"] * at_once / delivered,
+        "packets": stats["packets"] * at_once / delivered,
         "latency_ms": stats["latency_ms"],
     }
 
@@ -120,8 +119,7 @@ def _join(rounds: list[Result]) -> Result:
     return {
         "cpu_us": statistics.median(r["cpu_us"] for r in rounds),
         "cpu_us_of_rounds": [round(r["cpu_us"], 4) for r in rounds],
-        "writes": statistics.median(r["writes"] for r in rounds),
-        "reads": statistics.median(r["reads"] for r in rounds),
+        "packets": statistics.median(r["packets"] for r in rounds),
         "latency_ms": latency,
     }
 
@@ -214,7 +212,7 @@ def steady(plan: Plan) -> Result:
         "delivered": stats["delivered"],
         "cpu_share": meter.cpu / meter.seconds,
         "client_share": own / 1e9 / meter.seconds,
-        "events_per_write": stats["delivered"] / meter.writes if meter.writes else 0,
+        "events_per_packet": stats["delivered"] / stats["packets"],
         "latency_ms": stats["latency_ms"],
     }
 

@@ -86,6 +86,11 @@ class EventStream:
     async def __aexit__(self, *_: object) -> None:
         self.cut()
 
+    @property
+    def socket(self) -> Any:
+        """What the connection's own socket tells."""
+        return self._writer.get_extra_info("socket")
+
     def cut(self) -> None:
         """Drops the connection without a word."""
         self._writer.transport.abort()

@@ -492,14 +492,12 @@ class _Taker:
     """Takes a connection as a stream does."""
 
     def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
+        self.own: socket.socket | None = None
 
-    def take(
-        self, transport: asyncio.Transport, _forget: Callable[[Any], None], head: bytes
-    ) -> None:
-        self.transport = transport
-        transport.set_protocol(asyncio.Protocol())
-        transport.write(head)
+    def take(self, own: socket.socket, connections: set[Any], head: bytes) -> None:
+        self.own = own
+        connections.add(self)
+        own.sendall(head)
 
 
 async def test_request_is_over_when_its_connection_is_handed_over() -> None:
@@ -523,17 +521,18 @@ async def test_request_is_over_when_its_connection_is_handed_over() -> None:
     async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as listener:
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"\r\n\r\n")
         await eventually(lambda: not state.tasks)
         assert state.connections == {taker}
-        assert taker.transport is not None
-        assert not taker.transport.is_closing()
+        assert taker.own is not None
         assert protocols[0].parser is None
+        assert protocols[0].transport.is_closing()
         assert waiting.connections == 0
-        taker.transport.write(b"still open")
+        taker.own.sendall(b"still open")
         assert await reader.read(100) == b"still open"
         writer.transport.abort()
-        taker.transport.abort()
+        taker.own.close()
 
 
 async def test_open_streams_are_no_requests(server: Server, client: httpx.AsyncClient) -> None:

@@ -1,12 +1,9 @@
-"""The route of the stream, and the two ways in which a stream is written to."""
+"""The route of the stream, and how one is written to where the server keeps its connection."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Callable
-from typing import Any
 
 from starlette.datastructures import QueryParams
 from starlette.routing import Route
@@ -18,6 +15,7 @@ from guestbook.guestbook import Guestbook
 from guestbook.messages import parse_cursor
 from guestbook.observation import current_id
 from guestbook.problem import unavailable
+from guestbook.sockets import IS_POSSIBLE, Sockets, SocketStream
 
 DETACH = "guestbook.detach"
 """The ASGI extension by which a server hands a connection over: `detach(stream) -> bool`."""
@@ -31,73 +29,6 @@ _HEADERS = [
 ]
 _BUFFER_BYTES = 64 * 1024
 _BUSY_SECONDS = (2, 15)
-
-
-class ConnectionStream(Stream, asyncio.Protocol):
-    """A stream that owns its connection: the server has handed it over after the head.
-
-    Nothing of HTTP is left but the chunks (RFC 9112, section 7.1).
-    """
-
-    __slots__ = ("_fanout", "_forget_connection", "_transport", "write")
-
-    def __init__(
-        self, fanout: Fanout, address: str, cursor: EntryId | None, request_id: str
-    ) -> None:
-        super().__init__(address, cursor, request_id)
-        self._fanout = fanout
-
-    def take(
-        self, transport: asyncio.Transport, forget: Callable[[Any], None], head: bytes
-    ) -> None:
-        """Begins; `forget` is called with this stream when its connection is gone.
-
-        `head` is the response's: it goes out with the first that is written.
-        """
-
-        def begin(framed: bytes | memoryview) -> None:
-            self.write = transport.write
-            transport.write(b"".join((head, framed)))
-
-        self._transport = transport
-        self.write = begin
-        self._forget_connection = forget
-        # The kernel would buffer megabytes for a client that does not read.
-        own_socket = transport.get_extra_info("socket")
-        if own_socket is not None:
-            with contextlib.suppress(OSError):
-                own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        transport.set_protocol(self)
-        transport.set_write_buffer_limits(0)
-        if transport.get_write_buffer_size() and self.paused_at is None:
-            # What is still to be sent was told to the protocol before.
-            self._fanout.pause(self)
-        self._fanout.open(self)
-
-    @staticmethod
-    def frame(data: bytes) -> bytes:
-        return b"%x\r\n%s\r\n" % (len(data), data)
-
-    def finish(self) -> None:
-        self.write(b"0\r\n\r\n")
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def shutdown(self) -> None:
-        """What uvicorn asks of every connection when it stops: by then only leftovers are here."""
-        self._transport.abort()
-
-    def pause_writing(self) -> None:
-        self._fanout.pause(self)
-
-    def resume_writing(self) -> None:
-        self._fanout.resume(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget_connection(self)
-        self._fanout.leave(self, "client gone")
 
 
 class SendStream(Stream):
@@ -157,6 +88,10 @@ class SendStream(Stream):
     def frame(data: bytes) -> bytes:
         return data
 
+    def send(self, framed: bytes | memoryview) -> int:
+        """Nothing can be sent at once here."""
+        return 0
+
     def write(self, framed: bytes | memoryview) -> None:
         self._outbox.append(framed)
         self._size += len(framed)
@@ -185,6 +120,7 @@ class Events:
     def __init__(self, guestbook: Guestbook) -> None:
         self._fanout = guestbook.fanout
         self._settings = guestbook.settings
+        self._sockets = Sockets() if IS_POSSIBLE else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = scope["client"][0] if scope["client"] else ""
@@ -194,8 +130,10 @@ class Events:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         extensions = scope.get("extensions", {})
         detach = extensions.get(DETACH)
-        if detach is None or not detach(
-            ConnectionStream(self._fanout, address, cursor, request_id)
+        if (
+            detach is None
+            or self._sockets is None
+            or not detach(SocketStream(self._fanout, self._sockets, address, cursor, request_id))
         ):
             stream = SendStream(self._fanout, address, cursor, request_id, extensions.get(ABORT))
             await stream.run(receive, send)

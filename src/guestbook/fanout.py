@@ -77,8 +77,11 @@ class Stream(ABC):
     )
 
     position: Position
-    write: Callable[[bytes | memoryview], None]
-    """Sends, or buffers, what `frame` made. An attribute, so that no call stands in between."""
+    send: Callable[[bytes | memoryview], int]
+    """Sends of what `frame` made as much as can be sent at once; gives how many bytes that is.
+
+    Raises OSError if that is none. An attribute, so that no call stands in between.
+    """
 
     def __init__(self, address: str, cursor: EntryId | None, request_id: str = "") -> None:
         # Behind a load balancer all have the same.
@@ -106,6 +109,10 @@ class Stream(ABC):
         """Makes of events what `write` takes."""
 
     @abstractmethod
+    def write(self, framed: bytes | memoryview) -> None:
+        """Sends what `frame` made, or buffers it."""
+
+    @abstractmethod
     def finish(self) -> None:
         """Ends the response properly, after all that has been written."""
 
@@ -122,7 +129,7 @@ class Group:
     def __init__(self, kind: type[Stream], position: Position) -> None:
         self.kind = kind
         self.position = position
-        self.streams: set[Stream] = set()
+        self.streams: dict[Stream, Callable[[bytes | memoryview], int]] = {}
 
     def takes(self, stream: Stream) -> bool:
         """Whether a stream stands where this group does, and there is room for it."""
@@ -277,9 +284,20 @@ class Fanout:
         before = group.position.record
         framed, group.position = self._chunk(group.kind, group.position)
         self.delivered += (group.position.record - before) * len(group.streams)
-        if framed:
-            for stream in tuple(group.streams):
-                stream.write(framed)
+        if not framed:
+            return
+        # Who cannot take it all leaves the group.
+        short: list[tuple[Stream, int]] = []
+        size = len(framed)
+        for stream, send in group.streams.items():
+            try:
+                sent = send(framed)
+            except OSError:
+                sent = 0
+            if sent != size:
+                short.append((stream, sent))
+        for stream, sent in short:
+            stream.write(memoryview(framed)[sent:])
 
     def _chunk(self, kind: type[Stream], position: Position) -> tuple[bytes, Position]:
         """What comes after a position, framed once for everybody who stands there."""
@@ -416,7 +434,7 @@ class Fanout:
             group = Group(type(stream), stream.position)
             self._groups.append(group)
         self._joined = group
-        group.streams.add(stream)
+        group.streams[stream] = stream.send
         stream.group = group
 
     def _queue(self, stream: Stream) -> None:
@@ -534,7 +552,7 @@ class Fanout:
     def _leave_group(self, stream: Stream) -> None:
         if stream.group is not None:
             stream.position = stream.group.position
-            stream.group.streams.discard(stream)
+            del stream.group.streams[stream]
             stream.group = None
 
     def _drop(self, stream: Stream, reason: str) -> None:

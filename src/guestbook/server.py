@@ -13,8 +13,8 @@ import contextlib
 import functools
 import itertools
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from socket import socket
 from types import FrameType
 from typing import Any, Literal, cast
 
@@ -27,8 +27,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from guestbook.events import ABORT, DETACH, ConnectionStream
+from guestbook.events import ABORT, DETACH
 from guestbook.problem import ProblemError, unavailable
+from guestbook.sockets import SocketStream
 from guestbook.waiting import Waiting
 
 logger = structlog.get_logger(__name__)
@@ -38,6 +39,8 @@ _BACKLOG = 4096
 _BODY_BYTES = 256 * 1024
 # How many requests a client may send ahead of their answers: each is kept until its turn comes.
 _PIPELINE = 32
+
+_NOBODY = asyncio.Protocol()
 
 SHUTDOWN_SECONDS = 5
 """How long requests may go on when the process stops."""
@@ -323,11 +326,12 @@ class DetachableProtocol(HttpToolsProtocol):
         self._dismiss()
         self.transport.abort()
 
-    def detach(self, stream: ConnectionStream) -> bool:
+    def detach(self, stream: SocketStream) -> bool:
         """Gives the connection to a stream whose head has been made, and not been sent.
 
-        False where it cannot: the client is gone, or does not know chunks (HTTP/1.0). Requests
-        that came behind this one are not answered, because the stream ends with the connection.
+        False where it cannot: the client is gone, has not taken what came before, or does not know
+        chunks (HTTP/1.0). Requests that came behind this one are not answered, because the stream
+        ends with the connection.
         """
         cycle = self._served
         if (
@@ -337,17 +341,23 @@ class DetachableProtocol(HttpToolsProtocol):
             or not (cycle.response_started and cycle.chunked_encoding)
             or cycle.scope["http_version"] != "1.1"
             or self.transport.is_closing()
+            or self.transport.get_write_buffer_size()
         ):
+            return False
+        shared = self.transport.get_extra_info("socket")
+        try:
+            own = socket.fromfd(shared.fileno(), shared.family, socket.SOCK_STREAM)
+        except OSError:
             return False
         self._dismiss()
         self.pipeline.clear()
-        self.flow.resume_reading()
         self._waiting.leave(self)
         self.connections.discard(self)
+        # The connection lives on in its second descriptor.
+        self.transport.set_protocol(_NOBODY)
+        self.transport.abort()
         # uvicorn waits for what is in this set before it stops, and calls its `shutdown`.
-        connections: set[Any] = self.connections
-        connections.add(stream)
-        stream.take(self.transport, connections.discard, cycle.head)
+        stream.take(own, self.connections, cycle.head)
         # The parser, the request and this protocol hold each other: nothing is to be left of them
         # until the garbage collector comes.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does
@@ -397,7 +407,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
         self.received.append(signal.Signals(sig))
 
-    async def startup(self, sockets: list[socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; when it has returned, the server answers."""
         await super().startup(sockets)
         self._announce()
@@ -408,7 +418,7 @@ class Server(uvicorn.Server):
             self._waiting.sweep()
         return await super().on_tick(counter)
 
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends the streams while the listeners still answer, then everything else."""
         draining = asyncio.ensure_future(self._drain())
         for tick in itertools.count():
