@@ -84,9 +84,9 @@ class SocketStream(Stream):
         self._socket = own
         self._rest: bytes | memoryview = head
         self.send = own.send
+        self._sockets.add(own.fileno(), self)
         self._connections = connections
         connections.add(self)
-        self._sockets.add(own.fileno(), self)
         self._fanout.open(self)
 
     @staticmethod
