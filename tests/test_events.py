@@ -7,6 +7,7 @@ import contextlib
 import random
 import re
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -494,6 +495,34 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
         for sleeper in sleepers:
             sleeper.close()
     assert '"reason": "slow"' in server.lines()
+
+
+async def test_clients_that_leave_while_they_are_written_to(
+    serve: Serve, redis_url: str, shared_valkey: Valkey
+) -> None:
+    """However it falls together: nobody else is disturbed, nothing fails, all are forgotten."""
+    server = await serve()
+    async with (
+        shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
+        httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http,
+    ):
+        reader = Visitor("0-0")
+        reading = asyncio.create_task(reader.stay(server.url))
+        leavers = [_sleeper(server.port, "0-0") for _ in range(200)]
+        await eventually(lambda: _has_streams(http, 201))
+        for number, leaver in enumerate(leavers):
+            # Every other one leaves without a word: its connection is reset.
+            linger = struct.pack("ii", number % 2, 0)
+            leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            leaver.close()
+            await redis.xadd(_EVENTS, {"text": str(number), "pod": "x"})
+        await eventually(lambda: reader.has(200))
+        await eventually(lambda: _has_streams(http, 1))
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert reader.texts == [str(number) for number in range(200)]
+    assert reader.visits == 1
+    assert "Traceback" not in server.lines()
 
 
 async def test_what_many_lack_is_read_once(

@@ -94,6 +94,8 @@ class SocketStream(Stream):
         return b"%x\r\n%s\r\n" % (len(data), data)
 
     def write(self, framed: bytes | memoryview) -> None:
+        if self._is_closed:
+            return
         if self._rest:
             framed = b"".join((self._rest, framed))
         if self.paused_at is not None:
@@ -138,13 +140,17 @@ class SocketStream(Stream):
             self.abort()
 
     def abort(self) -> None:
-        if self._socket.fileno() < 0:
+        if self._is_closed:
             return
         self._sockets.remove(self._socket.fileno())
         self._socket.close()
         self._rest = b""
         # Not at once: whoever does this to some streams may be looking through all of them.
         asyncio.get_running_loop().call_soon(self._leave)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._socket.fileno() < 0
 
     def _leave(self) -> None:
         self._connections.discard(self)
