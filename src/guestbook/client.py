@@ -157,4 +157,4 @@ class ClusterRedis(SharingRedis):
             kept |= {"host": moved.host or kept.get("host"), "port": moved.port}
             other = ConnectionPool(SSLConnection if is_tls else Connection, **kept)
             async with Redis.from_pool(other) as redis:
-                return await redis.execute_command(*args, **options)  # type: ignore[no-untyped-call]  # theirs
+                return await redis.execute_command(*args, **options)  # type: ignore[no-untyped-call]  # untyped there

@@ -50,7 +50,7 @@ class Metrics:
 
     def __init__(self, guestbook: Guestbook) -> None:
         # Each counter's time of birth would be one more series.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there
         self._fanout = guestbook.fanout
         self._registry = CollectorRegistry()
         self._requests = Counter(

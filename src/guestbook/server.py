@@ -361,8 +361,8 @@ class DetachableProtocol(HttpToolsProtocol):
         # The parser, the request and this protocol hold each other: nothing is to be left of them
         # until the garbage collector comes.
         self.parser = None  # type: ignore[assignment]  # as uvicorn itself does
-        self.cycle = None  # type: ignore[assignment]
-        self.scope = None  # type: ignore[assignment]
+        self.cycle = None  # type: ignore[assignment]  # likewise
+        self.scope = None  # type: ignore[assignment]  # likewise
         return True
 
 
