@@ -172,6 +172,20 @@ async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -
         assert SECRET not in (await client.get("/ready")).text + server.lines()
 
 
+async def test_what_answers_and_is_not_redis_is_a_reason(serve: Serve, pod: Server) -> None:
+    """An address that leads to a web server, for instance."""
+    server = await serve(redis=f"127.0.0.1:{pod.port}", is_ready=False)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+
+        async def says_why() -> bool:
+            answer = await client.get("/ready")
+            assert answer.status_code == 503
+            return "is not Redis" in answer.text
+
+        await eventually(says_why)
+    assert "Traceback" not in server.lines()
+
+
 # /metrics
 
 

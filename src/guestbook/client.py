@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 import hiredis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection
-from redis.exceptions import MovedError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, ReadOnlyError, RedisError
+
+from guestbook.link import Link
+from guestbook.master import Guides
 
 _BATCH = 128
 
@@ -17,9 +21,10 @@ Command = tuple[Any, ...]
 
 
 class _Asked(NamedTuple):
-    """Commands that wait for their turn."""
+    """Commands as they go out, and who waits for their answers."""
 
-    commands: tuple[Command, ...]
+    packed: bytes
+    replies: int
     answers: asyncio.Future[list[Any]]
 
 
@@ -31,23 +36,32 @@ class SharingRedis(Redis):
     connection (and makes it anew); its pool and its pipelines would cost more than Redis does.
 
     `patience` is how many seconds a round trip may take, a connection to be made included.
+    `guides` know where the connection has to lead.
     """
 
-    def __init__(self, pool: ConnectionPool, *, patience: float) -> None:
+    def __init__(
+        self, pool: ConnectionPool, *, patience: float, guides: Guides | None = None
+    ) -> None:
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True
         self.patience = patience
-        self._link: Any = None
-        self._asked: deque[_Asked] = deque()
-        self._is_busy = False
-        self._sending: asyncio.Task[None] | None = None
+        self._guides = guides
+        self._link: Link | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._waiting: deque[_Asked] = deque()
+        self._sent: list[_Asked] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        """As redis-py's."""
-        link, self._link = self._link, None
-        if link is not None:
-            await self.connection_pool.release(link)
+        """As redis-py's; who waits for an answer hears that there will be none."""
+        self._sent += self._waiting
+        self._waiting.clear()
+        self.hang_up()
         await super().aclose(close_connection_pool)
+
+    def hang_up(self) -> None:
+        """Waits no longer for the answers that are on their way; the next connection is new."""
+        self._end(RedisConnectionError("hung up"))
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's; raises the same."""
@@ -62,79 +76,102 @@ class SharingRedis(Redis):
         ]
 
     def _read(self, args: Command, answer: Any, options: dict[str, Any]) -> Any:
-        if isinstance(answer, ResponseError):
+        if isinstance(answer, RedisError):
             raise answer
         read = self.response_callbacks.get(args[0])
         return answer if read is None else read(answer, **options)
 
     async def _ask(self, commands: tuple[Command, ...]) -> list[Any]:
-        if self._is_busy:
-            asked = _Asked(commands, asyncio.get_running_loop().create_future())
-            self._asked.append(asked)
-            return await asked.answers
-        self._is_busy = True
-        try:
-            return await self._exchange(commands)
-        finally:
-            self._go_on()
+        packed = b"".join(hiredis.pack_command(_words(command)) for command in commands)
+        answers: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Asked(packed, len(commands), answers))
+        if not self._sent:
+            self._begin()
+        return await answers
 
-    def _go_on(self) -> None:
-        self._is_busy = bool(self._asked)
-        if self._asked:
-            self._sending = asyncio.create_task(self._send())
+    # One round trip
 
-    async def _send(self) -> None:
-        batch: list[_Asked] = []
-        while self._asked and len(batch) < _BATCH:
-            asked = self._asked.popleft()
+    def _begin(self) -> None:
+        while self._waiting and len(self._sent) < _BATCH:
+            asked = self._waiting.popleft()
             # Who has given up by now wants nothing any more.
             if not asked.answers.done():
-                batch.append(asked)
-        try:
-            commands = tuple(command for asked in batch for command in asked.commands)
-            answers = iter(await self._exchange(commands) if commands else [])
-        except Exception as error:  # whatever it is, those who wait must hear it
-            for asked in batch:
-                if not asked.answers.done():
-                    asked.answers.set_exception(error)
+                self._sent.append(asked)
+        if not self._sent:
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.patience, self._end, TimeoutError())
+        if self._link is None:
+            self._connecting = loop.create_task(self._connect())
         else:
-            for asked in batch:
-                own = [next(answers) for _ in asked.commands]
-                if not asked.answers.done():
-                    asked.answers.set_result(own)
-        finally:
-            self._go_on()
+            self._send(self._link)
 
-    async def _exchange(self, commands: tuple[Command, ...]) -> list[Any]:
-        """One round trip. Gives errors of single commands as answers, raises all others."""
-        packed = b"".join(hiredis.pack_command(_words(command)) for command in commands)
-        async with asyncio.timeout(self.patience):
-            if self._link is None:
-                pool: Any = self.connection_pool
-                self._link = await pool.get_connection()
-            link = self._link
-            try:
-                if not link.is_connected or await link.can_read():
-                    # Redis has closed it, or somebody has left an answer behind.
-                    await link.disconnect(nowait=True)
-                    await link.connect()
-                await link.send_packed_command(packed, check_health=False)
-                answers = [await _answer(link) for _ in commands]
-                if any(isinstance(answer, ReadOnlyError) for answer in answers):
-                    # It has become a replica: a new connection may lead to the master.
-                    await link.disconnect(nowait=True)
-                return answers
-            except BaseException:
-                # What is still on its way would be taken for the next answer.
-                await link.disconnect(nowait=True)
-                raise
+    async def _connect(self) -> None:
+        pool: Any = self.connection_pool
+        connection = pool.make_connection()
+        try:
+            await connection.connect()
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if isinstance(error, Exception):
+                self._connecting = None
+                self._end(error)
+                return
+            raise
+        self._connecting = None
+        self._link = Link(connection, self._hand_out, self._end)
+        self._send(self._link)
 
+    def _send(self, link: Link) -> None:
+        packed = b"".join([asked.packed for asked in self._sent])
+        link.send(packed, sum(asked.replies for asked in self._sent))
 
-async def _answer(link: Any) -> Any:
-    try:
-        return await link.read_response()
-    except ResponseError as error:
-        return error
+    def _hand_out(self, answers: list[Any]) -> None:
+        for number, answer in enumerate(answers):
+            if isinstance(answer, RedisError):
+                answers[number] = self._heed(answer)
+        sent = self._finish()
+        taken = 0
+        for asked in sent:
+            if not asked.answers.done():
+                asked.answers.set_result(answers[taken : taken + asked.replies])
+            taken += asked.replies
+        self._begin()
+
+    def _heed(self, error: RedisError) -> RedisError:
+        """What is told of an error; closes a connection that is of no use any more."""
+        is_elsewhere = self._guides is not None and self._guides.is_elsewhere(error)
+        # It has become a replica: a new connection may lead to the master.
+        if is_elsewhere or isinstance(error, ReadOnlyError | RedisConnectionError):
+            self._close()
+        return (
+            RedisConnectionError(f"the master is another one by now: {error}")
+            if is_elsewhere
+            else error
+        )
+
+    def _end(self, error: Exception) -> None:
+        """The round trip has failed, and its connection with it."""
+        self._close()
+        for asked in self._finish():
+            if not asked.answers.done():
+                asked.answers.set_exception(error)
+        self._begin()
+
+    def _finish(self) -> list[_Asked]:
+        if self._timer is not None:
+            self._timer.cancel()
+        sent, self._sent = self._sent, []
+        return sent
+
+    def _close(self) -> None:
+        # What is still on its way would be taken for the next answer.
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._link is not None:
+            self._link.close()
+            self._link = None
 
 
 def _words(command: Command) -> Command:

@@ -204,10 +204,12 @@ class RedisAddress:
         asking["socket_timeout"] = CONNECT_TIMEOUT
         options["connection_class"] = TLSMasterConnection if is_tls else MasterConnection
         if self.kind == "cluster":
-            options["guides"] = ClusterNodes(self.nodes, **asking)
-            return ClusterRedis(ConnectionPool(**options), patience=timeout)
-        options["guides"] = Sentinels(self.service, self.nodes, **{**asking, **own})
-        return SharingRedis(ConnectionPool(**options), patience=timeout)
+            nodes = ClusterNodes(self.nodes, **asking)
+            pool = ConnectionPool(guides=nodes, **options)
+            return ClusterRedis(pool, patience=timeout, guides=nodes)
+        sentinels = Sentinels(self.service, self.nodes, **{**asking, **own})
+        pool = ConnectionPool(guides=sentinels, **options)
+        return SharingRedis(pool, patience=timeout, guides=sentinels)
 
 
 def _telling(

@@ -138,8 +138,9 @@ class ClusterNodes(Guides):
         return master
 
     def is_elsewhere(self, error: RedisError) -> bool:
-        if isinstance(error, MovedError):
-            return bool(error.slot_id == _SLOT)
+        if isinstance(error, MovedError) and error.slot_id == _SLOT:
+            self._named = (error.host, error.port)
+            return True
         return isinstance(error, ClusterDownError)
 
 
@@ -153,18 +154,6 @@ class MasterConnection(Connection):
     async def _connect(self) -> None:
         self.host, self.port = await self._guides.master()
         await super()._connect()  # type: ignore[no-untyped-call]  # redis-py
-
-    async def read_response(self, *args: Any, **options: Any) -> Any:
-        """As redis-py's; raises a ConnectionError where the master is another one by now."""
-        try:
-            return await super().read_response(*args, **options)
-        except RedisError as error:
-            if not self._guides.is_elsewhere(error):
-                raise
-            if isinstance(error, MovedError):
-                self._guides.name((error.host or self.host, error.port))
-            await self.disconnect()
-            raise RedisConnectionError(f"the master is another one by now: {error}") from error
 
 
 class TLSMasterConnection(MasterConnection, SSLConnection):

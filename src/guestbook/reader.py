@@ -59,7 +59,6 @@ class Reader:
         self._turned_at = time.monotonic()
         self._is_connected = False
         self._lost_at = self._turned_at
-        self._turn: asyncio.Task[None] | None = None
         self._is_hurried = False
 
     @property
@@ -82,22 +81,15 @@ class Reader:
 
     def hurry(self) -> None:
         """Redis is back: what is being waited for may be an answer that never comes."""
-        if self._turn is not None:
-            self._is_hurried = True
-            self._turn.cancel()
+        self._is_hurried = True
+        self._store.hang_up()
 
     async def run(self) -> None:
         """Never returns."""
         while True:
             self._turned_at = time.monotonic()
             self._is_hurried = False
-            self._turn = asyncio.create_task(self._read_on())
-            try:
-                await self._turn
-            except asyncio.CancelledError:
-                me = asyncio.current_task()
-                if not self._is_hurried or (me is not None and me.cancelling()):
-                    raise
+            await self._read_on()
 
     async def _read_on(self) -> None:
         """One turn: a read that waits for something new, or a pause where none is possible."""
@@ -107,6 +99,8 @@ class Reader:
             await self._read()
             self._is_connected = True
         except REDIS_ERRORS as error:
+            if self._is_hurried:
+                return
             self._note_loss(error)
             await asyncio.sleep(_PAUSE * random.uniform(1, 3))  # noqa: S311  # jitter
 

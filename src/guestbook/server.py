@@ -61,9 +61,19 @@ class _Cycle(RequestResponseCycle):
             self._begin(message["status"], message.get("headers", ()))
             return
         if self.head and not self.disconnected:
-            self.transport.write(self.head)
-            self.head = b""
+            message = self._send_head(message)
         await super().send(message)
+
+    def _send_head(self, message: Any) -> Any:
+        """Sends the head, with a body of known length as one; gives what is left to be sent."""
+        head, self.head = self.head, b""
+        body = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
+        if self.chunked_encoding or len(body) > self.expected_content_length:
+            self.transport.write(head)
+            return message
+        self.expected_content_length -= len(body)
+        self.transport.write(head + body)
+        return {**message, "body": b""}
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.response_started = True

@@ -270,6 +270,10 @@ class Store:
         """Closes the connections."""
         await self._client.aclose()
 
+    def hang_up(self) -> None:
+        """Waits no longer for answers that are on their way: who asked hears of an error."""
+        self._client.hang_up()
+
     async def post(
         self,
         draft: Draft,
