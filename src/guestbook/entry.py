@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
+from pydantic_core import to_json
+
 # Redis stores both halves of an id as unsigned 64-bit numbers.
 _ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
 _HALF_MAX = 2**64 - 1
 _EPOCH = datetime(1970, 1, 1)  # in UTC, as the ids are
 _DATETIME_MAX_MS = 253_402_300_799_999
-# Made once: json.dumps would make an encoder for each call.
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Many clients split a stream at every line end that Unicode knows, not only at CR and LF.
-_LINE_ENDS = str.maketrans({"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_LINE_ENDS = [(end.encode(), b"\\u%04x" % ord(end)) for end in "\u0085\u2028\u2029"]
 
 
 class EntryId(NamedTuple):
@@ -87,11 +86,6 @@ class Message:
             }
         )
 
-    def fields(self) -> dict[str, str]:
-        """The message as fields of a stream entry (its id is the entry's own)."""
-        author = {} if self.author is None else {"author": self.author}
-        return {"text": self.text, "pod": self.pod, **author}
-
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
@@ -106,6 +100,12 @@ class Deletion:
 
 
 Entry = Message | Deletion
+
+
+def encode(author: str | None, text: str, pod: str) -> list[str]:
+    """A message as names and values of a stream entry's fields (its id is the entry's own)."""
+    fields = ["text", text, "pod", pod]
+    return fields if author is None else [*fields, "author", author]
 
 
 def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
@@ -131,5 +131,8 @@ def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
 
 
 def _json(value: object) -> bytes:
-    text = _dump(value)
-    return (text if text.isascii() else text.translate(_LINE_ENDS)).encode()
+    text = to_json(value)
+    if not text.isascii():
+        for end, escaped in _LINE_ENDS:
+            text = text.replace(end, escaped)
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Literal
@@ -10,6 +11,10 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from guestbook.observation import current_id
+
+# Made once: json.dumps would make an encoder for each line. In ASCII: elsewhere there are control
+# characters and line ends too, which JSON may have.
+_encode = json.JSONEncoder(default=repr).encode
 
 
 def configure(level: str, form: Literal["text", "json"] | None) -> None:
@@ -56,8 +61,7 @@ def _json() -> list[Processor]:
     return [
         structlog.processors.format_exc_info,
         _put_first,
-        # In ASCII: elsewhere there are control characters and line ends too, which JSON may have.
-        structlog.processors.JSONRenderer(),
+        structlog.processors.JSONRenderer(lambda line, **_: _encode(line)),
     ]
 
 

@@ -82,7 +82,7 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
         if media == body.FORM:
             return RedirectResponse("/", 303)
         headers = {"Location": f"/messages/{message.id}"}
-        return Response(message.json(), 201, headers, media_type=body.JSON)
+        return Response(guestbook.json(message), 201, headers, media_type=body.JSON)
 
     app.router.add_api_route(
         "/messages",

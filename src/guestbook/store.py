@@ -6,12 +6,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
 
 from guestbook.client import SharingRedis
 from guestbook.draft import Draft
-from guestbook.entry import ORIGIN, Entry, EntryId, Message, decode
+from guestbook.entry import ORIGIN, Entry, EntryId, Message, decode, encode
 from guestbook.rate import PostRate, sender
 from guestbook.settings import Retention
 
@@ -27,9 +29,6 @@ _TAKEN_OVER = "{guestbook}:taken-over:"
 
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
-
-# Made once: json.dumps would make an encoder for each call.
-_dump = json.JSONEncoder(ensure_ascii=False).encode
 
 # Redis's own clock, in ms.
 _NOW = """
@@ -293,13 +292,11 @@ class Store:
         A client's key is remembered for 24 hours. One of our own is only known to the request
         that made it. Raises TooLate, and TooManyPostsError where `rate` does not allow it.
         """
-        said = Message(ORIGIN, draft.author, draft.text, pod)
         # Who brings the same key later must get the message without what they now say it is.
-        memo = "" if is_own_key else _dump([said.author, said.text, said.pod])
+        memo = b"" if is_own_key else to_json((draft.author, draft.text, pod))
         lifetime = _MINUTE_MS if is_own_key else _DAY_MS
         posts, seconds = rate or (0, 0)
-        fields = [part for field in said.fields().items() for part in field]
-        fields += _traced(trace)
+        fields = [*encode(draft.author, draft.text, pod), *_traced(trace)]
         outcome, *rest = await self._post(
             keys=[EVENTS, TRIMMED, _RECEIPT + key, _RATE + sender(address)],
             args=[*self._retention, lifetime, until_ms, memo, posts, seconds * 1000, *fields],
@@ -308,8 +305,9 @@ class Store:
             raise TooLate
         if outcome == b"often":
             raise TooManyPostsError(max(1, math.ceil(rest[0] / 1000)))
-        (receipt,) = rest
-        message = _receipted(receipt) or replace(said, id=_id(receipt))
+        receipt, _, known = rest[0].partition(b" ")
+        author, text, pod = from_json(known) if known else (draft.author, draft.text, pod)
+        message = Message(EntryId.parse(receipt.decode()), author, text, pod)
         # Of our own key nobody knows but the request that tries again.
         return Stored(message, outcome == b"new" or is_own_key)
 
@@ -459,19 +457,6 @@ def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
 
 def _traced(trace: str) -> tuple[str, ...]:
     return ("trace", trace) if trace else ()
-
-
-def _id(receipt: bytes) -> EntryId:
-    return EntryId.parse(receipt.partition(b" ")[0].decode())
-
-
-def _receipted(receipt: bytes) -> Message | None:
-    """The message that a client's receipt tells of; ours tell the id alone."""
-    memo = receipt.partition(b" ")[2]
-    if not memo:
-        return None
-    author, text, pod = json.loads(memo)
-    return Message(_id(receipt), author, text, pod)
 
 
 def _id_or_origin(value: bytes | None) -> EntryId:
