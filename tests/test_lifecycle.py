@@ -451,7 +451,7 @@ async def test_uvicorn_is_as_the_server_expects() -> None:
         "resume_writing",
     ):
         assert callable(getattr(HttpToolsProtocol, name)), name
-    for name in ("capture_signals", "handle_exit", "on_tick", "startup", "shutdown", "serve"):
+    for name in ("capture_signals", "handle_exit", "main_loop", "on_tick", "startup", "shutdown"):
         assert callable(getattr(uvicorn.Server, name)), name
     seen: list[tuple[HttpToolsProtocol, RequestResponseCycle]] = []
 

@@ -395,6 +395,7 @@ class Server(uvicorn.Server):
         self._waiting = waiting
         self._announce = announce
         self._drain = drain
+        self._stopping: asyncio.Future[None] | None = None
         self.received: list[signal.Signals] = []
         """The signals that have asked this server to stop."""
 
@@ -416,14 +417,25 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         self.received.append(signal.Signals(sig))
+        if self._stopping is not None:
+            self._stopping.get_loop().call_soon_threadsafe(self._stopping.cancel)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; when it has returned, the server answers."""
         await super().startup(sockets)
         self._announce()
 
+    async def main_loop(self) -> None:
+        """As uvicorn's, with one turn a second instead of ten, and one as soon as a signal comes.
+
+        So a process costs next to nothing where nothing happens.
+        """
+        self._stopping = asyncio.get_running_loop().create_future()
+        while not await self.on_tick(0):
+            await asyncio.wait((self._stopping,), timeout=1)
+
     async def on_tick(self, counter: int) -> bool:
-        """As uvicorn's, ten times a second."""
+        """As uvicorn's, which looks at the clock and the connections each tenth time."""
         if counter % 10 == 0:
             self._waiting.sweep()
         return await super().on_tick(counter)
