@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -23,8 +24,7 @@ Command = tuple[Any, ...]
 class _Asked(NamedTuple):
     """Commands as they go out, and who waits for their answers."""
 
-    packed: bytes
-    replies: int
+    packed: list[bytes]
     answers: asyncio.Future[list[Any]]
 
 
@@ -50,6 +50,7 @@ class SharingRedis(Redis):
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: deque[_Asked] = deque()
         self._sent: list[_Asked] = []
+        self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
@@ -57,6 +58,8 @@ class SharingRedis(Redis):
         self._sent += self._waiting
         self._waiting.clear()
         self.hang_up()
+        if self._timer is not None:
+            self._timer.cancel()
         await super().aclose(close_connection_pool)
 
     def hang_up(self) -> None:
@@ -65,12 +68,12 @@ class SharingRedis(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's; raises the same."""
-        (answer,) = await self._ask((args,))
+        (answer,) = await self._ask([_pack(args)])
         return self._read(args, answer, options)
 
     async def together(self, *commands: Command) -> list[Any]:
         """The answers to some commands that go out as one; raises the first error among them."""
-        answers = await self._ask(commands)
+        answers = await self._ask([hiredis.pack_command(command) for command in commands])
         return [
             self._read(args, answer, {}) for args, answer in zip(commands, answers, strict=True)
         ]
@@ -81,10 +84,9 @@ class SharingRedis(Redis):
         read = self.response_callbacks.get(args[0])
         return answer if read is None else read(answer, **options)
 
-    async def _ask(self, commands: tuple[Command, ...]) -> list[Any]:
-        packed = b"".join(hiredis.pack_command(_words(command)) for command in commands)
+    async def _ask(self, packed: list[bytes]) -> list[Any]:
         answers: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(packed, len(commands), answers))
+        self._waiting.append(_Asked(packed, answers))
         if not self._sent:
             self._begin()
         return await answers
@@ -99,12 +101,25 @@ class SharingRedis(Redis):
                 self._sent.append(asked)
         if not self._sent:
             return
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self.patience, self._end, TimeoutError())
+        self._until = time.monotonic() + self.patience
+        self._set_timer()
         if self._link is None:
-            self._connecting = loop.create_task(self._connect())
+            self._connecting = asyncio.create_task(self._connect())
         else:
             self._send(self._link)
+
+    def _set_timer(self) -> None:
+        # It goes off too early for all round trips but one: that costs less than one for each.
+        if self._timer is None:
+            seconds = self._until - time.monotonic()
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._sent and time.monotonic() >= self._until:
+            self._end(TimeoutError())
+        elif self._sent:
+            self._set_timer()
 
     async def _connect(self) -> None:
         pool: Any = self.connection_pool
@@ -123,46 +138,39 @@ class SharingRedis(Redis):
         self._send(self._link)
 
     def _send(self, link: Link) -> None:
-        packed = b"".join([asked.packed for asked in self._sent])
-        link.send(packed, sum(asked.replies for asked in self._sent))
+        link.send([command for asked in self._sent for command in asked.packed])
 
     def _hand_out(self, answers: list[Any]) -> None:
         for number, answer in enumerate(answers):
             if isinstance(answer, RedisError):
                 answers[number] = self._heed(answer)
-        sent = self._finish()
-        taken = 0
+        sent, self._sent = self._sent, []
+        start = 0
         for asked in sent:
+            stop = start + len(asked.packed)
             if not asked.answers.done():
-                asked.answers.set_result(answers[taken : taken + asked.replies])
-            taken += asked.replies
+                asked.answers.set_result(answers[start:stop])
+            start = stop
         self._begin()
 
     def _heed(self, error: RedisError) -> RedisError:
         """What is told of an error; closes a connection that is of no use any more."""
-        is_elsewhere = self._guides is not None and self._guides.is_elsewhere(error)
+        has_moved = self._guides is not None and self._guides.notices_move(error)
         # It has become a replica: a new connection may lead to the master.
-        if is_elsewhere or isinstance(error, ReadOnlyError | RedisConnectionError):
+        if has_moved or isinstance(error, ReadOnlyError | RedisConnectionError):
             self._close()
-        return (
-            RedisConnectionError(f"the master is another one by now: {error}")
-            if is_elsewhere
-            else error
-        )
+        if has_moved:
+            return RedisConnectionError(f"the master is another one by now: {error}")
+        return error
 
     def _end(self, error: Exception) -> None:
         """The round trip has failed, and its connection with it."""
         self._close()
-        for asked in self._finish():
+        sent, self._sent = self._sent, []
+        for asked in sent:
             if not asked.answers.done():
                 asked.answers.set_exception(error)
         self._begin()
-
-    def _finish(self) -> list[_Asked]:
-        if self._timer is not None:
-            self._timer.cancel()
-        sent, self._sent = self._sent, []
-        return sent
 
     def _close(self) -> None:
         # What is still on its way would be taken for the next answer.
@@ -174,10 +182,11 @@ class SharingRedis(Redis):
             self._link = None
 
 
-def _words(command: Command) -> Command:
+def _pack(command: Command) -> bytes:
     """redis-py writes commands of two words, such as XINFO STREAM, as one."""
     first, *rest = command
-    return (*first.split(), *rest) if isinstance(first, str) and " " in first else command
+    packed: bytes = hiredis.pack_command((*first.split(), *rest))
+    return packed
 
 
 class ClusterRedis(SharingRedis):

@@ -39,6 +39,12 @@ class EntryId(NamedTuple):
             raise ValueError("is larger than any message id")
         return cls(ms, seq)
 
+    @classmethod
+    def of(cls, raw: bytes) -> Self:
+        """An id as Redis gives it: in its canonical form."""
+        ms, _, seq = raw.partition(b"-")
+        return cls(int(ms), int(seq))
+
     def __str__(self) -> str:
         return f"{self.ms}-{self.seq}"
 
@@ -110,7 +116,7 @@ def encode(author: str | None, text: str, pod: str) -> list[str]:
 
 def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
     """Reads an entry as Redis gives it; None for one that this version does not know."""
-    own_id = EntryId.parse(entry_id.decode())
+    own_id = EntryId.of(entry_id)
     trace = fields.get(b"trace", b"").decode(errors="replace")
     if b"text" in fields:
         author = fields.get(b"author")

@@ -47,10 +47,10 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport = connection._writer.transport
         self._transport.set_protocol(self)
 
-    def send(self, packed: bytes, count: int) -> None:
-        """Sends so many commands; all that were sent before have been answered."""
-        self._awaited = count
-        self._transport.write(packed)
+    def send(self, packed: list[bytes]) -> None:
+        """Sends commands; all that were sent before have been answered."""
+        self._awaited = len(packed)
+        self._transport.write(b"".join(packed))
 
     def data_received(self, data: bytes) -> None:
         """Reads answers; what nobody has asked for is the end."""

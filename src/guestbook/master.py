@@ -83,12 +83,11 @@ class Guides(ABC):
         """What the one at the other end says."""
 
     @abstractmethod
-    def is_elsewhere(self, error: RedisError) -> bool:
-        """Whether an error says that what we talk to is not the master (any more)."""
+    def notices_move(self, error: RedisError) -> bool:
+        """Whether an error says that what we talk to is not the master (any more).
 
-    def name(self, address: Address) -> None:
-        """Says where the master is, to be believed once."""
-        self._named = address
+        Where it says who is, that is believed once.
+        """
 
 
 class Sentinels(Guides):
@@ -106,7 +105,7 @@ class Sentinels(Guides):
         host, port = found
         return host.decode(), int(port)
 
-    def is_elsewhere(self, error: RedisError) -> bool:
+    def notices_move(self, error: RedisError) -> bool:
         return isinstance(error, ReadOnlyError)
 
 
@@ -137,9 +136,10 @@ class ClusterNodes(Guides):
         self._nodes = deque([*old, *known.difference(old)])
         return master
 
-    def is_elsewhere(self, error: RedisError) -> bool:
+    def notices_move(self, error: RedisError) -> bool:
         if isinstance(error, MovedError) and error.slot_id == _SLOT:
-            self._named = (error.host, error.port)
+            # Without a host it means a port of the one that we talk to: the others know it.
+            self._named = (error.host, error.port) if error.host else None
             return True
         return isinstance(error, ClusterDownError)
 

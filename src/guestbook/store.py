@@ -307,7 +307,7 @@ class Store:
             raise TooManyPostsError(max(1, math.ceil(rest[0] / 1000)))
         receipt, _, known = rest[0].partition(b" ")
         author, text, pod = from_json(known) if known else (draft.author, draft.text, pod)
-        message = Message(EntryId.parse(receipt.decode()), author, text, pod)
+        message = Message(EntryId.of(receipt), author, text, pod)
         # Of our own key nobody knows but the request that tries again.
         return Stored(message, outcome == b"new" or is_own_key)
 
@@ -334,7 +334,7 @@ class Store:
         )
         if receipt == b"late":
             raise TooLate
-        return None if receipt == b"absent" else EntryId.parse(receipt.decode())
+        return None if receipt == b"absent" else EntryId.of(receipt)
 
     async def beat(
         self,
@@ -357,7 +357,7 @@ class Store:
         for name, value in zip(flat[::2], flat[1::2], strict=True):
             at, _, spoken = value.decode().partition(" ")
             records[name.decode()] = (int(now) - int(at), json.loads(spoken))
-        newest = EntryId.parse(last.decode())
+        newest = EntryId.of(last)
         heard = records if is_listening else None
         return Heard(int(now), named.decode(), newest, int(added), heard)
 
@@ -440,7 +440,7 @@ class Store:
         if not await self._client.exists(EVENTS):
             return ORIGIN
         info = await self._client.xinfo_stream(EVENTS)
-        return EntryId.parse(info["last-generated-id"].decode())
+        return EntryId.of(info["last-generated-id"])
 
     async def info(self) -> str:
         """What Redis tells of itself, as its INFO command prints it."""
@@ -452,7 +452,7 @@ class Store:
 def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
     decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
     entries = [entry for entry in decoded if entry is not None]
-    return Page(entries, EntryId.parse(raw[-1][0].decode()) if raw else None)
+    return Page(entries, EntryId.of(raw[-1][0]) if raw else None)
 
 
 def _traced(trace: str) -> tuple[str, ...]:
@@ -460,4 +460,4 @@ def _traced(trace: str) -> tuple[str, ...]:
 
 
 def _id_or_origin(value: bytes | None) -> EntryId:
-    return EntryId.parse(value.decode()) if value else ORIGIN
+    return EntryId.of(value) if value else ORIGIN
