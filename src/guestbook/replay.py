@@ -61,7 +61,7 @@ class Replay:
         self._log = log
         self._revision = log.revision
         self._kept: deque[Stretch] = deque(maxlen=_KEPT)
-        self._reading: dict[tuple[EntryId, Frame], asyncio.Task[Stretch | None]] = {}
+        self._reading: dict[tuple[EntryId, Frame, int], asyncio.Task[Stretch | None]] = {}
         self._count = _STRETCH_ENTRIES[0]
 
     async def after(self, cursor: EntryId, frame: Frame) -> Stretch | None:
@@ -79,7 +79,8 @@ class Replay:
             reached = records[-1].id if records else cursor
             self._kept.append(Stretch(cursor, reached, records, frame))
             return self._kept[-1]
-        key = cursor, frame
+        # Who asks after a deletion is not given what was read before: it may tell what was deleted.
+        key = cursor, frame, self._log.revision
         if key not in self._reading:
             self._reading[key] = asyncio.create_task(self._read(cursor, frame))
             self._reading[key].add_done_callback(lambda _: self._reading.pop(key))
