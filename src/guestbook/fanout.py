@@ -348,8 +348,7 @@ class Fanout:
         stream.position = self._now
         if stream.cursor is None and self._log.is_loaded:
             stream.cursor = self._log.last
-        data = sse.comment("guestbook") + sse.retry(random.randint(*_RETRY_MS)) + b"\n"  # noqa: S311  # jitter
-        data += self._greeting()
+        data = sse.comment("guestbook") + _retry() + b"\n" + self._greeting()
         if self.is_draining:
             stream.write(stream.frame(data))
             self._end(stream, "drain", _bye())
@@ -423,7 +422,8 @@ class Fanout:
                 self._join(stream)
 
     def _lacks_much(self, record: int) -> bool:
-        return record + len(self._log.some(record, _WRITE_BYTES)) < self._log.end
+        end = self._log.end
+        return record < end and record + len(self._log.some(record, _WRITE_BYTES)) < end
 
     def _join(self, stream: Stream) -> None:
         # Many come one after the other: there is most often room where the last one went.
@@ -598,5 +598,9 @@ class Fanout:
             self._drop(stream, "drain")
 
 
+def _retry() -> bytes:
+    return sse.retry(int(random.uniform(*_RETRY_MS)))  # noqa: S311  # jitter
+
+
 def _bye() -> bytes:
-    return sse.retry(random.randint(*_RETRY_MS)) + sse.event(b"{}", name="bye")  # noqa: S311  # jitter
+    return _retry() + sse.event(b"{}", name="bye")
