@@ -296,7 +296,9 @@ def page(result: Result) -> str:
             f"Measured on {result['date']} with `make bench` "
             f"({', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}) "
             f"on {machine['cores']} cores of an {machine['cpu']}, {machine['memory_gib']} GiB, "
-            f"{machine['kernel']}, Python {machine['python']}. {_noise(result)} "
+            f"{machine['kernel']}, Python {machine['python']} (built "
+            f"{'with' if machine['python_is_optimised'] else 'without'} profile-guided "
+            f"optimisation). {_noise(result)} "
             "[bench/README.md](../bench/README.md) says how, and how to repeat it; this page and "
             "its plots are made from one run."
         ),

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from sysconfig import get_config_var
 from typing import Any
 
 import services
@@ -550,6 +551,8 @@ def machine() -> Result:
         "cores": os.cpu_count(),
         "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
+        # Debian's and the container image's are; a version manager's most often are not.
+        "python_is_optimised": "--enable-optimizations" in (get_config_var("CONFIG_ARGS") or ""),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
     }
 
