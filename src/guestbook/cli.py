@@ -441,11 +441,8 @@ def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]
         drain=lambda: guestbook.drain(chosen.drain_seconds),
         waiting=waiting,
     )
-    # What is there by now stays, and streams are no garbage: the collector need not look through
-    # all of them again for every few that are opened.
-    gc.collect()
+    # What is there by now stays: the collector need not look through it again.
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(_note_trouble)
         runner.run(server.serve(sockets=[listener]))
