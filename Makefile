@@ -12,7 +12,7 @@ help:  ## Show what there is
 run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with a Valkey of its own
 	@exec $(BIN)/guestbook serve --embedded
 
-test: check pytest  ## Lint, check types, run the tests (about three minutes)
+test: check pytest  ## Lint, check types, run the tests (two to three minutes)
 
 check: .venv/dev.done
 	$(BIN)/ruff check .
@@ -98,10 +98,11 @@ tools/node_modules/.done: tools/package-lock.json
 	  || echo "Prometheus is not on this machine: the tests of its dashboard and alerts are left out."
 	@touch $@
 
-# The system's Chromium where there is one, else Debian's, else Playwright's own.
+# Debian's Chromium without a window, else the one that the system has, else Playwright's own.
 .venv/browser.done: .venv/dev.done
-	@command -v chromium chromium-browser google-chrome >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	       && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
-	  || $(BIN)/playwright install chromium
+	@command -v chromium-headless-shell >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	       && apt-get install -y -qq --no-install-recommends chromium-headless-shell >/dev/null; } \
+	  || command -v chromium chromium-browser google-chrome >/dev/null \
+	  || $(BIN)/playwright install --only-shell chromium
 	@touch $@

@@ -65,16 +65,17 @@ class Prometheus:
     async def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its API."""
         async with httpx.AsyncClient(base_url=self.url, timeout=10, verify=False) as http:
-            answer = (await http.get(f"/api/v1/{path}", params=parameters)).json()
-        assert answer["status"] == "success", answer
-        return answer["data"]
+            answer = await http.get(f"/api/v1/{path}", params=parameters)
+        # While it starts, it answers all with 503.
+        answer.raise_for_status()
+        return answer.json()["data"]
 
     async def is_up(self) -> bool:
         """Whether it answers."""
         assert self._process.poll() is None, self._log.read_text()
         try:
             await self.get("status/buildinfo")
-        except httpx.TransportError:
+        except httpx.HTTPError:
             return False
         return True
 

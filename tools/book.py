@@ -35,7 +35,7 @@ async def write(server: Server, messages: Sequence[tuple[str | None, str]] = MES
 
 def chromium() -> str:
     """The system's browser."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
+    for name in ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"):
         found = shutil.which(name)
         if found:
             return found
