@@ -265,9 +265,9 @@ class Fanout:
             self._told = reached
 
     def _look(self) -> None:
-        now = Position(self._log.end, self._pods, self._ping)
-        if now != self._now:
-            self._now = now
+        now = self._now
+        if (self._log.end, self._pods, self._ping) != now:
+            self._now = Position(self._log.end, self._pods, self._ping)
             self._chunks.clear()
 
     def _push(self, group: Group) -> None:
@@ -391,7 +391,8 @@ class Fanout:
 
     def _settle(self, stream: Stream, record: int, reached: int) -> None:
         """The stream began at a record, and has been given what comes before another."""
-        stream.position = stream.position._replace(record=reached)
+        if reached != stream.position.record:
+            stream.position = stream.position._replace(record=reached)
         stream.given -= record
         stream.is_placed = True
         self.delivered += reached - record
