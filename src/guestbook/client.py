@@ -30,7 +30,7 @@ class _Asked(NamedTuple):
 
 
 class Script:
-    """A Lua script: sent by its digest, and whole to a server that does not know it yet."""
+    """A Lua script: named by its digest, and sent to a server that does not know it yet."""
 
     def __init__(self, client: SharingRedis, text: str) -> None:
         self._client = client
@@ -39,11 +39,12 @@ class Script:
 
     async def __call__(self, keys: list[str], args: list[Any]) -> Any:
         """What it returns for these keys and arguments; raises what a command does."""
-        rest = (len(keys), *keys, *args)
+        command = ("EVALSHA", self._digest, len(keys), *keys, *args)
         try:
-            return await self._client.execute_command("EVALSHA", self._digest, *rest)
+            return await self._client.execute_command(*command)
         except NoScriptError:
-            return await self._client.execute_command("EVAL", self._text, *rest)
+            await self._client.execute_command("SCRIPT LOAD", self._text)
+            return await self._client.execute_command(*command)
 
 
 class SharingRedis(Redis):
