@@ -221,7 +221,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pods", default="3,30,100,300,1000")
+    parser.add_argument("--pods", default="3,30,100,300")
     parser.add_argument("--posts", default="1,20", help="posts a second")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--write", action="store_true", help="put the table into docs/scaling.md")
