@@ -23,10 +23,11 @@ Command = tuple[Any, ...]
 
 
 class _Asked(NamedTuple):
-    """Commands as they go out, and who waits for their answers."""
+    """Commands as they go out, who waits for their answers, and since when."""
 
     packed: list[bytes]
     answers: asyncio.Future[list[Any]]
+    at: float
 
 
 class Script:
@@ -54,7 +55,8 @@ class SharingRedis(Redis):
     requests needs no flood of connections, and none of them waits for one. redis-py makes the
     connection (and makes it anew); its pool and its pipelines would cost more than Redis does.
 
-    `patience` is how many seconds a round trip may take, a connection to be made included.
+    `patience` is how many seconds a round trip may take, a connection to be made included, and how
+    long a command may wait for one: within twice as much it has an answer, or has failed.
     `guides` know where the connection has to lead.
     """
 
@@ -79,6 +81,7 @@ class SharingRedis(Redis):
         self.hang_up()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         await super().aclose(close_connection_pool)
 
     def hang_up(self) -> None:
@@ -109,7 +112,7 @@ class SharingRedis(Redis):
 
     async def _ask(self, packed: list[bytes]) -> list[Any]:
         answers: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(packed, answers))
+        self._waiting.append(_Asked(packed, answers, time.monotonic()))
         if not self._sent:
             self._begin()
         return await answers
@@ -117,14 +120,18 @@ class SharingRedis(Redis):
     # One round trip
 
     def _begin(self) -> None:
+        now = time.monotonic()
         while self._waiting and len(self._sent) < _BATCH:
             asked = self._waiting.popleft()
-            # Who has given up by now wants nothing any more.
-            if not asked.answers.done():
+            if asked.answers.done():
+                continue  # Who has given up by now wants nothing any more.
+            if now - asked.at > self.patience:
+                asked.answers.set_exception(TimeoutError())
+            else:
                 self._sent.append(asked)
         if not self._sent:
             return
-        self._until = time.monotonic() + self.patience
+        self._until = now + self.patience
         self._set_timer()
         if self._link is None:
             self._connecting = asyncio.create_task(self._connect())
@@ -140,9 +147,6 @@ class SharingRedis(Redis):
     def _look_at_clock(self) -> None:
         self._timer = None
         if self._sent and time.monotonic() >= self._until:
-            # Who has not had a turn yet hears of it too: Redis hangs.
-            self._sent += self._waiting
-            self._waiting.clear()
             self._end(TimeoutError())
         elif self._sent:
             self._set_timer()
@@ -152,6 +156,7 @@ class SharingRedis(Redis):
         connection = pool.make_connection()
         try:
             await connection.connect()
+            link = Link(connection, self._hand_out, self._end)
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, Exception):
@@ -160,8 +165,8 @@ class SharingRedis(Redis):
                 return
             raise
         self._connecting = None
-        self._link = Link(connection, self._hand_out, self._end)
-        self._send(self._link)
+        self._link = link
+        self._send(link)
 
     def _send(self, link: Link) -> None:
         link.send([command for asked in self._sent for command in asked.packed])

@@ -282,8 +282,11 @@ class Guestbook:
         For what may be repeated.
         """
         reason = ""
-        # The first attempt ends in time by itself, and a timer is a twentieth of what a post costs.
         limit: contextlib.AbstractAsyncContextManager[object] = contextlib.nullcontext()
+        # Without replicas the first attempt ends in time by itself: a timer would be a twentieth of
+        # what a post costs.
+        if self.settings.wait_replicas:
+            limit = asyncio.timeout(deadline - time.monotonic())
         while True:
             try:
                 async with limit:

@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 
 _LACKING = object()
+_CLOSED = "Redis has closed the connection"
 
 
 class Link(asyncio.Protocol):
@@ -24,7 +25,7 @@ class Link(asyncio.Protocol):
 
     `on_answers` is called when all answers to what was sent are in: Redis's errors stand among
     them as exceptions. `on_end` is called when the other end has closed the connection, or says
-    what nobody can read.
+    what nobody can read. Raises ConnectionError if it has closed it already.
     """
 
     def __init__(
@@ -45,6 +46,9 @@ class Link(asyncio.Protocol):
         self._awaited = 0
         self._is_closed = False
         self._transport: asyncio.Transport = connection._writer.transport
+        if connection._reader.at_eof() or self._transport.is_closing():
+            # It has been told already, and will not be told again.
+            raise RedisConnectionError(_CLOSED)
         self._transport.set_protocol(self)
 
     def send(self, packed: list[bytes]) -> None:
@@ -54,6 +58,8 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads answers; what nobody has asked for is the end."""
+        if self._is_closed:
+            return
         self._parser.feed(data)
         try:
             while (answer := self._parser.gets()) is not _LACKING:
@@ -70,7 +76,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end has closed it, or the network has."""
-        self._end(exc or RedisConnectionError("Redis has closed the connection"))
+        self._end(exc or RedisConnectionError(_CLOSED))
 
     def _end(self, error: Exception) -> None:
         if not self._is_closed:
