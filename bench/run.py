@@ -174,7 +174,7 @@ def fan_out(plan: Plan) -> Result:
         if services.has_nchan():
             members.append(stack.enter_context(services.nchan(plan.folder / "nchan")))
         members.append(stack.enter_context(services.guestbook(redis)))
-        result = _fan_out(plan, members, turns=3, burst_up_to=plan.streams)
+        result = _fan_out(plan, members, turns=5, burst_up_to=plan.streams)
     for name in _PEERS:
         with services.valkey() as redis, services.application(name, redis) as peer:
             # Half a million deliveries at a time would take them minutes.
