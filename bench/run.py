@@ -50,6 +50,7 @@ BUILD = HERE / "build"
 BURST = 50
 SHOWN = 50
 BACK = 10  # how many messages a returning stream has missed
+TURNS = 5  # rounds of servers that are measured side by side
 _PAUSE = 0.01
 _TIMES, _AT_LEAST = 40, 3
 _PEERS = ("sse_starlette", "fastapi_sse")
@@ -117,11 +118,16 @@ def _assert_exact(service: Service, stats: Result) -> None:
 def _join(rounds: list[Result]) -> Result:
     """Several rounds as one: the median of the costs, the latencies of all."""
     latency = rounds[-1]["latency_ms"]
+    return _median_cost(rounds) | {
+        "packets": statistics.median(r["packets"] for r in rounds),
+        "latency_ms": latency,
+    }
+
+
+def _median_cost(rounds: list[Result]) -> Result:
     return {
         "cpu_us": statistics.median(r["cpu_us"] for r in rounds),
         "cpu_us_of_rounds": [round(r["cpu_us"], 4) for r in rounds],
-        "packets": statistics.median(r["packets"] for r in rounds),
-        "latency_ms": latency,
     }
 
 
@@ -138,9 +144,11 @@ def _fan_out(plan: Plan, members: list[Service], *, turns: int, burst_up_to: int
             for member, each in zip(members, clients, strict=True):
                 kernel = kernel_kib()
                 before = each.count
-                seconds = each.open(level - before)
-                time.sleep(0.5)
+                with Meter(member) as meter:
+                    seconds = each.open(level - before)
+                    time.sleep(0.5)
                 result[member.name][level] = {
+                    "open_us": meter.cpu * 1e6 / (level - before),
                     "opened_per_second": (level - before) / seconds,
                     "pss_kib": (pss_kib(member.pids) - empty[members.index(member)]) / (level - 10),
                     "kernel_kib": (kernel_kib() - kernel) / (level - before),
@@ -174,7 +182,7 @@ def fan_out(plan: Plan) -> Result:
         if services.has_nchan():
             members.append(stack.enter_context(services.nchan(plan.folder / "nchan")))
         members.append(stack.enter_context(services.guestbook(redis)))
-        result = _fan_out(plan, members, turns=5, burst_up_to=plan.streams)
+        result = _fan_out(plan, members, turns=TURNS, burst_up_to=plan.streams)
     for name in _PEERS:
         with services.valkey() as redis, services.application(name, redis) as peer:
             # Half a million deliveries at a time would take them minutes.
@@ -251,7 +259,7 @@ def crowd(plan: Plan) -> Result:
             if level < plan.streams:
                 # One opening takes 0.2 s: that measures the machine's mood.
                 costs = [each["open_us"]]
-                for _ in range(4):
+                for _ in range(TURNS - 1):
                     with streams(BUILD, service, header) as clients:
                         costs.append(_open(redis, service, clients, level)["open_us"])
                 each |= {"open_us": statistics.median(costs), "open_us_of_rounds": costs}
@@ -355,39 +363,55 @@ def _stop(service: Service, clients: Streams) -> Result:
 
 
 def posts(plan: Plan) -> Result:
-    """Posts one after the other, and 200 at a time."""
+    """Posts one after the other, and 200 at a time; guestbook and usual service take turns."""
     body = json.dumps({"text": "A message of a usual length, number {n}.", "author": "Ada"})
     kinds = {"with_key": ["--header", "Idempotency-Key: bench-{n}"], "without_key": []}
     result: Result = {}
     for name, header in kinds.items():
         options = ["--header", "Content-Type: application/json", "--body", body, *header]
         rate = {"GUESTBOOK_POST_RATE": "1000000/1s"}
-        with services.valkey() as redis, services.guestbook(redis, **rate) as service:
+        with (
+            services.valkey() as redis,
+            services.valkey() as other,
+            services.guestbook(redis, **rate) as service,
+            services.application("usual", other) as usual,
+        ):
+            members = [(redis, service), (other, usual)]
             result[name] = {
-                "sequential": _post(redis, service, options, 1, plan.count(2000)),
-                "flood": _post(redis, service, options, 200, plan.count(12000)),
+                "sequential": _post_in_turns(members, options, 1, plan.count(1000)),
+                "flood": _post_in_turns(members, options, 200, plan.count(4000)),
             }
     return result
+
+
+def _post_in_turns(
+    members: list[tuple[Valkey, Service]], options: list[str], connections: int, count: int
+) -> dict[str, Result]:
+    rounds: dict[str, list[Result]] = {service.name: [] for _, service in members}
+    for turn in range(TURNS):
+        # Keys that were used before would only be looked up.
+        own = [option.replace("bench-", f"bench-{connections}-{turn}-") for option in options]
+        for redis, service in members:
+            rounds[service.name].append(_post(redis, service, own, connections, count))
+    return {name: had[-1] | _median_cost(had) for name, had in rounds.items()}
 
 
 def _post(
     redis: Valkey, service: Service, options: list[str], connections: int, count: int
 ) -> Result:
-    # Keys that were used before would only be looked up.
-    own = [option.replace("bench-", f"bench-{connections}-") for option in options]
     before = redis.commands()
     reads = redis.info("stats", "total_reads_processed")
     peak = _Peak(redis.port)
     with Meter(service) as meter, peak:
         answers = requests(
             BUILD, service.port, "POST", "/messages",
-            "--connections", str(connections), "--count", str(count), "--seconds", "60", *own,
+            "--connections", str(connections), "--count", str(count), "--seconds", "60", *options,
         )  # fmt: skip
+    assert answers["statuses"] == {"201": count}, f"{service.name}: {answers['statuses']}"
     after = redis.commands()
     reads = redis.info("stats", "total_reads_processed") - reads
     return {
         "cpu_us": meter.cpu * 1e6 / count,
-        "statuses": answers["statuses"],
         "per_second": count / answers["seconds"],
         "redis_connections": peak.highest,
         "redis_reads_per_post": reads / count,
@@ -426,30 +450,39 @@ class _Peak:
 
 
 def page(plan: Plan) -> Result:
-    """`GET /` with a full page, and 304 for who has it."""
-    with services.valkey() as redis, services.guestbook(redis) as service:
+    """`GET /` with a full page, 304 for who has it; and the least that a route of FastAPI costs."""
+    with (
+        services.valkey() as redis,
+        services.guestbook(redis) as service,
+        services.application("usual", redis) as usual,
+    ):
         service.publish(SHOWN)
         time.sleep(0.3)
         head = services.get(service.port, "/").split(b"\r\n\r\n")[0].decode()
         fields = {
             line.partition(": ")[0].lower(): line.partition(": ")[2] for line in head.split("\r\n")
         }
-        count = plan.count(4000)
-        result: Result = {"bytes": int(fields["content-length"])}
-        kinds = {"whole": [], "not_modified": ["--header", f"If-None-Match: {fields['etag']}"]}
-        for name, options in kinds.items():
-            with Meter(service) as meter:
-                answers = requests(
-                    BUILD, service.port, "GET", "/", "--count", str(count),
-                    "--seconds", "60", *options,
-                )  # fmt: skip
-            (status,) = answers["statuses"]
-            result[name] = {
-                "status": int(status),
-                "cpu_us": meter.cpu * 1e6 / count,
-                "answer_ms": answers["answer_ms"],
-            }
-    return result
+        kinds: dict[str, tuple[Service, int, list[str]]] = {
+            "whole": (service, 200, []),
+            "not_modified": (service, 304, ["--header", f"If-None-Match: {fields['etag']}"]),
+            "usual": (usual, 200, []),
+        }
+        rounds: dict[str, list[Result]] = {name: [] for name in kinds}
+        for _ in range(TURNS):
+            for name, (member, status, options) in kinds.items():
+                rounds[name].append(_get(member, plan.count(1500), status, options))
+    return {name: had[-1] | _median_cost(had) for name, had in rounds.items()} | {
+        "bytes": int(fields["content-length"])
+    }
+
+
+def _get(service: Service, count: int, status: int, options: list[str]) -> Result:
+    with Meter(service) as meter:
+        answers = requests(
+            BUILD, service.port, "GET", "/", "--count", str(count), "--seconds", "60", *options
+        )
+    assert answers["statuses"] == {str(status): count}, answers["statuses"]
+    return {"cpu_us": meter.cpu * 1e6 / count, "answer_ms": answers["answer_ms"]}
 
 
 def start(plan: Plan) -> Result:

@@ -1,0 +1,33 @@
+"""Posting as FastAPI's and redis-py's documentation show it, and the least that a route can do."""
+
+import os
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+from redis.asyncio import BlockingConnectionPool, Redis
+
+pool = BlockingConnectionPool.from_url(
+    os.environ["REDIS_URL"], decode_responses=True, max_connections=50
+)
+redis = Redis.from_pool(pool)
+app = FastAPI()
+
+
+class Draft(BaseModel):
+    text: str = Field(min_length=1, max_length=500)
+    author: str = Field(default="", max_length=40)
+
+
+class Message(Draft):
+    id: str
+
+
+@app.post("/messages", status_code=201)
+async def post(draft: Draft) -> Message:
+    entry_id = await redis.xadd("guestbook", draft.model_dump(), maxlen=1000)
+    return Message(id=entry_id, **draft.model_dump())
+
+
+@app.get("/")
+async def root() -> dict[str, str]:
+    return {"status": "ok"}
