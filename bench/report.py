@@ -114,7 +114,7 @@ def _crowd(crowd: Result, level: int) -> Iterable[Goal]:
     yield Goal(
         f"CPU to open a stream with a cursor, {count}",
         "150 µs",
-        f"{open_us:.0f} µs",
+        f"{open_us:.1f} µs",
         open_us <= 150,
     )
     yield Goal(f"user memory of an idle stream, {count}", "2.5 KiB", f"{pss:.2f} KiB", pss <= 2.5)
