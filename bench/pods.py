@@ -214,7 +214,7 @@ def table(rows: list[Row]) -> str:
             f"| {row.pods:,} | {row.posts} | {row.cpu:.1%} | {row.commands:,.0f} | "
             f"{row.sent / 2**20:.2f} MiB/s | {middle * 1000:.1f} ms, {late * 1000:.1f} ms |"
         )
-    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release().partition('-')[0]}"
     when = f"{datetime.now(UTC):%Y-%m-%d}"
     return "\n".join([*lines, "", f"Measured on {when} with `bench/pods.py`, {machine}.", ""])
 

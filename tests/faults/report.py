@@ -71,7 +71,7 @@ def markdown(findings: Findings) -> str:
         f"On {today}, `make faults SECONDS={findings.seconds:.0f} SEED={findings.seed}`, "
         f"{findings.readers} readers; guestbook "
         f"{package_version('guestbook')}, Python {platform.python_version()}, "
-        f"{platform.system()} {platform.release()}, {os.cpu_count()} cores."
+        f"{platform.system()} {platform.release().partition('-')[0]}, {os.cpu_count()} cores."
     )
     parts = [said, *(_run(name, run) for name, run in findings.runs.items())]
     parts.append("\n".join(f"- {_load(each)}" for each in findings.loads))
