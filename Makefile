@@ -42,7 +42,7 @@ SECONDS := 600
 SEED :=
 
 faults: .venv/dev.done  ## Break everything for 10 minutes (SECONDS=, SEED=); writes docs/reliability.md
-	$(BIN)/python -m tests.faults --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # The largest lock has every package that any other has. Strict: what cannot be looked up fails.
 audit: .venv/dev.done  ## Ask PyPI's advisories about every locked package (needs the network)

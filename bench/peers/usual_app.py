@@ -13,17 +13,17 @@ redis = Redis.from_pool(pool)
 app = FastAPI()
 
 
-class Draft(BaseModel):
+class NewMessage(BaseModel):
     text: str = Field(min_length=1, max_length=500)
     author: str = Field(default="", max_length=40)
 
 
-class Message(Draft):
+class Message(NewMessage):
     id: str
 
 
 @app.post("/messages", status_code=201)
-async def post(draft: Draft) -> Message:
+async def post(draft: NewMessage) -> Message:
     entry_id = await redis.xadd("guestbook", draft.model_dump(), maxlen=1000)
     return Message(id=entry_id, **draft.model_dump())
 

@@ -2,7 +2,7 @@
 
 import gc
 
-from guestbook import signals
+from guestbook.cli import signals
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     # What is imported stays, and streams are no garbage: the collector need not look through all
     # of them for every few that are made.
     gc.set_threshold(20_000, 20, 50)
-    from guestbook.cli import app  # noqa: PLC0415
+    from guestbook.cli.main import app  # noqa: PLC0415
 
     app(prog_name="guestbook")
 

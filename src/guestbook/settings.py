@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from guestbook.connection import RedisAddress
-from guestbook.rate import PostRate
+from guestbook.core import PostRate, Retention
+from guestbook.storage import RedisURL
 
 PREFIX = "GUESTBOOK_"
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h)", re.ASCII)
@@ -20,13 +20,6 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 class SettingsError(Exception):
     """A setting has a wrong value; the text names the variable and says what it may be."""
-
-
-class Retention(NamedTuple):
-    """What is kept: the newest `messages`, and of these the ones younger than `age_ms` (0: all)."""
-
-    messages: int
-    age_ms: int
 
 
 def _parse_rate(value: object) -> object:
@@ -59,7 +52,7 @@ def _parse_off(value: object) -> object:
 
 
 def _parse_address(value: object) -> object:
-    return RedisAddress.parse(value) if isinstance(value, str) else value
+    return RedisURL.parse(value) if isinstance(value, str) else value
 
 
 def _strip(value: object) -> object:
@@ -84,7 +77,7 @@ class Settings(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    redis_url: Annotated[RedisAddress, BeforeValidator(_parse_address)] = Field(
+    redis_url: Annotated[RedisURL, BeforeValidator(_parse_address)] = Field(
         default="localhost:6379",  # type: ignore[assignment]  # parsed by the validator
         validation_alias="REDIS_URL",
         description="Where Redis is: host:port, redis://, rediss://, unix://, "

@@ -22,7 +22,8 @@ from playwright.async_api import (
 )
 
 from tests.conftest import Serve
-from tests.processes import Server, Valkey
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
 
 Visit = Callable[..., Awaitable[Page]]
 Handler = Callable[[Route], Awaitable[None]]

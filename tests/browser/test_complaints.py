@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.browser.conftest import Complaints, Pods, Visit
-from tests.processes import eventually
+from tests.support.waiting import eventually
 
 
 async def test_complaints_are_heard(pods: Pods, visit: Visit, complaints: Complaints) -> None:

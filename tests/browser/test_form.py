@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 
-from guestbook.draft import AUTHOR_MAX, TEXT_MAX
+from guestbook.core.messages import AUTHOR_MAX, TEXT_MAX
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import (
     TOO_MANY,

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.async_api import Page, expect
 
-from guestbook.draft import AUTHOR_MAX, TEXT_MAX, Draft, DraftError, normalise
-from tests import hostile
+from guestbook.core.messages import AUTHOR_MAX, TEXT_MAX, InvalidMessageError, NewMessage, normalise
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import fits, post, shows
 from tests.conftest import Serve
+from tests.support import hostile
 
 SHOWN = 50
 _ENTRIES = """() => Object.fromEntries(
@@ -74,9 +74,9 @@ def _valid(texts: Iterable[str]) -> list[tuple[str, str | None]]:
     drafts: list[tuple[str, str | None]] = []
     for text in texts:
         try:
-            Draft.of(text, text[:AUTHOR_MAX])
+            NewMessage.of(text, text[:AUTHOR_MAX])
             drafts.append((text, text[:AUTHOR_MAX]))
-        except DraftError:
+        except InvalidMessageError:
             assert not normalise(text) or len(normalise(text)) > TEXT_MAX
     return drafts
 

@@ -6,7 +6,7 @@ import re
 
 from playwright.async_api import expect
 
-from guestbook.draft import AUTHOR_MAX, TEXT_MAX
+from guestbook.core.messages import AUTHOR_MAX, TEXT_MAX
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import LOST, UNPROCESSABLE, form_is, is_state, shows, sign
 

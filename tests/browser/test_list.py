@@ -7,11 +7,11 @@ import asyncio
 import httpx
 from playwright.async_api import expect
 
-from guestbook.draft import normalise
+from guestbook.core.messages import normalise
 from tests.browser.conftest import ADMIN, Pods, Visit
 from tests.browser.visitor import form_is, listed, post, shows, shows_only, sign
-from tests.processes import Server
-from tests.test_links import TEXTS
+from tests.support.servers import Server
+from tests.web.test_linkify import TEXTS
 
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });

@@ -7,12 +7,12 @@ import signal
 from playwright.async_api import expect
 from redis.asyncio import Redis
 
-from guestbook.store import EVENTS
+from guestbook.storage.store import EVENTS
 from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import AWAY, LOST, UNAVAILABLE, is_state, post, shows_only
 from tests.conftest import Serve
-from tests.processes import Valkey
+from tests.support.valkey import Valkey
 
 
 async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:

@@ -22,7 +22,7 @@ from tests.browser.visitor import (
     sign,
 )
 from tests.conftest import Serve
-from tests.processes import Valkey
+from tests.support.valkey import Valkey
 
 
 async def test_message_shows_at_once(pods: Pods, visit: Visit) -> None:

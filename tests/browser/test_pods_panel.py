@@ -9,11 +9,12 @@ import time
 from playwright.async_api import expect
 
 from guestbook import __version__
-from guestbook.page import hue
+from guestbook.web.pages.renderer import hue
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import LOST, is_state, post, shows, shows_only
-from tests.processes import Proxy, eventually
-from tests.stream import EventStream
+from tests.support.proxy import Proxy
+from tests.support.sse import EventStream
+from tests.support.waiting import eventually
 
 
 async def test_panel_shows_every_pod(pods: Pods, visit: Visit) -> None:

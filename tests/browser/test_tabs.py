@@ -10,8 +10,8 @@ from playwright.async_api import Page, Route, expect
 from tests.browser.axe import is_accessible
 from tests.browser.conftest import Handler, Pods, Visit
 from tests.browser.visitor import LOST, is_state, post, shows, shows_only
-from tests.processes import eventually
-from tests.stream import EventStream
+from tests.support.sse import EventStream
+from tests.support.waiting import eventually
 
 LEADER = "main[data-leader]"
 

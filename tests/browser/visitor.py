@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from playwright.async_api import Page, expect
 
-from tests.processes import Server
+from tests.support.servers import Server
 
 # What Chromium reports when a request fails or is refused.
 LOST = r"net::ERR_"

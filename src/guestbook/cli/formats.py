@@ -1,0 +1,98 @@
+"""All messages as one file: JSON lines to bring back, CSV for a spreadsheet, a book to print."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from guestbook.core import Message
+
+_CHUNK = 64 * 1024
+_COLUMNS = ("id", "posted_at", "author", "text", "pod")
+# A spreadsheet takes a cell that begins so for a formula, which may send what stands in the others
+# to somebody. The wide ones count where the keyboard is Japanese.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+Pages = AsyncIterator[list[Message]]
+
+
+class Format(StrEnum):
+    """What an export may look like."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    HTML = "html"
+
+    @classmethod
+    def of(cls, file: Path) -> Format:
+        """The one that a file's name asks for."""
+        suffix = file.suffix.lower()
+        return {".csv": cls.CSV, ".html": cls.HTML, ".htm": cls.HTML}.get(suffix, cls.JSONL)
+
+
+def encoded(form: Format, pages: Pages, title: str) -> AsyncIterator[bytes]:
+    """The file, piece by piece, from messages that come oldest first."""
+    if form is Format.CSV:
+        return _csv(pages)
+    return _html(pages, title) if form is Format.HTML else _jsonl(pages)
+
+
+async def _jsonl(pages: Pages) -> AsyncIterator[bytes]:
+    async for messages in pages:
+        yield b"".join(message.json() + b"\n" for message in messages)
+
+
+async def _csv(pages: Pages) -> AsyncIterator[bytes]:
+    """RFC 4180, in UTF-8."""
+    rows = io.StringIO(newline="")
+    writer = csv.writer(rows)
+    writer.writerow(_COLUMNS)
+    async for messages in pages:
+        for message in messages:
+            said = (message.author or "", message.text, message.pod)
+            writer.writerow((str(message.id), message.posted_at, *map(_cell, said)))
+        yield rows.getvalue().encode()
+        rows.seek(0)
+        rows.truncate()
+    yield rows.getvalue().encode()
+
+
+def _cell(value: str) -> str:
+    return f"'{value}" if value.startswith(_FORMULA) else value
+
+
+async def _html(pages: Pages, title: str) -> AsyncIterator[bytes]:
+    from guestbook.web.pages.templates import environment  # noqa: PLC0415  # only a book needs Jinja2
+
+    printed_at = datetime.now(UTC)
+    parts: list[str] = []
+    size = 0
+    template = environment(is_async=True).get_template("book.html")
+    async for part in template.generate_async(
+        title=title, messages=_dated(pages), printed_on=_day(printed_at)
+    ):
+        parts.append(part)
+        size += len(part)
+        if size > _CHUNK:
+            yield "".join(parts).encode()
+            parts.clear()
+            size = 0
+    yield "".join(parts).encode()
+
+
+async def _dated(pages: Pages) -> AsyncIterator[tuple[Message, str]]:
+    """Each message with its day where that is another than the one before."""
+    last = ""
+    async for messages in pages:
+        for message in messages:
+            date = message.posted_at[:10]
+            yield message, "" if date == last else _day(datetime.fromisoformat(date))
+            last = date
+
+
+def _day(at: datetime) -> str:
+    return f"{at:%A}, {at.day} {at:%B} {at.year}"

@@ -1,0 +1,38 @@
+"""What everything else is made of: messages, their order, and the wire format. No I/O."""
+
+from guestbook.core.event_log import EventLog, LogEntry
+from guestbook.core.messages import (
+    AUTHOR_MAX,
+    ORIGIN,
+    TEXT_MAX,
+    Deletion,
+    Entry,
+    EntryId,
+    InvalidMessageError,
+    Message,
+    NewMessage,
+    decode,
+    encode,
+    normalise,
+)
+from guestbook.core.policy import PostRate, Retention, rate_key
+
+__all__ = [
+    "AUTHOR_MAX",
+    "ORIGIN",
+    "TEXT_MAX",
+    "Deletion",
+    "Entry",
+    "EntryId",
+    "EventLog",
+    "InvalidMessageError",
+    "LogEntry",
+    "Message",
+    "NewMessage",
+    "PostRate",
+    "Retention",
+    "decode",
+    "encode",
+    "normalise",
+    "rate_key",
+]

@@ -1,0 +1,474 @@
+"""The server: uvicorn, with its gaps closed. All that relies on its insides is in here.
+
+uvicorn ends no open stream when it stops and closes its listeners first, so the drain comes
+before its own shutdown. It has no way to hand over an HTTP connection, as it does hand over a
+WebSocket, so its protocol gets one. And it waits for a client for as long as that likes, and
+reads as much: what a connection may take is bounded here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from types import FrameType
+from typing import Any, Literal, cast
+
+import httptools
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from guestbook.broadcast import SocketStream
+from guestbook.server.limits import ConnectionTimeouts
+from guestbook.web.problems import ProblemError, unavailable
+from guestbook.web.routes.events import ABORT, DETACH
+
+logger = structlog.get_logger(__name__)
+
+_BACKLOG = 4096
+# What is read of a request's body at most, frames of chunks and all: the application reads less.
+_BODY_BYTES = 256 * 1024
+# How many requests a client may send ahead of their answers: each is kept until its turn comes.
+_PIPELINE = 32
+
+_NOBODY = asyncio.Protocol()
+
+SHUTDOWN_SECONDS = 5
+"""How long requests may go on when the process stops."""
+
+
+class _Cycle(RequestResponseCycle):
+    """uvicorn's request and response. It makes the answer's head in one go, and holds it back
+    until what follows: a packet for the head alone would cost a stream as much as all the rest.
+    """
+
+    head = b""
+    # What goes out with every answer: uvicorn makes the list anew each second, for the date.
+    _defaults: tuple[object, bytes] = (None, b"")
+
+    async def send(self, message: Any) -> None:
+        """As ASGI has it."""
+        if not self.response_started and message["type"] == "http.response.start":
+            self._begin(message["status"], message.get("headers", ()))
+            return
+        if self.head and not self.disconnected:
+            message = self._send_head(message)
+        await super().send(message)
+
+    def _send_head(self, message: Any) -> Any:
+        """Sends the head, with a body of known length as one; gives what is left to be sent."""
+        head, self.head = self.head, b""
+        body = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
+        if self.chunked_encoding or len(body) > self.expected_content_length:
+            self.transport.write(head)
+            return message
+        self.expected_content_length -= len(body)
+        self.transport.write(head + body)
+        return {**message, "body": b""}
+
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lines = []
+        for name, value in headers:
+            if name == b"content-length":
+                self.chunked_encoding = False
+                self.expected_content_length = int(value)
+            elif name == b"connection" and value.lower() == b"close":
+                self.keep_alive = False
+                continue
+            lines.append(b"%s: %s\r\n" % (name, value))
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        has_body = self.scope["method"] != "HEAD" and status not in (204, 304)
+        if self.chunked_encoding is None and has_body:
+            self.chunked_encoding = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        fields = b"".join(lines)
+        if not fields.count(b"\r") == fields.count(b"\n") == len(lines) or b"\0" in fields:
+            raise RuntimeError("A header has a line end in it.")
+        self.head = b"".join((STATUS_LINE[status], self._default_fields(), fields, b"\r\n"))
+
+    def _default_fields(self) -> bytes:
+        made_of, fields = self._defaults
+        if made_of is not self.default_headers:
+            fields = b"".join(b"%s: %s\r\n" % field for field in self.default_headers)
+            _Cycle._defaults = (self.default_headers, fields)
+        return fields
+
+
+class DetachableProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, with bounds, and `guestbook.detach` among a request's extensions."""
+
+    # Not `self.cycle`: of pipelined requests that is the newest, and another one is served.
+    _served: _Cycle | None = None
+    # Which part of a request is being read, and how much has been received since the last part.
+    _reading: Literal["head", "body"] | None = None
+    _received = 0
+    _unsent = 0
+    _is_deaf = False
+    _fault: ProblemError | None = None
+
+    def __init__(self, *args: Any, waiting: ConnectionTimeouts, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting = waiting
+
+    # What is read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._waiting.enter(self, self.connections)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        while data and not self._is_deaf:
+            data = self._parse(data)
+        if self._received > self._waiting.settings.max_head_bytes and not self._is_deaf:
+            self._bound()
+
+    def _parse(self, data: bytes) -> bytes:
+        """Has the parser tell what is in the data; gives what it has to be given then."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._decline_upgrade() + data[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            self._refuse(self._fault or ProblemError(400, "This is not a request of HTTP/1.1."))
+        return b""
+
+    def _bound(self) -> None:
+        if self._reading == "head":
+            self._refuse(_too_long_head())
+        elif self._received > _BODY_BYTES:
+            self._refuse(ProblemError(413, "The body is too long."))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, Any] = {DETACH: self.detach, ABORT: self.abort}
+        self.scope["extensions"] = extensions
+        self._reading = "head"
+        if self.cycle is not None:
+            self._waiting.expect_request(self)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self._waiting.settings.max_head_bytes:
+            self._fault = ProblemError(414, "The address is too long.")
+            raise self._fault
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return
+        self._fault = self._find_fault()
+        if self._fault is not None:
+            raise self._fault
+        super().on_headers_complete()
+        self._reading = "body"
+        self._received = 0
+        # What comes behind the body must not pass for headers (RFC 9110, section 6.5.1).
+        self.headers = []
+
+    def _find_fault(self) -> ProblemError | None:
+        """Why the request whose head has been read is not served."""
+        version = self.parser.get_http_version()
+        hosts = [name for name, _ in self.headers].count(b"host")
+        most = self._waiting.settings.max_head_bytes
+        if version not in ("1.1", "1.0"):
+            return ProblemError(400, "Only versions 1.1 and 1.0 of HTTP are spoken here.")
+        if hosts > 1 or (not hosts and version == "1.1"):
+            return ProblemError(400, "A request has one Host.")
+        if self._received > most and sum(len(n) + len(v) for n, v in self.headers) > most:
+            return _too_long_head()
+        if self.parser.should_upgrade():
+            return ProblemError(405, "This is not a proxy.", headers={"Allow": "GET, HEAD"})
+        if len(self.pipeline) >= _PIPELINE:
+            return unavailable("Too many requests ahead of their answers.")
+        return None
+
+    def on_message_complete(self) -> None:
+        if self._reading == "head":
+            return
+        self._reading = None
+        self._received = 0
+        self._waiting.done(self)
+        super().on_message_complete()
+
+    def _decline_upgrade(self) -> bytes:
+        """The head that has been read, as if it asked for no other protocol.
+
+        For that one the parser would keep all that follows, the body too.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                head.append(b"connection:" + b",".join(kept))
+            elif name != b"upgrade":
+                head.append(b"%s:%s" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join(head) + b"\r\n\r\n"
+
+    # What is answered
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # uvicorn names the class where it makes one, and leaves no other way to choose it.
+        cycle.__class__ = _Cycle
+        self._served = cast("_Cycle", cycle)
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without a timer for each connection."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._reading is None:
+            self._waiting.expect_more(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._reading is None:
+            self._waiting.expect_more(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent = 0
+        if self._reading is None and self._is_serving:
+            self._waiting.done(self)
+
+    @property
+    def _is_serving(self) -> bool:
+        return self._served is not None and not self._served.response_complete
+
+    # The end
+
+    def _refuse(self, problem: ProblemError) -> None:
+        """Says what is wrong with what is being read, and reads no more of it."""
+        self._is_deaf = True
+        self._waiting.expect_request(self)
+        if self._may_answer():
+            self._answer(problem)
+            self._dismiss()
+            # Were it closed now, the kernel would take the answer back while more comes in.
+            self.transport.write_eof()
+        elif self._served is None or self._served.response_complete:
+            self.transport.write_eof()
+        elif self._reading == "body" and self._served is self.cycle:
+            self.abort()
+        else:
+            # What came before is answered, and nothing more.
+            if self._reading == "body":
+                self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else self._served
+            last.keep_alive = False
+
+    def _may_answer(self) -> bool:
+        """Whether what is answered next is the request that is being read."""
+        served = self._served
+        if self._reading == "body":
+            return served is not None and served is self.cycle and not served.response_started
+        return served is None or served.response_complete
+
+    def _answer(self, problem: ProblemError) -> None:
+        address = self.client[0] if self.client else ""
+        logger.info(
+            "refused a request", status=problem.status, reason=problem.detail, address=address
+        )
+        response = problem.response()
+        fields = [*self.server_state.default_headers, *response.raw_headers]
+        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        status = STATUS_LINE[response.status_code]
+        self.transport.write(status + head + b"connection: close\r\n\r\n" + bytes(response.body))
+
+    def _end(self, problem: ProblemError | None) -> None:
+        is_stuck = self.transport.get_write_buffer_size() > 0
+        if problem is not None and not is_stuck and not self._is_deaf and self._may_answer():
+            self._answer(problem)
+        self._dismiss()
+        if is_stuck:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def time_out(self) -> bool:
+        """Ends the connection; False where its client takes an answer, if slowly."""
+        unsent = self.transport.get_write_buffer_size()
+        is_moving = unsent and (not self._unsent or unsent < self._unsent)
+        self._unsent = unsent
+        if is_moving and self._reading is None and not self._is_deaf:
+            return False
+        late = ProblemError(408, "The request did not come in time.")
+        self._end(late if self._reading else None)
+        return True
+
+    def evict(self) -> None:
+        """Ends the connection, because another one needs its place."""
+        full = unavailable("Too many connections: try again.")
+        self._end(full if self._reading or self.cycle is None else None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn tells the newest request alone: an older one would wait for its client for ever.
+        self._dismiss()
+        self._waiting.leave(self)
+        super().connection_lost(exc)
+
+    def _dismiss(self) -> None:
+        """Has the request that is served end without a word about an incomplete response."""
+        if self._served is not None:
+            self._served.disconnected = True
+            self._served.message_event.set()
+            self._served = None
+
+    def abort(self) -> None:
+        """Cuts the connection, whatever is still to be sent to a client that does not read."""
+        self._dismiss()
+        self.transport.abort()
+
+    def detach(self, stream: SocketStream) -> bool:
+        """Gives the connection to a stream whose head has been made, and not been sent.
+
+        False where it cannot: the client is gone, has not taken what came before, or does not know
+        chunks (HTTP/1.0). Requests that came behind this one are not answered, because the stream
+        ends with the connection.
+        """
+        cycle = self._served
+        if (
+            cycle is None
+            or cycle.disconnected
+            or cycle.response_complete
+            or not (cycle.response_started and cycle.chunked_encoding)
+            or cycle.scope["http_version"] != "1.1"
+            or self.transport.is_closing()
+            or self.transport.get_write_buffer_size()
+        ):
+            return False
+        shared = self.transport.get_extra_info("socket")
+        try:
+            own = socket.fromfd(shared.fileno(), shared.family, socket.SOCK_STREAM)
+        except OSError:
+            return False
+        self._dismiss()
+        self.pipeline.clear()
+        self._waiting.leave(self)
+        self.connections.discard(self)
+        # The connection lives on in its second descriptor.
+        self.transport.set_protocol(_NOBODY)
+        self.transport.abort()
+        # uvicorn waits for what is in this set before it stops, and calls its `shutdown`.
+        stream.take(own, self.connections, cycle.head)
+        # The parser, the request and this protocol hold each other: nothing is to be left of them
+        # until the garbage collector comes.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn itself does
+        self.cycle = None  # type: ignore[assignment]  # likewise
+        self.scope = None  # type: ignore[assignment]  # likewise
+        return True
+
+
+def _too_long_head() -> ProblemError:
+    return ProblemError(431, "The request's head is too long.")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which takes leave of its clients before it shuts down."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        announce: Callable[[], None],
+        drain: Callable[[], Awaitable[None]],
+        waiting: ConnectionTimeouts,
+    ) -> None:
+        super().__init__(config)
+        self._waiting = waiting
+        self._announce = announce
+        self._drain = drain
+        self._stopping: asyncio.Future[None] | None = None
+        self.received: list[signal.Signals] = []
+        """The signals that have asked this server to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but leaves it to the caller to end the process as the signal would."""
+        handlers = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops gently at the first signal, at once at the second."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self.received.append(signal.Signals(sig))
+        if self._stopping is not None:
+            self._stopping.get_loop().call_soon_threadsafe(self._stopping.cancel)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; when it has returned, the server answers."""
+        await super().startup(sockets)
+        self._announce()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, with one turn a second instead of ten, and one as soon as a signal comes.
+
+        So a process costs next to nothing where nothing happens.
+        """
+        self._stopping = asyncio.get_running_loop().create_future()
+        while not await self.on_tick(0):
+            await asyncio.wait((self._stopping,), timeout=1)
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's, which looks at the clock and the connections each tenth time."""
+        if counter % 10 == 0:
+            self._waiting.sweep()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the streams while the listeners still answer, then everything else."""
+        draining = asyncio.ensure_future(self._drain())
+        for tick in itertools.count():
+            if draining.done() or self.force_exit:
+                break
+            await self.on_tick(tick)
+            await asyncio.wait((draining,), timeout=0.1)
+        draining.cancel()
+        if draining.done() and not draining.cancelled() and draining.exception() is not None:
+            logger.error("the streams could not be ended", exc_info=draining.exception())
+        await super().shutdown(sockets)
+        if not self.lifespan.shutdown_event.is_set():
+            # uvicorn leaves this out when it is forced; the application's tasks end all the same.
+            await self.lifespan.shutdown()
+
+
+def configure(app: Any, headers: dict[str, str], waiting: ConnectionTimeouts) -> uvicorn.Config:
+    """The configuration for `app`; `headers` go out with every answer, the server's own too."""
+    http: Any = functools.partial(DetachableProtocol, waiting=waiting)
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=list(headers.items()),
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )

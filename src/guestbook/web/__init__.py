@@ -1,0 +1,1 @@
+"""The HTTP interface: FastAPI, the API's routes and the pages."""

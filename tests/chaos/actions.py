@@ -1,0 +1,303 @@
+"""The faults. Each is a context in which it lasts; leaving it is the cure.
+
+A fault gives what readiness has to say while it lasts: which servers are cut off from Redis, and
+of which others that is not certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from random import Random
+from typing import Any, NamedTuple
+
+from tests.chaos.site import EVENTS, Site
+from tests.support.ports import free_port
+from tests.support.proxy import BlackHole, Proxy
+from tests.support.servers import Server
+from tests.support.waiting import eventually
+
+_START_SECONDS = 60.0
+_SYNC_SECONDS = 30.0
+_LOADING_SECONDS = 4.0
+
+
+class Effect(NamedTuple):
+    """Who cannot reach Redis while a fault lasts, and who may or may not; all others soon can."""
+
+    blind: Collection[Server] = ()
+    unsure: Collection[Server] = ()
+
+
+Fault = Callable[[Site, Random], AbstractAsyncContextManager[Effect]]
+
+# What happens to a server
+
+
+async def _restart(site: Site, server: Server, number: signal.Signals) -> None:
+    with site.without(server):
+        server.signal(number)
+        await server.ended(within=_START_SECONDS)
+        server.start()
+        await server.ready(within=_START_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def server_killed(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """SIGKILL of a server, which is started again."""
+    await _restart(site, rng.choice(site.mortals), signal.SIGKILL)
+    yield Effect()
+
+
+@contextlib.asynccontextmanager
+async def server_terminated(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """SIGTERM of a server, which is started again."""
+    await _restart(site, rng.choice(site.mortals), signal.SIGTERM)
+    yield Effect()
+
+
+@contextlib.asynccontextmanager
+async def servers_rolled(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """All servers in turn, as a rolling update replaces them."""
+    for server in site.mortals:
+        await _restart(site, server, signal.SIGTERM)
+    yield Effect()
+
+
+@contextlib.asynccontextmanager
+async def server_stopped(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """SIGSTOP of a server, as of a virtual machine that is moved."""
+    server = rng.choice(site.mortals)
+    with site.without(server):
+        server.freeze()
+        try:
+            yield Effect()
+        finally:
+            server.thaw()
+
+
+# What happens to Redis
+
+
+@contextlib.asynccontextmanager
+async def redis_killed(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """SIGKILL of Redis, which is started again on its files."""
+    site.redis.kill()
+    yield Effect(blind=site.servers)
+    await asyncio.to_thread(site.redis.start)
+
+
+@contextlib.asynccontextmanager
+async def redis_stopped(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """SIGSTOP of Redis: it takes connections and answers nothing."""
+    site.redis.freeze()
+    try:
+        yield Effect(blind=site.servers)
+    finally:
+        site.redis.thaw()
+
+
+@contextlib.asynccontextmanager
+async def clients_killed(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """CLIENT KILL of every connection, again and again."""
+    async with site.redis.client() as redis:
+        for _ in range(rng.randint(1, 10)):
+            for kind in ("normal", "pubsub", "replica", "master"):
+                await redis.execute_command("CLIENT", "KILL", "TYPE", kind)
+            await asyncio.sleep(rng.uniform(0, 0.3))
+    yield Effect()
+
+
+@contextlib.asynccontextmanager
+async def scripts_flushed(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """SCRIPT FLUSH: Redis forgets the scripts that it was sent."""
+    async with site.redis.client() as redis:
+        for _ in range(rng.randint(1, 10)):
+            await redis.script_flush()
+            await asyncio.sleep(rng.uniform(0, 0.3))
+    yield Effect()
+
+
+@contextlib.asynccontextmanager
+async def redis_full(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """Redis is out of memory (noeviction): it refuses to write."""
+    async with site.redis.client() as redis:
+        await redis.config_set("maxmemory", 1)
+        yield Effect(blind=site.servers)
+        await redis.config_set("maxmemory", 0)
+
+
+@contextlib.asynccontextmanager
+async def redis_read_only(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """Redis is a replica of a master that is not there, and becomes a master again."""
+    async with site.redis.client() as redis:
+        await redis.replicaof("127.0.0.1", free_port())
+        yield Effect(blind=site.servers)
+        await redis.replicaof("NO", "ONE")
+
+
+@contextlib.asynccontextmanager
+async def redis_loading(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """Redis is started again and takes seconds to load its files."""
+    async with site.redis.client() as redis:
+        added = (await redis.xinfo_stream(EVENTS))["entries-added"]
+        # A post is four commands of the file: a transaction with an entry and its receipt.
+        commands = added + 3 * await redis.dbsize()
+    site.redis.kill()
+    options = site.redis.options
+    delay_us = min(2000, int(_LOADING_SECONDS * 1e6 / commands))
+    site.redis.options = (*options, "--key-load-delay", str(delay_us))
+    await asyncio.to_thread(site.redis.start)
+    site.redis.options = options
+    yield Effect(blind=() if await _has_loaded(site) else site.servers)
+    await eventually(lambda: _has_loaded(site), within=_START_SECONDS)
+
+
+async def _has_loaded(site: Site) -> bool:
+    async with site.redis.client() as redis:
+        return not (await redis.info("persistence"))["loading"]
+
+
+@contextlib.asynccontextmanager
+async def failed_over(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """A fail-over to a replica; the old master becomes the replica, and soon it goes back.
+
+    New connections lead to the new master, those that are open stay where they are.
+    """
+    spare = site.valkey("second")
+    await asyncio.to_thread(spare.start)
+    old = site.redis
+    try:
+        await _fail_over(site, spare)
+        yield Effect()
+        await _fail_over(site, old)
+    finally:
+        (spare if site.redis is old else old).kill()
+
+
+async def _fail_over(site: Site, spare: Any) -> None:
+    async with site.redis.client() as master, spare.client() as replica:
+
+        async def is_in_step() -> bool:
+            return bool((await replica.info("replication")).get("master_link_status") == "up")
+
+        async def has_changed() -> bool:
+            roles = [(await server.role())[0] for server in (replica, master)]
+            return roles == ["master", "slave"]
+
+        await replica.replicaof("127.0.0.1", site.redis.port)
+        await eventually(is_in_step, within=_SYNC_SECONDS)
+        # Pauses the writers until the replica has everything; only then it changes the roles.
+        await master.execute_command("FAILOVER", "TO", "127.0.0.1", spare.port)
+        await eventually(has_changed, within=_SYNC_SECONDS)
+    site.redis = spare
+    for door in site.doors.values():
+        door.target = spare.port
+
+
+# What happens between a server and Redis
+
+
+@contextlib.asynccontextmanager
+async def network_silent(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """What is sent arrives nowhere; then everything does."""
+    server = rng.choice(site.servers)
+    site.doors[server].swallow()
+    yield Effect(blind=[server])
+    site.doors[server].let_pass()
+
+
+@contextlib.asynccontextmanager
+async def connections_dead(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """What was open stays silent for good, as when a router has lost its table."""
+    server = rng.choice(site.servers)
+    site.doors[server].swallow()
+    yield Effect(blind=[server])
+    site.doors[server].let_new_pass()
+
+
+@contextlib.asynccontextmanager
+async def replies_lost(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """Of some requests the replies are lost, and all that come after on that connection."""
+    server = rng.choice(site.servers)
+    door = site.doors[server]
+    with _losing(door, rng, 0.2):
+        yield Effect(unsure=[server])
+    door.let_new_pass()
+
+
+@contextlib.asynccontextmanager
+async def replies_cut(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """Connections break in the middle of a reply."""
+    server = rng.choice(site.servers)
+    door = site.doors[server]
+    door.cut_after = rng.randint(1, 30)
+    with _losing(door, rng, 0.2):
+        yield Effect(unsure=[server])
+    await door.cut()
+    door.cut_after = None
+
+
+@contextlib.contextmanager
+def _losing(door: Proxy, rng: Random, share: float) -> Any:
+    passing = door.loses
+    door.loses = lambda _request: rng.random() < share
+    try:
+        yield
+    finally:
+        door.loses = passing
+
+
+@contextlib.asynccontextmanager
+async def replies_late(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """Replies take up to seconds."""
+    server = rng.choice(site.servers)
+    door = site.doors[server]
+    door.delay = rng.choice((0.05, 0.3, 1.0, 2.5))
+    yield Effect(blind=[server] if door.delay > 1 else (), unsure=[server])
+    door.delay = 0
+    # What is delayed already stays so.
+    await door.cut()
+
+
+@contextlib.asynccontextmanager
+async def redis_unreachable(site: Site, rng: Random) -> AsyncIterator[Effect]:
+    """New connections are neither accepted nor refused; those that were open may be cut."""
+    server = rng.choice(site.servers)
+    door = site.doors[server]
+    door.refuse()
+    hole = BlackHole(door.port)
+    await asyncio.to_thread(hole.__enter__)
+    is_cut = rng.random() < 0.7
+    try:
+        if is_cut:
+            await door.cut()
+        yield Effect(blind=[server] if is_cut else ())
+    finally:
+        hole.__exit__()
+        await door.listen()
+
+
+FAULTS: tuple[Fault, ...] = (
+    server_killed,
+    server_terminated,
+    servers_rolled,
+    server_stopped,
+    redis_killed,
+    redis_stopped,
+    redis_full,
+    redis_read_only,
+    redis_loading,
+    failed_over,
+    clients_killed,
+    scripts_flushed,
+    network_silent,
+    connections_dead,
+    redis_unreachable,
+    replies_lost,
+    replies_cut,
+    replies_late,
+)

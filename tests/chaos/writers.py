@@ -1,0 +1,146 @@
+"""Writers, who repeat a message with its key until it is acknowledged; some also delete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import httpx
+
+from tests.chaos.site import TOKEN, Site
+
+_TIMEOUT = 8.0
+_PAUSE = 0.1
+# Of so many messages one is deleted, one has no key, one is repeated after it was acknowledged.
+_DELETED, _KEYLESS, _REPEATED, _READ = 15, 10, 10, 5
+_WORDS = "Sometimes ünïcode, sometimes 日本語, sometimes an emoji 🎉, always some words more. "
+
+
+class Writers:
+    """Some writers and what they were told."""
+
+    def __init__(
+        self, site: Site, rng: Random, complain: Callable[[str], None], *, pause: float
+    ) -> None:
+        self._site = site
+        self._rng = rng
+        self._complain = complain
+        self._pause = pause
+        self._is_over = asyncio.Event()
+        self.acknowledged: dict[str, str] = {}
+        """The ids, by text."""
+        self.deleted: set[str] = set()
+        self.attempted: set[str] = set()
+        """What was sent once, without a key, and perhaps refused."""
+
+    async def write(self, count: int) -> None:
+        """Lets so many write until `finish`; returns when all that they began is acknowledged."""
+        async with (
+            httpx.AsyncClient(
+                timeout=_TIMEOUT, verify=False, limits=httpx.Limits(max_connections=None)
+            ) as http,
+            asyncio.TaskGroup() as group,
+        ):
+            for number in range(count):
+                group.create_task(self._write(http, number))
+
+    def finish(self) -> None:
+        """No new message is begun."""
+        self._is_over.set()
+
+    async def _write(self, http: httpx.AsyncClient, writer: int) -> None:
+        number = 0
+        while not self._is_over.is_set():
+            number += 1
+            words = _WORDS * self._rng.randint(0, 12)
+            text = f"{writer}/{number} {words}".strip()
+            if self._rng.randrange(_KEYLESS) == 0:
+                await self._attempt(http, text)
+            else:
+                await self._post(http, text, key=f"{writer}-{number}-{self._rng.random()}")
+            await asyncio.sleep(self._rng.uniform(0, 2 * self._pause))
+
+    async def _post(self, http: httpx.AsyncClient, text: str, key: str) -> None:
+        answer = await self._retry(http, "POST", "/messages", text=text, key=key)
+        message = answer.json()
+        if message["text"] != text:
+            self._complain(f"posted {text!r}, and {message['text']!r} was acknowledged")
+        self.acknowledged[text] = message["id"]
+        if self._rng.randrange(_READ) == 0:
+            await self._read_own(http, answer)
+        if self._rng.randrange(_REPEATED) == 0:
+            again = await self._retry(http, "POST", "/messages", text="other words", key=key)
+            if again.json() != message:
+                self._complain(f"the same key gave {message} and {again.json()}")
+        if self._rng.randrange(_DELETED) == 0:
+            await self._retry(http, "DELETE", f"/messages/{message['id']}")
+            self.deleted.add(message["id"])
+
+    async def _attempt(self, http: httpx.AsyncClient, text: str) -> None:
+        """Once, without a key, as a client does that knows nothing of keys."""
+        self.attempted.add(text)
+        answer = await self._send(http, "POST", "/messages", text=text)
+        if answer is not None and answer.status_code == 201:
+            self.acknowledged[text] = answer.json()["id"]
+
+    async def _read_own(self, http: httpx.AsyncClient, answer: httpx.Response) -> None:
+        """Who was answered finds the message on the same pod, from then on."""
+        url = answer.request.url.join(answer.headers["location"])
+        try:
+            found = await http.get(url)
+        except httpx.TransportError:
+            return
+        if found.status_code not in (200, 503):
+            self._complain(f"{url} gives {found.status_code} to who has just posted it")
+
+    async def _retry(
+        self,
+        http: httpx.AsyncClient,
+        method: str,
+        path: str,
+        *,
+        text: str | None = None,
+        key: str | None = None,
+    ) -> httpx.Response:
+        """Repeats a request, to whichever server, until it is answered for good."""
+        is_patient = self._rng.random() < 0.5
+        while True:
+            answer = await self._send(http, method, path, text=text, key=key)
+            # A deletion whose answer was lost finds nothing the second time.
+            if answer is not None and answer.status_code in (201, 204, 404):
+                return answer
+            pause = _PAUSE
+            if answer is not None and is_patient:
+                pause = float(answer.headers["retry-after"])
+            await asyncio.sleep(pause)
+
+    async def _send(
+        self,
+        http: httpx.AsyncClient,
+        method: str,
+        path: str,
+        *,
+        text: str | None = None,
+        key: str | None = None,
+    ) -> httpx.Response | None:
+        """One request to one server; None for no answer."""
+        server = self._rng.choice(self._site.servers)
+        headers = {"Authorization": f"Bearer {TOKEN}"} if method == "DELETE" else {}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        body: Any = None if text is None else {"text": text}
+        try:
+            answer = await http.request(method, server.url + path, json=body, headers=headers)
+        except httpx.TransportError:
+            return None
+        is_refusal = answer.status_code in (429, 503)
+        if is_refusal and not answer.headers.get("retry-after", "").isdigit():
+            self._complain(f"{answer.status_code} without Retry-After")
+            return None
+        if not is_refusal and answer.status_code not in (201, 204, 404):
+            self._complain(f"{method} {path} gives {answer.status_code}: {answer.text[:200]}")
+            await asyncio.sleep(1)
+            return None
+        return answer

@@ -1,0 +1,120 @@
+"""`guestbook check`: what it finds, in which words, and with which exit status."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guestbook.cli.check import Finding, findings
+from guestbook.storage.url import RedisURL
+from tests.support.ports import free_port
+from tests.support.valkey import Valkey
+
+SECRET = "s3cret"
+
+
+async def found(url: str) -> str:
+    return "\n".join(str(finding) for finding in await findings(RedisURL.parse(url)))
+
+
+async def test_durable_server_is_ok(valkey: Valkey) -> None:
+    """A server that puts everything on the disk and evicts nothing has only good findings."""
+    async with valkey.client() as redis:
+        await redis.config_set("maxmemory", "100mb")
+        assert {finding.mark for finding in await findings(RedisURL.parse(valkey.address))} == {
+            "ok"
+        }
+        # Its key goes by itself.
+        assert 0 < await redis.pttl("{guestbook}:check") <= 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("appendfsync", "everysec", "warn  appendfsync everysec: a power cut loses up to a second"),
+        ("appendonly", "no", "warn  no append-only file"),
+        ("maxmemory-policy", "allkeys-lru", "warn  maxmemory-policy allkeys-lru"),
+        ("maxmemory-policy", "volatile-ttl", "warn  maxmemory-policy volatile-ttl"),
+        ("maxmemory", "1", "fail  takes no messages: "),
+        ("min-replicas-to-write", "1", "fail  takes no messages: "),
+    ],
+)
+async def test_what_is_not_durable_is_told(
+    valkey: Valkey, name: str, value: str, expected: str
+) -> None:
+    """What would lose or refuse messages is named, with what to set instead."""
+    async with valkey.client() as redis:
+        await redis.config_set(name, value)
+    assert f"\n{expected}" in await found(valkey.address)
+
+
+async def test_full_cache_would_lose_messages(valkey: Valkey) -> None:
+    """A limit of memory and a policy that evicts any key together are a failure."""
+    async with valkey.client() as redis:
+        await redis.config_set("maxmemory", "100mb")
+        await redis.config_set("maxmemory-policy", "allkeys-lfu")
+    assert "\nfail  maxmemory-policy allkeys-lfu: " in await found(valkey.address)
+
+
+async def test_replica_is_no_master(valkey: Valkey) -> None:
+    """A replica is told from a master."""
+    async with valkey.client() as redis:
+        await redis.replicaof("127.0.0.1", free_port())
+    said = await found(valkey.address)
+    assert "\nfail  a replica" in said
+    assert "\nfail  takes no messages: " in said
+
+
+async def test_missing_rights_are_named(valkey: Valkey) -> None:
+    """What a user lacks is said as it is given: rights, or the pattern of keys."""
+    async with valkey.client() as redis:
+        for name, *rules in (
+            ("some", "~{guestbook}:*", "+@all", "-xadd", "-script|load"),
+            ("other", "~other:*", "+@all"),
+            ("blind", "~{guestbook}:*", "+@all", "-info", "-config"),
+        ):
+            await redis.execute_command("ACL", "SETUSER", name, "on", f">{SECRET}", *rules)
+    assert (
+        "\nfail  not allowed to use some commands: ACL SETUSER … +script|load +xadd"
+        in await found(f"some:{SECRET}@{valkey.address}")
+    )
+    assert "\nfail  not allowed to use its keys" in await found(f"other:{SECRET}@{valkey.address}")
+    # What must not be asked is no failure.
+    said = await found(f"blind:{SECRET}@{valkey.address}")
+    assert "\nwarn  cannot tell the version and what is kept" in said
+    assert "fail" not in said
+
+
+async def test_cloud_without_config(tmp_path: Path) -> None:
+    """A server in which CONFIG has another name works, and says what cannot be told."""
+    valkey = Valkey(tmp_path / "valkey", "--rename-command", "CONFIG", "secret-config").start()
+    try:
+        said = await found(valkey.address)
+    finally:
+        valkey.kill()
+    assert "\nwarn  append-only file; cannot tell how often it goes to the disk" in said
+    assert "fail" not in said
+
+
+def test_exit_status_tells(valkey: Valkey) -> None:
+    """0 where the Redis will do, 1 where not; no password is shown."""
+    for address, status in ((valkey.address, 0), (f"127.0.0.1:{free_port()}", 1)):
+        done = subprocess.run(
+            [sys.executable, "-m", "guestbook", "check"],
+            env={**os.environ, "REDIS_URL": f"redis://default:{SECRET}@{address}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (status, "")
+        assert f"reachable at {address}" in done.stdout
+        assert SECRET not in done.stdout
+
+
+def test_finding_is_a_line() -> None:
+    """The mark is a word, so that it can be read without colours and found with grep."""
+    assert str(Finding("ok", "fine")) == "ok    fine"

@@ -1,0 +1,172 @@
+"""The command line: reading and deleting messages, and how a command ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+from redis.asyncio import Redis
+
+from tests.conftest import Serve
+from tests.support.servers import command_env, guestbook
+from tests.support.sse import EventStream
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+_EVENTS = "{guestbook}:events"
+
+
+def _line(number: int) -> bytes:
+    return b'{"id": "%d-0", "author": null, "text": "%d", "pod": "p"}\n' % (number, number)
+
+
+async def test_list_shows_the_newest_first(serve: Serve, redis_url: str) -> None:
+    """As text and as JSON lines, page by page; what was deleted is in neither."""
+    server = await serve()
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for number in range(5):
+            text = {"text": f"number {number}\nand more", "author": "Ada" if number % 2 else ""}
+            await http.post("/messages", json=text)
+        said = (await http.get("/messages")).json()["messages"]
+        async with Redis.from_url(redis_url) as redis:
+            await redis.xdel(_EVENTS, said[2]["id"])
+            await redis.xadd(_EVENTS, {"deleted": said[2]["id"]})
+    del said[2]
+    listed = guestbook("list", "--json", "--limit", "3", redis=redis_url)
+    assert listed.returncode == 0
+    assert [json.loads(line) for line in listed.stdout.splitlines()] == said[:3]
+    older = guestbook("list", "--before", said[2]["id"], redis=redis_url)
+    (last,) = said[3:]
+    head = f"{last['id']}  {last['posted_at']}  pod-a\n"
+    assert older.stdout.decode() == f"{head}    number 0\n    and more\n"
+    assert older.stderr == b""
+
+
+async def test_list_disturbs_no_terminal(redis_url: str) -> None:
+    """What moves the cursor or turns the writing is written out; emoji and accents stay."""
+    async with Redis.from_url(redis_url) as redis:
+        text = "\x1b]0;title\x07 \x9b2J \u202eevil\u2066 \u2028 é 👩\u200d👧"
+        await redis.xadd(_EVENTS, {"text": text, "author": "\x1b[31mred", "pod": "p\x08"})
+    shown = guestbook("list", redis=redis_url).stdout.decode()
+    assert r"\x1b]0;title\x07 \x9b2J \u202eevil\u2066 \u2028 é 👩" in shown
+    assert r"p\x08  \x1b[31mred" in shown
+    assert shown.replace("\n", "").replace("\u200d", "").isprintable()
+    as_json = guestbook("list", "--json", redis=redis_url).stdout
+    assert as_json.isascii()
+    assert json.loads(as_json)["text"] == text
+
+
+async def test_deleted_message_vanishes_from_open_pages(serve: Serve, redis_url: str) -> None:
+    """At once, whether named or on standard input; each that was not there is said, status 1."""
+    server = await serve()
+    async with (
+        httpx.AsyncClient(base_url=server.url) as http,
+        EventStream(server.url) as stream,
+    ):
+        posted = [
+            (await http.post("/messages", json={"text": str(number)})).json() for number in range(4)
+        ]
+        ids = [message["id"] for message in posted]
+        await stream.entries(4)
+
+        def delete(*arguments: str, given: str = "") -> subprocess.CompletedProcess[bytes]:
+            return guestbook("delete", *arguments, redis=redis_url, given=given.encode())
+
+        wrong = await asyncio.to_thread(delete, ids[0], "x\x1b")
+        assert (wrong.returncode, wrong.stdout) == (2, b"")
+        assert wrong.stderr.startswith(rb"guestbook: x\x1b is not a message id")
+        assert len((await http.get("/messages")).json()["messages"]) == 4
+
+        some = await asyncio.to_thread(delete, ids[0], "1-0", ids[1])
+        assert some.returncode == 1
+        assert some.stderr == b"guestbook: 1-0 is not there\nguestbook: deleted 2 messages\n"
+        piped = await asyncio.to_thread(
+            delete, "-", given=f"{ids[2]}  and more\n\n{json.dumps(posted[3])}\n"
+        )
+        assert (piped.returncode, piped.stderr) == (0, b"guestbook: deleted 2 messages\n")
+        deletions = await stream.entries(4)
+        assert [(event.name, event.data["id"]) for event in deletions] == [
+            ("deleted", each) for each in ids
+        ]
+        assert (await http.get("/messages")).json()["messages"] == []
+
+
+async def test_interrupted_export_leaves_nothing(valkey: Valkey, tmp_path: Path) -> None:
+    """A file is there only when it is complete, and a signal ends a command as it should."""
+    file = tmp_path / "messages.csv"
+    partial = tmp_path / "messages.csv.partial"
+    valkey.freeze()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "guestbook", "export", str(file)],
+        env=command_env(valkey.address),
+        stderr=subprocess.PIPE,
+    )
+    await eventually(partial.exists, within=30)
+    process.send_signal(signal.SIGTERM)
+    _, said = await asyncio.to_thread(process.communicate, timeout=30)
+    assert (process.returncode, said) == (-signal.SIGTERM, b"")
+    assert not file.exists()
+    assert not partial.exists()
+
+
+async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
+    """On a terminal, after a second; Ctrl-C leaves it as it was, and what was read is kept."""
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "guestbook", "import", "-"],
+        env=command_env(redis_url, TERM="xterm", COLUMNS="80"),
+        stdin=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    assert process.stdin is not None
+    shown = b""
+    os.set_blocking(terminal, False)
+    numbers = iter(range(1, 10**6))
+
+    async def is_shown() -> bool:
+        nonlocal shown
+        assert process.stdin is not None
+        process.stdin.write(b"".join(_line(next(numbers)) for _ in range(250)))
+        process.stdin.flush()
+        try:
+            shown += os.read(terminal, 2**16)
+        except BlockingIOError:
+            return False
+        return b"importing" in shown
+
+    await eventually(is_shown, within=30, every=0.1)
+    process.send_signal(signal.SIGINT)
+    # Its standard input is still open: nothing but the signal ends it.
+    assert await asyncio.to_thread(process.wait, 30) == -signal.SIGINT
+    process.stdin.close()
+    # Where all has been read and nobody writes any more, that is an error.
+    with contextlib.suppress(OSError):
+        shown += os.read(terminal, 2**16)
+    os.close(terminal)
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l") >= 0
+    assert b"Traceback" not in shown
+    async with Redis.from_url(redis_url) as redis:
+        there = int(await redis.xlen(_EVENTS))
+    assert there >= 250
+    again = guestbook(
+        "import", "-", redis=redis_url, given=b"".join(map(_line, range(1, there + 11)))
+    )
+    assert again.stderr.decode() == f"guestbook: imported 10 messages, {there} were there\n"
+
+
+def test_help_reads_well() -> None:
+    """Each command says in a line what it does, which is not cut off."""
+    commands = guestbook("--help", redis="").stdout.decode().partition("Commands:")[2]
+    for name in ("serve", "list", "delete", "export", "import"):
+        assert re.search(rf"^  {name} +\S.*\.$", commands, re.MULTILINE), name
+    assert "..." not in commands

@@ -1,0 +1,224 @@
+"""Export and import on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from html import unescape
+from pathlib import Path
+
+import httpx
+import pytest
+import redis.asyncio
+from redis.asyncio import Redis
+
+from tests.conftest import Serve
+from tests.support.servers import command_env, guestbook
+from tests.support.valkey import Valkey
+
+
+async def _all(url: str) -> list[dict[str, object]]:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{url}/messages", params={"limit": 1000})
+        messages: list[dict[str, object]] = answer.json()["messages"]
+        return messages
+
+
+async def test_export_and_import_give_same_messages(
+    serve: Serve, redis_url: str, shared_valkey: Valkey, tmp_path: Path
+) -> None:
+    """What was exported from one guestbook is, imported into an empty one, the same; also twice."""
+    here = await serve()
+    there_url = f"redis://{shared_valkey.address}/9022"
+    async with redis.asyncio.from_url(there_url) as there:
+        await there.flushdb()
+    async with httpx.AsyncClient(base_url=here.url) as client:
+        for number in range(20):
+            message = {
+                "text": f"line\nand {number} é \u2028",
+                "author": "Ada" if number % 2 else "",
+            }
+            await client.post("/messages", json=message)
+    file = tmp_path / "messages.jsonl"
+    exported = guestbook("export", str(file), redis=redis_url)
+    assert exported.stderr == b"guestbook: exported 20 messages\n"
+    assert guestbook("export", redis=redis_url).stdout == file.read_bytes()
+
+    first = guestbook("import", str(file), redis=there_url)
+    assert first.stderr == b"guestbook: imported 20 messages, 0 were there\n"
+    again = guestbook("import", "-", redis=there_url, given=file.read_bytes())
+    assert again.stderr == b"guestbook: imported 0 messages, 20 were there\n"
+    other = await serve("pod-b", redis=there_url)
+    assert await _all(other.url) == await _all(here.url)
+
+
+async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis_url: str) -> None:
+    """A stream grows only at its end: what has no place any more is counted, and said."""
+    server = await serve()
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        await client.post("/messages", json={"text": "new"})
+    line = b'{"id": "5-0", "author": null, "text": "old", "pod": "p"}\n'
+    answer = guestbook("import", "-", redis=redis_url, given=line)
+    assert answer.returncode == 2
+    assert b"1 message could not be put before newer ones" in answer.stderr
+
+
+def test_import_names_bad_line(redis_url: str) -> None:
+    """A line that is no message ends the import with its number, and no traceback."""
+    good = b'{"id": "5-0", "author": null, "text": "x", "pod": "p"}\n'
+    bad = (
+        b"[]",
+        b'{"id": "x", "text": "x", "pod": "p"}',
+        b'{"id":"6-0","text":"","pod":""}',
+        b'{"id":"6-0","text":"x","pod":"\\ud800"}',
+        b'{"id":"99999999999999-0","text":"x","pod":"p"}',
+        b"[" * 70_000,
+    )
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        answers = pool.map(
+            lambda line: guestbook("import", "-", redis=redis_url, given=good + line), bad
+        )
+    for answer in answers:
+        assert answer.returncode == 2
+        assert answer.stderr.startswith(b"guestbook: line 2")
+        assert answer.stderr.count(b"\n") == 1
+
+
+async def test_legacy_list_is_taken_over_once(serve: Serve, redis_url: str) -> None:
+    """The original's list becomes messages in its order; a further run takes only what came."""
+    async with Redis.from_url(redis_url) as client:
+        await client.rpush("guestbook", "first", "", "second", "x" * 1500)
+        first = guestbook("import", "--legacy-list", "guestbook", redis=redis_url)
+        assert first.stderr == b"guestbook: took over 3 messages\n"
+        await client.rpush("guestbook", "third")
+        again = guestbook("import", "--legacy-list", "guestbook", redis=redis_url)
+        assert again.stderr == b"guestbook: took over 1 message\n"
+    server = await serve()
+    texts = [message["text"] for message in await _all(server.url)]
+    assert texts == ["third", "x" * 500, "x" * 1000, "second", "first"]
+
+
+def test_redis_away_is_one_line() -> None:
+    """A command that cannot reach Redis says so in a line that names the variable."""
+    answer = guestbook("export", redis="redis://:secret@127.0.0.1:1")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith(b"guestbook: REDIS_URL: Redis at 127.0.0.1:1")
+    assert answer.stderr.count(b"\n") == 1
+    assert b"secret" not in answer.stderr
+
+
+async def test_reader_of_an_export_may_leave(serve: Serve, redis_url: str) -> None:
+    """`guestbook export | head -1` ends as other programs do: silently, by SIGPIPE."""
+    server = await serve()
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        for _ in range(300):
+            await client.post("/messages", json={"text": "x" * 1000})
+    command = f"{sys.executable} -m guestbook export; echo $? >&2"
+    answer = subprocess.run(
+        ["/bin/bash", "-c", f"({command}) | head -n 1 | wc -l"],
+        env={"REDIS_URL": redis_url, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    assert answer.stdout.strip() == b"1"
+    assert answer.stderr.strip() == b"141"
+
+
+async def test_export_for_spreadsheets_and_to_print(
+    serve: Serve, redis_url: str, tmp_path: Path
+) -> None:
+    """CSV and a book have every message, as data: no formula, no markup, nothing from elsewhere."""
+    server = await serve()
+    texts = ['=HYPERLINK("http://x")', 'a,b\n"c"; d', "<script>alert(1)</script> & é", "-1", "＝1"]
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for text in texts:
+            await http.post("/messages", json={"text": text, "author": "@Ada <b>"})
+        posted = (await http.get("/messages")).json()["messages"][::-1]
+    table, book = tmp_path / "messages.csv", tmp_path / "Book"
+    for file, *options in ((table,), (book, "--format", "html")):
+        command = ["export", str(file), *options]
+        done = guestbook(*command, redis=redis_url, GUESTBOOK_TITLE="Our <book>")
+        assert (done.returncode, done.stderr) == (0, b"guestbook: exported 5 messages\n")
+    assert sorted(tmp_path.glob("*.partial")) == []
+
+    raw = table.read_bytes().decode()
+    assert raw.startswith("id,posted_at,author,text,pod\r\n")
+    rows = list(csv.DictReader(io.StringIO(raw, newline="")))
+    assert [row["id"] for row in rows] == [message["id"] for message in posted]
+    expected = ["'" + text if text[0] in "=-＝" else text for text in texts]
+    assert [row["text"] for row in rows] == expected
+    assert {row["author"] for row in rows} == {"'@Ada <b>"}
+    assert {row["pod"] for row in rows} == {"pod-a"}
+
+    html = book.read_text("utf-8")
+    assert "<script" not in html
+    assert "<title>Our &lt;book&gt;</title>" in html
+    said = [unescape(text) for text in re.findall(r'<p dir="auto">(.*?)</p>', html, re.DOTALL)]
+    assert said == texts
+    assert html.count("@Ada &lt;b&gt;") == 5
+    assert "5 messages" in html
+    assert not re.search(r"(src|href)=|url\(|@import", html)
+
+    nowhere = guestbook("export", str(tmp_path / "no" / "x"), redis=redis_url)
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.decode().endswith("x.partial: No such file or directory\n")
+
+
+@pytest.mark.slow
+async def test_memory_does_not_grow_with_the_number(redis_url: str, tmp_path: Path) -> None:
+    """Of ten times as many messages neither import nor export takes more memory."""
+    peaks: dict[str, list[int]] = {"import": [], "export": []}
+    for number in (1_000, 10_000):
+        file = tmp_path / f"{number}.jsonl"
+        with file.open("w") as lines:
+            for n in range(1, number + 1):
+                message = {"id": f"{n}-0", "author": "Ada", "text": "x" * 500, "pod": "p"}
+                lines.write(json.dumps(message) + "\n")
+        for command, path in (("import", file), ("export", tmp_path / "book.HTM")):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "guestbook", command, str(path)],
+                env=command_env(redis_url, GUESTBOOK_MAX_MESSAGES="100000"),
+                stderr=subprocess.PIPE,
+            )
+            _, status, usage = await asyncio.to_thread(os.wait4, process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0
+            assert process.stderr is not None
+            process.stderr.close()
+            peaks[command].append(usage.ru_maxrss)
+    assert (tmp_path / "book.HTM").stat().st_size > 10_000 * 500
+    for few, many in peaks.values():
+        assert many < 1.2 * few
+
+
+async def test_import_keeps_within_what_is_kept(redis_url: str) -> None:
+    """What is older than messages are kept is left out, and said; so is what is too many."""
+    now = time.time_ns() // 1_000_000
+    ids = [now - 7_200_000 + n for n in range(3)] + [now - 60_000 + n for n in range(5)]
+    lines = b"".join(
+        b'{"id": "%d-0", "author": null, "text": "x", "pod": "p"}\n' % ms for ms in ids
+    )
+    kept = {"GUESTBOOK_MAX_AGE": "1h", "GUESTBOOK_MAX_MESSAGES": "4"}
+    done = guestbook("import", "-", redis=redis_url, given=lines, **kept)
+    assert (done.returncode, done.stderr.decode().splitlines()) == (
+        0,
+        [
+            "guestbook: imported 5 messages, 0 were there",
+            "guestbook: left out 3 messages older than GUESTBOOK_MAX_AGE",
+            "guestbook: only the newest 4 are kept, as GUESTBOOK_MAX_MESSAGES says",
+        ],
+    )
+    again = guestbook("import", "-", redis=redis_url, given=lines, **kept)
+    assert again.returncode == 0
+    assert b"imported 0 messages, 4 were there" in again.stderr
+    async with Redis.from_url(redis_url) as redis:
+        assert await redis.xlen("{guestbook}:events") == 4

@@ -1,0 +1,187 @@
+"""What the stream holds: ids, messages, deletions, and how they are written."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guestbook.core.messages import (
+    ORIGIN,
+    Deletion,
+    EntryId,
+    InvalidMessageError,
+    Message,
+    NewMessage,
+    decode,
+    encode,
+)
+
+HALF = 2**64 - 1
+
+halves = st.integers(0, HALF)
+ids = st.builds(EntryId, halves, halves)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+messages = st.builds(Message, ids, st.none() | texts, texts, texts)
+
+NEWEST_DATE_MS = 253_402_300_799_999
+
+
+@given(ids)
+def test_id_reads_what_it_writes(entry_id: EntryId) -> None:
+    """An id comes back from its text as it was, and its text is Redis' own form."""
+    assert EntryId.parse(str(entry_id)) == entry_id
+    assert str(entry_id) == f"{entry_id.ms}-{entry_id.seq}"
+
+
+@given(halves)
+def test_id_without_second_number_has_zero(ms: int) -> None:
+    """`ms` alone means `ms-0`, as in Redis."""
+    assert EntryId.parse(str(ms)) == (ms, 0)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "-",
+        "+",
+        "$",
+        "1-",
+        "-1",
+        "1-2-3",
+        "1--2",
+        " 1-2",
+        "1-2\n",
+        "1_000-0",
+        "1.5-0",
+        "a-b",
+        "0x10-0",
+        "١-٢",
+        "²-0",
+        "+1-0",
+        f"{HALF + 1}-0",
+        f"0-{HALF + 1}",
+        "9" * 5000,
+    ],
+)
+def test_other_text_is_no_id(written: str) -> None:
+    """Nothing that Redis would refuse, or read as something else, passes for an id."""
+    with pytest.raises(ValueError, match=r"message id"):
+        EntryId.parse(written)
+
+
+def test_ids_compare_as_numbers() -> None:
+    """Not as text: 10-0 comes after 9-0, and 1-10 after 1-9."""
+    assert EntryId.parse("9-0") < EntryId.parse("10-0")
+    assert EntryId.parse("1-9") < EntryId.parse("1-10")
+    assert EntryId.parse("007-0") == EntryId.parse("7-0")
+
+
+@given(ids.filter(lambda entry_id: entry_id != ORIGIN))
+def test_before_is_the_next_smaller_id(entry_id: EntryId) -> None:
+    """There is no id between an id and the one before it."""
+
+    def number(some: EntryId) -> int:
+        return some.ms * 2**64 + some.seq
+
+    assert number(entry_id.before()) == number(entry_id) - 1
+
+
+def test_nothing_is_before_the_origin() -> None:
+    """0-0 is the smallest id of all."""
+    assert ORIGIN.before() == ORIGIN
+
+
+def test_time_is_written_as_the_contract_writes_it() -> None:
+    """UTC, always with milliseconds, and with a Z."""
+    assert (
+        Message(EntryId(1795416665955, 0), None, "…", "p").posted_at == "2026-11-23T06:51:05.955Z"
+    )
+    assert (
+        Message(EntryId(1795416665000, 0), None, "…", "p").posted_at == "2026-11-23T06:51:05.000Z"
+    )
+
+
+@given(st.integers(0, NEWEST_DATE_MS))
+def test_time_is_the_id_to_the_millisecond(ms: int) -> None:
+    """`posted_at` says the id's first number exactly, up to the year 9999."""
+    stamp = Message(EntryId(ms, 0), None, "x", "p").posted_at
+    assert datetime.fromisoformat(stamp) == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+        milliseconds=ms
+    )
+
+
+@given(messages)
+def test_any_id_has_a_time(message: Message) -> None:
+    """An id beyond all calendars, which somebody may have written, breaks nothing."""
+    assert datetime.fromisoformat(message.posted_at).tzinfo == UTC
+
+
+@given(messages)
+def test_message_as_json_is_the_contracts_shape(message: Message) -> None:
+    """All five members, and no more, whatever the text is; one line of UTF-8."""
+    assert json.loads(message.json().decode()) == {
+        "id": str(message.id),
+        "author": message.author,
+        "text": message.text,
+        "posted_at": message.posted_at,
+        "pod": message.pod,
+    }
+    assert len(message.json().decode().splitlines()) == 1
+
+
+@given(messages)
+def test_message_comes_back_from_its_fields(message: Message) -> None:
+    """What a pod stores, another one reads as the same message."""
+    flat = [part.encode() for part in encode(message.author, message.text, message.pod)]
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert decode(str(message.id).encode(), fields) == message
+
+
+@given(texts)
+def test_draft_survives_the_store(text: str) -> None:
+    """A normalised text is the same text after Redis and JSON."""
+    try:
+        draft = NewMessage.of(text)
+    except InvalidMessageError:
+        return
+    stored = {b"text": draft.text.encode(), b"pod": b"pod-a"}
+    message = decode(b"1-0", stored)
+    assert isinstance(message, Message)
+    assert json.loads(message.json())["text"] == draft.text
+
+
+@given(ids, ids)
+def test_deletion_names_its_target(own: EntryId, target: EntryId) -> None:
+    """A deletion read from the stream gives the deleted message's id, not its own."""
+    deletion = decode(str(own).encode(), {b"deleted": str(target).encode()})
+    assert deletion == Deletion(own, target)
+    assert json.loads(deletion.json()) == {"id": str(target)}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {b"edited": b"1-0"},
+        {b"deleted": b"everything"},
+        {b"deleted": b"\xff"},
+    ],
+)
+def test_entry_of_another_version_is_passed_over(fields: dict[bytes, bytes]) -> None:
+    """What this version does not know is no message and no error."""
+    assert decode(b"1-0", fields) is None
+
+
+@given(st.binary(), st.binary(), st.binary())
+def test_bytes_that_are_not_utf8_still_make_a_message(
+    text: bytes, author: bytes, pod: bytes
+) -> None:
+    """What somebody else wrote into the stream cannot stop the reader."""
+    message = decode(b"1-0", {b"text": text, b"author": author, b"pod": pod})
+    assert isinstance(message, Message)
+    assert json.loads(message.json())["text"] == text.decode(errors="replace")

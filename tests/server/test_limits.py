@@ -1,0 +1,220 @@
+"""What a connection may take: clients that are slow, endless, silent, or too many."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Serve
+from tests.support.raw import Raw, statuses
+from tests.support.servers import Server
+from tests.support.sse import EventStream
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually, run_scenarios
+
+REQUEST_SECONDS = 1
+KEEP_ALIVE_SECONDS = 1
+HEAD_BYTES = 8192
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: guestbook\r\n"
+GET = HEAD + b"\r\n"
+POST = b"POST /messages HTTP/1.1\r\nHost: guestbook\r\nContent-Type: application/json\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+HELLO = b'11\r\n{"text": "hello"}\r\n0\r\n'
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server of little patience."""
+    server = Server(
+        tmp_path_factory.mktemp("bounds") / "log",
+        f"redis://{shared_valkey.address}/9010",
+        GUESTBOOK_REQUEST_SECONDS=str(REQUEST_SECONDS),
+        GUESTBOOK_KEEP_ALIVE_SECONDS=str(KEEP_ALIVE_SECONDS),
+        GUESTBOOK_MAX_HEAD_BYTES=str(HEAD_BYTES),
+    ).start()
+    yield await server.ready()
+    server.stop()
+
+
+def _sockets(pod: Server) -> int:
+    """How many sockets a server has open."""
+    files = Path(f"/proc/{pod.pid}/fd").iterdir()
+    return sum(os.readlink(file).startswith("socket:") for file in files)
+
+
+_TOO_LONG = [b"x: %s\r\n" % (b"y" * 1000)] * 100
+_ENDLESS = [b"y" * 10_000] * 100
+
+# What a client sends, how slowly, and what it is told before the connection is closed.
+CLIENTS: dict[str, tuple[list[bytes], float, list[int]]] = {
+    "nothing": ([], 0, []),
+    "half a head": ([HEAD], 0, [408]),
+    "half a method": ([b"GE"], 0, [408]),
+    "a header now and then": ([HEAD, *[b"x: y\r\n"] * 20], 0.2, [408]),
+    "endless headers": ([HEAD, *_TOO_LONG], 0, [431]),
+    "an endless header": ([HEAD + b"x: ", *_ENDLESS], 0, [431]),
+    "an endless name": ([HEAD, *_ENDLESS], 0, [431]),
+    "a long head at once": ([HEAD + b"".join(_TOO_LONG[:9]) + b"\r\n"], 0, [431]),
+    "a long address": ([b"GET /" + b"a" * HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n"], 0, [414]),
+    "an endless address": ([b"GET /", *_ENDLESS], 0, [414]),
+    "half a body": ([POST + b"Content-Length: 20\r\n\r\n{"], 0, [408]),
+    "a body now and then": ([CHUNKED, *[b"1\r\n \r\n"] * 20], 0.2, [408]),
+    "an endless body": ([POST + b"Content-Length: 99999999\r\n\r\n", *_ENDLESS], 0, [413]),
+    "endless chunks": ([CHUNKED, *[b"1\r\n \r\n" * 1000] * 200], 0, [413]),
+    "an endless chunk size": ([CHUNKED + b"1;", *_ENDLESS], 0, [413]),
+    "endless trailers": ([CHUNKED + HELLO, *_TOO_LONG * 4], 0, [413]),
+    "a body that nobody wants": ([HEAD + b"Content-Length: 99999999\r\n\r\n", *_ENDLESS], 0, [200]),
+    "one request": ([GET], 0, [200]),
+    "one request, then half of one": ([GET, HEAD], 0.2, [200, 408]),
+    "half a body behind a request": ([GET + POST + b"Content-Length: 20\r\n\r\n{"], 0, [200, 408]),
+    "nonsense": ([b"\x16\x03\x01\x02\x00\x01\x00"], 0, [400]),
+    "nonsense behind requests": ([GET * 3 + b"nonsense\r\n\r\n"], 0, [200] * 3),
+    "a body of nonsense behind requests": ([GET * 3 + CHUNKED + b"nonsense\r\n"], 0, [200] * 3),
+    "nonsense in a body": ([CHUNKED + b"nonsense\r\n"], 0, [400]),
+    "more requests than are kept": ([GET * 200], 0, [200] * 33),
+    "a request that ends there": ([HEAD + b"Connection: close\r\n\r\n" + GET], 0, [200]),
+}
+
+
+async def test_every_client_is_let_go_in_time(pod: Server) -> None:
+    """Whatever it sends or does not send: it is told what is wrong, and its connection ends.
+
+    Meanwhile a visitor's stream goes on, and others are answered.
+    """
+
+    async def one(name: str) -> None:
+        parts, every, expected = CLIENTS[name]
+        async with Raw(pod) as client:
+            sending = asyncio.create_task(client.send(*parts, every=every))
+            said = await client.end()
+            sending.cancel()
+        assert statuses(said) == expected, (name, said)
+        for answer in said.split(b"HTTP/1.1 ")[1:]:
+            assert b"\r\ncontent-security-policy: " in answer.lower()
+            if answer[:1] == b"4":
+                assert b"\r\ncontent-type: application/problem+json\r\n" in answer
+
+    async with (
+        httpx.AsyncClient(base_url=pod.url, timeout=10) as visitor,
+        EventStream(pod.url) as stream,
+        run_scenarios({name: one(name) for name in CLIENTS}) as stories,
+    ):
+        while not all(story.done() for story in stories.values()):
+            posted = await visitor.post("/messages", json={"text": "still here"})
+            assert posted.status_code == 201
+            # "endless trailers" has posted too.
+            while (await stream.until("message")).id != posted.json()["id"]:
+                pass
+            await asyncio.sleep(0.05)
+        for story in stories.values():
+            await story
+    assert "Traceback" not in pod.lines()
+
+
+async def test_slow_client_gets_its_answer_and_one_that_reads_nothing_goes(pod: Server) -> None:
+    """An answer may take long for as long as it is taken; who takes nothing is let go."""
+    async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
+        for number in range(100):
+            await client.post("/messages", json={"text": f"{number} " + "long " * 190})
+        whole = (await client.get("/messages?limit=100")).content
+    listing = b"GET /messages?limit=100 HTTP/1.1\r\nHost: guestbook\r\n\r\n"
+
+    async def slow() -> None:
+        async with Raw(pod) as client:
+            client.writer.write(listing * 30)
+            taken = 0
+            for _ in range(8):
+                taken += len(await client.reader.read(2**16))
+                await asyncio.sleep(KEEP_ALIVE_SECONDS / 4)
+            while taken < 30 * len(whole):
+                data = await client.reader.read(2**20)
+                assert data
+                taken += len(data)
+
+    async def deaf() -> None:
+        async with Raw(pod) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            client.writer.write(listing * 30)
+            await eventually(lambda: _sockets(pod) > open_before)
+            await eventually(lambda: _sockets(pod) <= open_before, within=30, every=0.2)
+
+    await slow()
+    open_before = _sockets(pod)
+    await deaf()
+
+
+async def test_what_comes_behind_a_body_is_no_header(pod: Server) -> None:
+    """A trailer cannot bring what a proxy in front would have looked for in the head."""
+    async with Raw(pod) as client:
+        trailers = b"Idempotency-Key: not one\r\nConnection: close\r\n\r\n"
+        await client.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + HELLO)
+        await client.send(trailers)
+        assert statuses(await client.end()) == [201]
+
+
+async def _open_idle(server: Server, count: int) -> list[asyncio.StreamWriter]:
+    connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(count)]
+    return [writer for _, writer in connections]
+
+
+@pytest.fixture
+def many_files() -> None:
+    """Lets this process open as many files as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def test_idle_connections_lock_nobody_out(serve: Serve, many_files: None) -> None:
+    """However many connections never send a request: streams go on, requests are answered.
+
+    Those that have waited longest make room, and the log says so.
+    """
+    pod = await serve(GUESTBOOK_MAX_CONNECTIONS="300")
+    async with (
+        httpx.AsyncClient(base_url=pod.url, timeout=10) as client,
+        EventStream(pod.url) as stream,
+    ):
+        idle = await _open_idle(pod, 2000)
+        assert (await client.get("/healthz")).status_code == 200
+        await pod.until("/ready", 200)
+        async with EventStream(pod.url) as another:
+            posted = await client.post("/messages", json={"text": "not locked out"})
+            assert posted.status_code == 201
+            for each in (stream, another):
+                assert (await each.until("message")).id == posted.json()["id"]
+        assert _sockets(pod) < 400
+        await eventually(lambda: "too many connections" in pod.lines())
+        for writer in idle:
+            writer.transport.abort()
+
+
+async def test_limit_of_open_files_locks_nobody_out(tmp_path: Path, redis_url: str) -> None:
+    """Where the system allows few files it is said at the start, and streams leave some over."""
+    pod = Server(tmp_path / "log", redis_url)
+    pod.start(under=("/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh"))
+    try:
+        await pod.ready()
+        assert "GUESTBOOK_MAX_STREAMS" in pod.lines()
+        async with contextlib.AsyncExitStack() as stack:
+            streams = [await stack.enter_async_context(EventStream(pod.url)) for _ in range(80)]
+            opened = [stream.head.status for stream in streams]
+            assert opened == [200] * 72 + [503] * 8
+            idle = await _open_idle(pod, 300)
+            for path in ("/healthz", "/ready", "/", "/static/guestbook.css"):
+                await pod.until(path, 200)
+            for stream in streams[:72]:
+                await stream.until("pods")
+            for writer in idle:
+                writer.transport.abort()
+        assert "Traceback" not in pod.lines()
+    finally:
+        pod.stop()

@@ -1,0 +1,180 @@
+"""Requests that are none, or that others might read as something else (RFC 9112)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from guestbook.web.app import SECURITY_HEADERS
+from tests.support.raw import exchange, statuses
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
+
+BODY = b'{"text":"hello"}'
+CHUNKS = b"10\r\n" + BODY + b"\r\n0\r\n\r\n"
+HOST = b"Host: guestbook\r\n"
+POST = b"POST /messages HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+GET = b"GET /healthz HTTP/1.1\r\n" + HOST
+CLOSE = b"Connection: close\r\n"
+LAST = GET + CLOSE + b"\r\n"
+LENGTH = b"Content-Length: 16\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+H2C = b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server."""
+    url = f"redis://{shared_valkey.address}/9011"
+    log = tmp_path_factory.mktemp("wire") / "log"
+    patience = {"GUESTBOOK_REQUEST_SECONDS": "3", "GUESTBOOK_KEEP_ALIVE_SECONDS": "3"}
+    server = Server(log, url, **patience).start()
+    yield await server.ready()
+    server.stop()
+
+
+def post(*fields: bytes, body: bytes = BODY) -> bytes:
+    """A post with these fields."""
+    return POST + b"".join(fields) + b"\r\n" + body
+
+
+def get(*fields: bytes, target: bytes = b"/healthz", version: bytes = b"1.1") -> bytes:
+    """A GET that closes the connection."""
+    return b"GET %s HTTP/%s\r\n" % (target, version) + b"".join(fields) + CLOSE + b"\r\n"
+
+
+# Where two readers might see different requests nothing is read at all, and the connection ends.
+AMBIGUOUS = {
+    "length and chunks": post(LENGTH, CHUNKED, body=CHUNKS),
+    "chunks and length": post(CHUNKED, LENGTH, body=CHUNKS),
+    "two lengths": post(LENGTH, b"Content-Length: 2\r\n"),
+    "one length twice": post(LENGTH, LENGTH),
+    "a list of lengths": post(b"Content-Length: 16, 16\r\n"),
+    "a length with a sign": post(b"Content-Length: +16\r\n"),
+    "a hexadecimal length": post(b"Content-Length: 0x10\r\n"),
+    "an overlong length": post(b"Content-Length: 99999999999999999999999\r\n"),
+    "an unknown coding": post(b"Transfer-Encoding: xchunked\r\n", body=CHUNKS),
+    "chunks that are not last": post(b"Transfer-Encoding: chunked, gzip\r\n", body=CHUNKS),
+    "chunks twice": post(CHUNKED, CHUNKED, body=CHUNKS),
+    "a control character before chunked": post(b"Transfer-Encoding: \x0bchunked\r\n", body=CHUNKS),
+    "a space before the colon": post(b"Transfer-Encoding : chunked\r\n", body=CHUNKS),
+    "a folded field": post(b"Transfer-Encoding:\r\n chunked\r\n", body=CHUNKS),
+    "a bare LF": LAST.replace(b"\r\n", b"\n"),
+    "a bare CR": get(HOST, b"X: a\rTransfer-Encoding: chunked\r\n"),
+    "a NUL in a field": get(HOST, b"X: a\x00b\r\n"),
+    "a bare LF between chunks": post(CHUNKED, body=CHUNKS.replace(b"\r\n", b"\n")),
+    "a chunk without an end": post(CHUNKED, body=CHUNKS.replace(b"}\r\n", b"}XX")),
+    "a chunk size with a prefix": post(CHUNKED, body=b"0x" + CHUNKS),
+    "an overlong chunk size": post(CHUNKED, body=b"f" * 17 + CHUNKS),
+    "a line end in a chunk's extension": post(CHUNKED, body=CHUNKS.replace(b"10", b"10;a\nb")),
+    "no host": get(),
+    "two hosts": get(HOST, b"Host: another\r\n"),
+    "another version": get(HOST, version=b"2.0"),
+    "a version of the future": get(HOST, version=b"1.2"),
+    "no version": b"GET /\r\n\r\n",
+    "no method": b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "another protocol's start": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "an address in UTF-8": get(HOST, target="/é".encode()),
+    "an address with NUL": get(HOST, target=b"/\x00"),
+}
+
+# Odd, but clear: answered like anything else. A request behind shows what was read of this one.
+CLEAR = {
+    "an absolute address": (get(HOST, target=b"http://elsewhere/healthz"), [200]),
+    "a fragment": (get(HOST, target=b"/healthz#fragment"), [200]),
+    "a double slash": (get(HOST, target=b"//elsewhere/healthz"), [404]),
+    "no place": (b"OPTIONS * HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", [404]),
+    "a tunnel": (b"CONNECT elsewhere:443 HTTP/1.1\r\n" + HOST + b"\r\n" + LAST, [405]),
+    "a tunnel to the page": (b"CONNECT / HTTP/1.1\r\n" + HOST + b"\r\n" + LAST, [405]),
+    "a trace": (b"TRACE / HTTP/1.1\r\n" + HOST + b"Cookie: a\r\n\r\n" + LAST, [405, 200]),
+    "HTTP/1.0 without a host": (get(version=b"1.0"), [200]),
+    "a GET with a body": (GET + LENGTH + b"\r\n" + b"GET / HTTP/1.1\r\n" + LAST, [200, 200]),
+    "an empty post": (post(b"Content-Length: 0\r\n", body=LAST), [422, 200]),
+    "a WebSocket": (GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + LAST, [200, 200]),
+    "HTTP/2 for a GET": (GET + b"Connection: Upgrade\r\n" + H2C + b"\r\n" + LAST, [200, 200]),
+    "HTTP/2 for a post": (
+        post(b"Connection: Upgrade, HTTP2-Settings\r\n", H2C, LENGTH) + LAST,
+        [201, 200],
+    ),
+    "HTTP/2 for chunks": (
+        post(b"Connection: Upgrade, HTTP2-Settings\r\n", H2C, CHUNKED, body=CHUNKS) + LAST,
+        [201, 200],
+    ),
+    "HTTP/2 once": (
+        post(b"Connection: Upgrade, close\r\n", H2C, LENGTH) + LAST,
+        [201],
+    ),
+    "ranges": (
+        get(HOST, b"Range: bytes=" + b"0-1," * 500 + b"0-1\r\n", target=b"/"),
+        [200],
+    ),
+    "many fields": (get(HOST, *(b"f%d: x\r\n" % n for n in range(2000))), [200]),
+}
+
+
+def _assert_secure(said: bytes) -> None:
+    for answer in said.split(b"HTTP/1.1 ")[1:]:
+        head = answer.partition(b"\r\n\r\n")[0].decode().lower()
+        for name, value in SECURITY_HEADERS.items():
+            assert f"\r\n{name}: {value}".lower() in head
+        assert "\r\ndate: " in head
+        assert "\r\nserver: " not in head
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+async def test_ambiguous_request_is_refused(pod: Server, name: str) -> None:
+    """One 400 with a problem and the security headers; what comes behind is not read."""
+    said = await exchange(pod, AMBIGUOUS[name] + LAST)
+    assert statuses(said) == [400], said
+    assert b"\r\ncontent-type: application/problem+json\r\n" in said
+    assert b"\r\nconnection: close\r\n" in said
+    _assert_secure(said)
+
+
+@pytest.mark.parametrize("name", CLEAR)
+async def test_odd_request_is_read_as_it_stands(pod: Server, name: str) -> None:
+    """The framing is kept to the byte: the request behind it is seen, and no other."""
+    request, expected = CLEAR[name]
+    whole = await exchange(pod, request)
+    assert statuses(whole) == expected, whole
+    _assert_secure(whole)
+    # And the same when it comes in pieces.
+    cut = len(request) * 2 // 3
+    pieces = await exchange(pod, request[:cut], request[cut:])
+    assert statuses(pieces) == expected, pieces
+
+
+async def test_pipelined_requests_are_answered_in_order(pod: Server) -> None:
+    """Whatever each of them takes."""
+    paths = ["/healthz", "/messages?limit=1", "/none", "/env", "/healthz"]
+    requests = [b"GET %s HTTP/1.1\r\n%s\r\n" % (path.encode(), HOST) for path in paths]
+    said = await exchange(pod, b"".join(requests) + POST + LENGTH + CLOSE + b"\r\n" + BODY)
+    assert statuses(said) == [200, 200, 404, 200, 200, 201]
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in said.split(b"HTTP/1.1 ")[1:]]
+    for body, mark in zip(bodies, (b"alive", b"messages", b"nothing", b"HOSTNAME"), strict=False):
+        assert mark in body
+
+
+async def test_every_answer_has_the_security_headers(pod: Server) -> None:
+    """Those to errors, files, streams and HEAD as well."""
+    requests = [
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        for method in ("GET", "HEAD", "PUT", "OPTIONS")
+        for path in ("/", "/messages", "/env", "/static/guestbook.css", "/static/none", "/none")
+    ]
+    requests += [get(HOST, target=b"/events?after=none"), get(target=b"/none", version=b"1.0")]
+    for said in await asyncio.gather(*(exchange(pod, request) for request in requests)):
+        assert len(statuses(said)) == 1
+        _assert_secure(said)
+    async with (
+        httpx.AsyncClient(base_url=pod.url) as client,
+        client.stream("GET", "/events") as stream,
+    ):
+        assert stream.status_code == 200
+        for name, value in SECURITY_HEADERS.items():
+            assert stream.headers[name] == value

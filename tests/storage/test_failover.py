@@ -1,0 +1,279 @@
+"""The master becomes another server while people write and read.
+
+The stories run side by side, each with servers of its own; each test awaits one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+from redis.exceptions import RedisError
+
+from guestbook.core.messages import EntryId
+from tests.support.ports import free_port
+from tests.support.proxy import Proxy
+from tests.support.servers import Server
+from tests.support.sse import EventStream, Visitor
+from tests.support.valkey import SentinelServer, Valkey, join_cluster
+from tests.support.waiting import Scenario, Scenarios, eventually, run_together
+
+_EVENTS = "{guestbook}:events"
+
+
+class Load:
+    """People who post, each message until it is acknowledged, and one who reads it all."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._http = httpx.AsyncClient(base_url=server.url, timeout=10, verify=False)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_over = False
+        self.acknowledged: list[str] = []
+        self.visitor = Visitor("0-0")
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self.visitor.stay(self._server.url))
+        self._tasks = [asyncio.create_task(self._write()) for _ in range(3)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in (self._reading, *self._tasks):
+            task.cancel()
+        await asyncio.gather(self._reading, *self._tasks, return_exceptions=True)
+        await self._http.aclose()
+
+    async def _write(self) -> None:
+        while not self._is_over:
+            key = {"Idempotency-Key": uuid.uuid4().hex}
+            while (answer := await self._post(key)).status_code != 201:
+                assert answer.status_code == 503, answer.text
+                await asyncio.sleep(0.1)
+            self.acknowledged.append(answer.json()["id"])
+            await asyncio.sleep(0.01)
+
+    async def _post(self, key: dict[str, str]) -> httpx.Response:
+        return await self._http.post("/messages", json={"text": "hello"}, headers=key)
+
+    async def goes_on(self) -> None:
+        """Waits until several more have been acknowledged."""
+        count = len(self.acknowledged)
+
+        def has_more() -> bool:
+            for task in self._tasks:
+                assert not task.done(), task.exception()
+            return len(self.acknowledged) > count + 20
+
+        await eventually(has_more, within=30)
+
+    async def end(self, master: Valkey) -> list[str]:
+        """Stops writing, checks what was read, and gives the ids that were lost.
+
+        After a `reset` a reader has loaded the list again and goes on from there.
+        """
+        self._is_over = True
+        await asyncio.gather(*self._tasks)
+        async with master.client() as redis:
+            stored = [entry_id for entry_id, _ in await redis.xrange(_EVENTS)]
+        await eventually(lambda: self.visitor.ids[-1:] == stored[-1:], within=15)
+        resets = [n for n, event in enumerate(self.visitor.events) if event.name == "reset"]
+        read, begin = self.visitor.ids, stored[0]
+        if resets:
+            begin, read = read[resets[-1]], read[resets[-1] + 1 :]
+            stored_since = [i for i in stored if EntryId.parse(i) > EntryId.parse(begin)]
+        else:
+            stored_since = stored
+        assert read == stored_since
+        listed = (await self._http.get("/messages", params={"limit": 50})).json()["messages"]
+        assert [message["id"] for message in listed] == stored[: -len(listed) - 1 : -1]
+        lost = [entry_id for entry_id in self.acknowledged if entry_id not in stored]
+        assert bool(lost) <= bool(resets)
+        return lost
+
+
+# The stories
+
+
+async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
+    nodes = [Valkey(folder / str(number), *options, str(free_port())) for number in range(4)]
+    *masters, replica = nodes
+    server: Server | None = None
+    try:
+        for node in nodes:
+            node.start()
+        owner = await join_cluster(masters, replica)
+        other = next(node for node in masters if node is not owner)
+        server = Server(folder / "server.log", f"redis+cluster://{other.address}").start()
+        await server.ready(within=60)
+        await begin.wait()
+        async with Load(server) as load:
+            await load.goes_on()
+            await _migrate_key_by_key(owner, other, masters)
+            await load.goes_on()
+            await _migrate_at_once(other, owner)
+            await load.goes_on()
+            owner.kill()
+            await eventually(lambda: _is_master(replica), within=30)
+            await load.goes_on()
+            lost = await load.end(replica)
+        assert len(lost) < 10
+    finally:
+        if server is not None:
+            server.stop()
+        for node in nodes:
+            node.kill()
+
+
+async def _migrate_key_by_key(source: Valkey, target: Valkey, masters: list[Valkey]) -> None:
+    """As `valkey-cli --cluster reshard` does it."""
+    async with source.client() as left, target.client() as right:
+        slot = await left.execute_command("CLUSTER KEYSLOT", _EVENTS)
+        from_id = await left.execute_command("CLUSTER MYID")
+        to_id = await right.execute_command("CLUSTER MYID")
+        await right.execute_command(f"CLUSTER SETSLOT {slot} IMPORTING {from_id}")
+        await left.execute_command(f"CLUSTER SETSLOT {slot} MIGRATING {to_id}")
+        while keys := await left.execute_command(f"CLUSTER GETKEYSINSLOT {slot} 3"):
+            await left.migrate("127.0.0.1", target.port, keys, 0, 5000)
+        for node in (target, source, *masters):
+            async with node.client() as redis:
+                await redis.execute_command(f"CLUSTER SETSLOT {slot} NODE {to_id}")
+
+
+async def _migrate_at_once(source: Valkey, target: Valkey) -> None:
+    """As Valkey 9 can do it by itself."""
+    async with source.client() as left, target.client() as right:
+        slot = await left.execute_command("CLUSTER KEYSLOT", _EVENTS)
+        to_id = await right.execute_command("CLUSTER MYID")
+        await left.execute_command(f"CLUSTER MIGRATESLOTS SLOTSRANGE {slot} {slot} NODE {to_id}")
+
+        async def has_slot() -> bool:
+            return int(await right.execute_command(f"CLUSTER COUNTKEYSINSLOT {slot}")) > 0
+
+        await eventually(has_slot, within=15)
+
+
+async def _is_master(valkey: Valkey) -> bool:
+    try:
+        async with valkey.client() as redis:
+            return bool((await redis.role())[0] == "master")
+    except RedisError:
+        # Whoever is connected while a replica becomes the master is cut off.
+        return False
+
+
+async def _sentinel(folder: Path, begin: asyncio.Barrier) -> None:
+    master = Valkey(folder / "master").start()
+    replica = Valkey(folder / "replica", "--replicaof", "127.0.0.1", str(master.port)).start()
+    hanging = Valkey(folder / "hanging").start()
+    sentinel = SentinelServer(folder / "sentinel").watch(master).start()
+    nodes = f"{hanging.address},{sentinel.address}"
+    server = Server(folder / "server.log", f"redis+sentinel://{nodes}/guestbook")
+    try:
+        # A Sentinel that hangs must not keep the guestbook from asking the others.
+        hanging.freeze()
+        await server.start().ready(within=60)
+        await begin.wait()
+
+        async def is_known() -> bool:
+            async with sentinel.client() as redis:
+                return bool(await redis.execute_command("SENTINEL", "REPLICAS", "guestbook"))
+
+        # Sentinel looks for replicas every ten seconds.
+        await eventually(is_known, within=15)
+        async with Load(server) as load:
+            await load.goes_on()
+            master.kill()
+            await eventually(lambda: _is_master(replica), within=30)
+            await load.goes_on()
+            lost = await load.end(replica)
+        assert len(lost) < 10
+        assert "Traceback" not in server.lines()
+    finally:
+        server.stop()
+        for each in (sentinel, hanging, replica, master):
+            each.kill()
+
+
+async def _shorter_history(folder: Path, begin: asyncio.Barrier) -> None:
+    old = Valkey(folder / "old").start()
+    new = Valkey(folder / "new", "--replicaof", "127.0.0.1", str(old.port)).start()
+    try:
+        async with Proxy(old.port) as proxy:
+            server = Server(folder / "server.log", proxy.address).start()
+            try:
+                await server.ready(within=60)
+                await begin.wait()
+                await _lose_the_newest(server, proxy, old, new)
+            finally:
+                server.stop()
+    finally:
+        for each in (new, old):
+            each.kill()
+
+
+async def _lose_the_newest(server: Server, proxy: Proxy, old: Valkey, new: Valkey) -> None:
+    async def post(text: str) -> str:
+        answer = await http.post("/messages", json={"text": text})
+        entry_id: str = answer.json()["id"]
+        return entry_id
+
+    async with (
+        httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http,
+        EventStream(server.url, after="0-0") as stream,
+        old.client() as left,
+        new.client() as right,
+    ):
+        kept = await post("kept")
+        await eventually(lambda: _has(right, kept))
+        await right.replicaof("NO", "ONE")
+        lost = await post("lost")
+        assert [event.id for event in await stream.entries(2)] == [kept, lost]
+        # As many, and newer: the number and the newest id tell nothing.
+        newer = await right.xadd(_EVENTS, {"text": "newer", "pod": "other"})
+        proxy.target = new.port
+        await proxy.cut()
+        (reset,) = await stream.entries(1)
+        assert reset.name == "reset"
+        await eventually(lambda: _lists(http, ["newer", "kept"]))
+        assert await left.xlen(_EVENTS) == await right.xlen(_EVENTS) == 2
+    async with EventStream(server.url, after=kept) as stream:
+        assert [event.id for event in await stream.entries(1)] == [newer]
+
+
+async def _has(redis: Any, entry_id: str) -> bool:
+    return bool(await redis.xrange(_EVENTS, entry_id, entry_id))
+
+
+async def _lists(http: httpx.AsyncClient, texts: list[str]) -> bool:
+    listed = (await http.get("/messages")).json()["messages"]
+    return [message["text"] for message in listed] == texts
+
+
+_ALL: tuple[Scenario, ...] = (_cluster, _sentinel, _shorter_history)
+
+
+@pytest.fixture(scope="module")
+async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
+    async with run_together(_ALL, tmp_path_factory.mktemp) as tasks:
+        yield tasks
+
+
+async def test_cluster_moves_the_keys_and_fails_over(stories: Scenarios) -> None:
+    """The keys' slot moves to another node key by key, back at once, and then its node dies."""
+    await stories[_cluster]
+
+
+async def test_sentinel_fails_over(stories: Scenarios) -> None:
+    """The master dies; one of the Sentinels hangs all the time."""
+    await stories[_sentinel]
+
+
+async def test_new_master_lacks_the_newest(stories: Scenarios) -> None:
+    """What the new master never had is not shown any more, and readers load the list anew."""
+    await stories[_shorter_history]

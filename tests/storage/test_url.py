@@ -1,0 +1,223 @@
+"""REDIS_URL: the forms that users write, and that no password gets out."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+
+from guestbook.storage.url import RedisURL
+from tests.support.valkey import Valkey
+
+SECRET = "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "port"),
+    [
+        ("redis:6379", "redis", 6379),
+        ("redis", "redis", 6379),
+        ("localhost:7000", "localhost", 7000),
+        ("10.96.0.7:6380", "10.96.0.7", 6380),
+        ("[::1]:6381", "::1", 6381),
+        ("redis://redis", "redis", 6379),
+        ("redis://redis/", "redis", 6379),
+        ("redis://redis:6382", "redis", 6382),
+        ("redis://[fd00::7]:6383/1", "fd00::7", 6383),
+        ("REDIS://redis:6384", "redis", 6384),
+        ("rediss://redis:6385", "redis", 6385),
+        ("valkey://redis:6386", "redis", 6386),
+    ],
+)
+def test_host_and_port_are_read(written: str, host: str, port: int) -> None:
+    """A bare address as the original took it, and a URL, name one host and one port."""
+    address = RedisURL.parse(written)
+    assert (address.kind, address.nodes) == ("single", ((host, port),))
+    assert isinstance(address.client(timeout=1), Redis)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("redis:6379/3", {"db": 3}),
+        ("redis://redis/0", {"db": 0}),
+        ("redis://redis?db=5", {"db": 5}),
+        (f"redis://:{SECRET}@redis:6379/2", {"password": SECRET, "db": 2}),
+        (f"redis://ada:{SECRET}@redis", {"username": "ada", "password": SECRET}),
+        (f"ada:{SECRET}@redis:6379", {"username": "ada", "password": SECRET}),
+        ("redis://ada:p%40ss%2Fw%3Frd@redis", {"username": "ada", "password": "p@ss/w?rd"}),
+        (f"redis://redis?password={SECRET}", {"password": SECRET}),
+        ("unix:///run/redis.sock", {"path": "/run/redis.sock"}),
+        (f"unix://ada:{SECRET}@/run/redis.sock?db=4", {"path": "/run/redis.sock", "db": 4}),
+    ],
+)
+def test_user_password_and_database_are_read(written: str, expected: dict[str, Any]) -> None:
+    """What a URL says of user, password, database and socket reaches the client."""
+    client = RedisURL.parse(written).client(timeout=1)
+    assert isinstance(client, Redis)
+    given = client.connection_pool.connection_kwargs
+    assert {name: given[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "connection"),
+    [
+        ("rediss://redis", SSLConnection),
+        ("valkeys://redis", SSLConnection),
+        ("unix:///run/redis.sock", UnixDomainSocketConnection),
+    ],
+)
+def test_scheme_chooses_the_kind_of_connection(written: str, connection: type) -> None:
+    """`rediss://` means TLS, `unix://` a socket."""
+    client = RedisURL.parse(written).client(timeout=1)
+    assert isinstance(client, Redis)
+    assert client.connection_pool.connection_class is connection
+
+
+@pytest.mark.parametrize(
+    ("written", "nodes", "service"),
+    [
+        ("redis+sentinel://one/master", (("one", 26379),), "master"),
+        ("sentinel://one:1/master", (("one", 1),), "master"),
+        (
+            f"redis+sentinel://:{SECRET}@one:1,two,three:3/my%20master/2",
+            (("one", 1), ("two", 26379), ("three", 3)),
+            "my master",
+        ),
+        ("rediss+sentinel://one/master", (("one", 26379),), "master"),
+        ("redis+sentinel://[::1]:5,[::2]/master", (("::1", 5), ("::2", 26379)), "master"),
+    ],
+)
+def test_sentinels_are_read(written: str, nodes: tuple[tuple[str, int], ...], service: str) -> None:
+    """Sentinel's form: its nodes with its own default port, and the master's name."""
+    address = RedisURL.parse(written)
+    assert (address.kind, address.nodes, address.service) == ("sentinel", nodes, service)
+    client = address.client(timeout=1)
+    assert isinstance(client, Redis)
+    given = client.connection_pool.connection_kwargs
+    if SECRET in written:
+        assert (given["password"], given["db"]) == (SECRET, 2)
+    # The Sentinels are not sent what is meant for the master, but talked to in the same way.
+    assert given["guides"].options["password"] is None
+    assert "db" not in given["guides"].options
+    for connection in (given["guides"].connection_class, client.connection_pool.connection_class):
+        assert issubclass(connection, SSLConnection) == written.startswith("rediss")
+
+
+def test_sentinel_has_a_password_of_its_own() -> None:
+    """The Sentinels' password goes to the Sentinels, the other one to the master."""
+    written = f"redis+sentinel://:{SECRET}@one/master?sentinel_password=other"
+    client = RedisURL.parse(written).client(timeout=1)
+    assert isinstance(client, Redis)
+    given = client.connection_pool.connection_kwargs
+    assert given["password"] == SECRET
+    assert given["guides"].options["password"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("written", "nodes"),
+    [
+        ("redis+cluster://one", (("one", 6379),)),
+        (f"redis+cluster://ada:{SECRET}@one:1,two:2", (("one", 1), ("two", 2))),
+        ("rediss+cluster://one:1", (("one", 1),)),
+        ("redis+cluster://[::1]:7000", (("::1", 7000),)),
+    ],
+)
+def test_cluster_is_read(written: str, nodes: tuple[tuple[str, int], ...]) -> None:
+    """Cluster's form: some of its nodes."""
+    address = RedisURL.parse(written)
+    assert (address.kind, address.nodes) == ("cluster", nodes)
+    pool = address.client(timeout=1).connection_pool
+    given = pool.connection_kwargs
+    if SECRET in written:
+        assert given["password"] == given["guides"].options["password"] == SECRET
+    for connection in (given["guides"].connection_class, pool.connection_class):
+        assert issubclass(connection, SSLConnection) == written.startswith("rediss")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"http://:{SECRET}@redis",
+        f"redis+cluster+x://:{SECRET}@redis",
+        f"{SECRET}@redis://redis",
+        f"redis://:{SECRET}@redis:port",
+        f"redis://:{SECRET}@redis:70000",
+        f"redis://:{SECRET}@redis/two",
+        f"redis://:{SECRET}@redis/0/1",
+        f"redis://:{SECRET}@redis?db=two",
+        f"redis://:{SECRET}@redis?unknown=1",
+        f"redis://redis?unknown={SECRET}",
+        f"redis://:{SECRET}@redis?retry=3",
+        f"rediss://:{SECRET}@redis?ssl_cert_reqs=perhaps",
+        f"rediss://:{SECRET}@redis?ssl_ca_certs=/no/such/file.pem",
+        f"redis://:{SECRET}@[redis",
+        f"unix://:{SECRET}@",
+        f"redis+sentinel://:{SECRET}@one",
+        f"redis+sentinel://:{SECRET}@/master",
+        f"redis+sentinel://:{SECRET}@one:x/master",
+        f"redis+cluster://:{SECRET}@",
+        # A password in which nobody has escaped what has a meaning in a URL.
+        f"redis://:12/{SECRET}@redis:6379",
+        f"redis://:ab/{SECRET}@redis:6379",
+        f"redis://:12?{SECRET}=@redis:6379",
+        f"redis://:12#{SECRET}@redis:6379",
+        f"redis+sentinel://ada:{SECRET}/x@one:1/master",
+        f"redis+sentinel://ada:{SECRET}?x@one:1/master",
+        f"redis+cluster://:5/{SECRET}@one",
+        f"redis+cluster://ada:{SECRET}/x@one",
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line_without_password(written: str) -> None:
+    """A wrong REDIS_URL is a ValueError of one line, and nothing of a password is in it."""
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
+        RedisURL.parse(written)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (f"redis://ada:{SECRET}@redis:6380/2", "redis:6380"),
+        (f"rediss://:{SECRET}@redis", "redis:6379"),
+        (f"unix://ada:{SECRET}@/run/redis.sock", "/run/redis.sock"),
+        (f"redis+sentinel://:{SECRET}@one:1,two:2/master", "one:1,two:2/master"),
+        (f"redis+sentinel://one:1/master?sentinel_password={SECRET}", "one:1/master"),
+        (f"redis+cluster://ada:{SECRET}@one:1,two:2", "one:1,two:2"),
+        (f"redis://redis?password={SECRET}", "redis:6379"),
+    ],
+)
+def test_address_shows_where_redis_is_and_nothing_else(written: str, shown: str) -> None:
+    """`str()`, which goes to the log, has no user, no password and no option."""
+    assert str(RedisURL.parse(written)) == shown
+    assert SECRET not in f"{RedisURL.parse(written)}"
+
+
+@pytest.mark.parametrize(
+    "option", ["max_connections=3", "timeout=3", "socket_timeout=9", "protocol=9"]
+)
+def test_option_that_the_guestbook_sets_itself_does_no_harm(option: str) -> None:
+    """What the guestbook must choose for itself is not taken from the URL, and not a failure."""
+    client = RedisURL.parse(f"redis://redis?{option}").client(timeout=1)
+    assert client.timeout == 1
+    assert client.connection_pool.connection_kwargs["socket_timeout"] is None
+
+
+async def test_answers_are_bytes_whatever_the_url_asks_for(shared_valkey: Valkey) -> None:
+    """An option by which a client would answer with text is refused, or has no effect."""
+    written = f"redis://{shared_valkey.address}?decode_responses=true"
+    with contextlib.suppress(ValueError):
+        async with RedisURL.parse(written).client(timeout=1) as client:
+            assert await client.echo("hello") == b"hello"
+
+
+async def test_password_opens_the_server(shared_valkey: Valkey) -> None:
+    """A user and a password with characters that a URL must escape open a real server."""
+    async with shared_valkey.client() as admin:
+        await admin.execute_command("ACL", "SETUSER", "ada", "on", ">p@ss/w?rd", "~*", "+@all")
+    written = f"redis://ada:p%40ss%2Fw%3Frd@{shared_valkey.address}/9023"
+    async with RedisURL.parse(written).client(timeout=1) as client:
+        assert await client.acl_whoami() == "ada"

@@ -1,0 +1,193 @@
+"""What stands between a client and a server and does not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Self
+
+
+class BlackHole:
+    """A port at which a connection is neither accepted nor refused, as behind a firewall."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        listener = socket.socket()
+        self._sockets.append(listener)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        listener.listen(0)
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        # Once its queue is full the kernel leaves further connections without an answer.
+        while True:
+            filler = socket.socket()
+            filler.settimeout(0.2)
+            self._sockets.append(filler)
+            try:
+                filler.connect(listener.getsockname())
+            except TimeoutError:
+                return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._sockets:
+            each.close()
+
+
+class Proxy:
+    """A TCP proxy in front of a server on this machine that loses, delays and cuts.
+
+    `target` is the port to which new connections go. `loses` is asked with each request that
+    passes: from a request on for which it says so, the connection's replies are lost. A reply is
+    `cut_after` so many bytes if that is set. Who is silent for `idle_seconds` is cut off.
+    """
+
+    def __init__(
+        self, port: int, *, idle_seconds: float | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.target = port
+        self._tls = tls
+        self.port = 0
+        self._idle_seconds = idle_seconds
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self.delay = 0.0
+        self.loses: Callable[[bytes], bool] = lambda _request: False
+        self.cut_after: int | None = None
+        self.lost = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        await self.listen()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.refuse()
+        await self.cut()
+        await asyncio.sleep(0)  # what was accepted meanwhile
+        await self.cut()
+
+    async def listen(self) -> None:
+        """Takes new connections, always at the same port."""
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, ssl=self._tls
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Takes no new connection; those that are open pass."""
+        assert self._server is not None
+        self._server.close()
+
+    async def cut(self) -> None:
+        """Cuts every connection; new ones pass."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def swallow(self) -> None:
+        """Takes connections and all that is sent, and lets nothing through in either direction."""
+        self._passes.clear()
+
+    def let_pass(self) -> None:
+        self._passes.set()
+
+    def let_new_pass(self) -> None:
+        """As when a router has lost its table: what was open stays silent for good."""
+        self._passes = asyncio.Event()
+        self._passes.set()
+
+    def lose_once(self, word: bytes) -> asyncio.Event:
+        """Loses the replies on the connection that next sends this; gives what tells of it."""
+        happened = asyncio.Event()
+
+        def loses(request: bytes) -> bool:
+            if word not in request or happened.is_set():
+                return False
+            happened.set()
+            return True
+
+        self.loses = loses
+        return happened
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before it begins closes nothing.
+        task.add_done_callback(lambda _task: writer.transport.abort())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_writer: asyncio.StreamWriter | None = None
+        state = {"lost": False}
+        passes = self._passes
+        try:
+            await passes.wait()
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            ways = (
+                self._requests(reader, far_writer, passes, state),
+                self._replies(far_reader, writer, passes, state),
+            )
+            tasks = [asyncio.ensure_future(way) for way in ways]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
+            if far_writer is not None:
+                far_writer.transport.abort()
+
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: asyncio.Event,
+        state: dict[str, bool],
+    ) -> None:
+        while data := await reader.read(2**16):
+            await passes.wait()
+            if self.loses(data):
+                state["lost"] = True
+            writer.write(data)
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        """What comes next; nothing when it has been silent for too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._idle_seconds):
+                return await reader.read(2**16)
+        return b""
+
+    async def _replies(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        passes: asyncio.Event,
+        state: dict[str, bool],
+    ) -> None:
+        while data := await self._read(reader):
+            await asyncio.sleep(self.delay)
+            await passes.wait()
+            if not state["lost"]:
+                writer.write(data)
+                continue
+            self.lost += 1
+            if self.cut_after is not None:
+                writer.write(data[: self.cut_after])
+                await writer.drain()
+                return

@@ -1,0 +1,132 @@
+"""Guestbook servers and commands, as processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tests.support import leaks
+from tests.support.ports import free_port
+from tests.support.waiting import eventually
+
+_START_SECONDS = 20.0
+
+
+def guestbook(
+    *arguments: str, redis: str, given: bytes = b"", **env: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "guestbook", *arguments],
+        env=command_env(redis, **env),
+        input=given,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def command_env(redis: str, **env: str) -> dict[str, str]:
+    """The environment of a command: no setting is made but these."""
+    path = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return {"REDIS_URL": redis, "PATH": "/usr/bin:/bin", **path, **env}
+
+
+class Server:
+    """A `guestbook serve` process: one pod."""
+
+    def __init__(self, log: Path, redis: str, name: str = "pod-a", **env: str) -> None:
+        self.name = name
+        self.log = log
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("GUESTBOOK_")}
+        self.env = {
+            **inherited,
+            "REDIS_URL": redis,
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "HOSTNAME": name,
+            "GUESTBOOK_POST_RATE": "off",
+            **env,
+        }
+        leaks.watch.learn(self.env, log)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str, under: tuple[str, ...] = ()) -> Self:
+        """Starts it, by another command if one is given; returns at once."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*under, sys.executable, "-m", "guestbook", "serve", *arguments],
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                cwd=self.log.parent,
+                # As a shell does; Ctrl-C goes to the whole group.
+                process_group=0,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def lines(self) -> str:
+        """What it has logged."""
+        return self.log.read_text()
+
+    async def until(self, path: str, status: int, *, within: float = _START_SECONDS) -> float:
+        """Waits until a GET gives this status; gives how long that took."""
+
+        async def is_so() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.lines()
+            try:
+                answer = await client.get(self.url + path)
+            except httpx.TransportError:
+                return False
+            return answer.status_code == status
+
+        # Without `verify` it would read all certificates of the machine first.
+        async with httpx.AsyncClient(timeout=2, verify=False) as client:
+            return await eventually(is_so, within=within)
+
+    async def ready(self, *, within: float = _START_SECONDS) -> Self:
+        await self.until("/ready", 200, within=within)
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    async def ended(self, *, within: float = 15.0) -> int:
+        """Waits for its end and gives its exit status, while other things go on."""
+        assert self.process is not None
+        process = self.process
+        await eventually(lambda: process.poll() is not None, within=within, every=0.005)
+        status: int = process.returncode
+        return status
+
+    def wait(self, timeout: float = 15.0) -> int:
+        """Waits for its end and gives its exit status (negative: the signal that ended it)."""
+        assert self.process is not None
+        return self.process.wait(timeout)
+
+    def stop(self) -> None:
+        """Makes sure that it is gone."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()

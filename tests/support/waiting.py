@@ -1,0 +1,71 @@
+"""Wait for conditions, and run scenarios side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+K = TypeVar("K")
+
+
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]], *, within: float = 20.0, every: float = 0.02
+) -> float:
+    """Waits until a condition holds, and gives how long that took; fails after `within` s."""
+    started = time.monotonic()
+    while True:
+        value = condition()
+        if isinstance(value, Awaitable):
+            value = await value
+        took = time.monotonic() - started
+        if value:
+            return took
+        assert took < within, f"not so within {within} s"
+        await asyncio.sleep(every)
+
+
+@contextlib.asynccontextmanager
+async def run_scenarios(
+    stories: Mapping[K, Coroutine[Any, Any, None]], begin: asyncio.Barrier | None = None
+) -> AsyncIterator[dict[K, asyncio.Task[None]]]:
+    """Runs stories as tasks, each of which some test awaits.
+
+    `begin` is where they wait for each other; one that fails on its way there holds nobody up.
+    """
+
+    async def tell(story: Coroutine[Any, Any, None]) -> None:
+        try:
+            await story
+        except BaseException:
+            if begin is not None:
+                await begin.abort()
+            raise
+
+    tasks = {name: asyncio.create_task(tell(story)) for name, story in stories.items()}
+    try:
+        yield tasks
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+Scenario = Callable[[Path, asyncio.Barrier], Coroutine[Any, Any, None]]
+
+
+Scenarios = dict[Scenario, asyncio.Task[None]]
+
+
+@contextlib.asynccontextmanager
+async def run_together(
+    stories: Sequence[Scenario], make_folder: Callable[[str], Path]
+) -> AsyncIterator[Scenarios]:
+    """Runs stories that each have a folder, and wait for all others where they begin."""
+    begin = asyncio.Barrier(len(stories))
+    told = {story: story(make_folder("story"), begin) for story in stories}
+    async with run_scenarios(told, begin) as tasks:
+        yield tasks

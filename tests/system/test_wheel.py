@@ -1,0 +1,46 @@
+"""The wheel alone serves the page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import httpx
+
+from tests.support.servers import Server
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+async def test_wheel_alone_serves_the_page(tmp_path: Path, redis_url: str) -> None:
+    """Templates and static files are in the wheel: no repository has to be near."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path],
+        cwd=_REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    server = Server(tmp_path / "log", redis_url, PYTHONPATH=str(installed)).start()
+    try:
+        await server.ready()
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            assert 'name="text"' in (await client.get("/")).text
+            for name in ("guestbook.js", "guestbook.css", "icon.svg"):
+                answer = await client.get(f"/static/{name}")
+                assert answer.content == (_REPOSITORY / "static" / name).read_bytes()
+    finally:
+        server.stop()
+    loaded = subprocess.run(
+        [sys.executable, "-c", "from guestbook import assets; print(assets.folder('static'))"],
+        env={"PYTHONPATH": str(installed)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    assert loaded == str(installed / "guestbook" / "static")

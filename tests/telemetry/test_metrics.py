@@ -1,0 +1,254 @@
+"""What the metrics say, and that docs/operations.md says what they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Serve
+from tests.support.servers import Server
+from tests.support.sse import EventStream
+from tests.support.valkey import Valkey, redis_client
+from tests.support.waiting import eventually
+
+_DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
+# Their labels are their own.
+_BUCKETS = {"le", "quantile"}
+
+
+async def families(url: str) -> list[Metric]:
+    """All metrics, as Prometheus would read them."""
+    async with httpx.AsyncClient(base_url=url, timeout=10, verify=False) as http:
+        return list(text_string_to_metric_families((await http.get("/metrics")).text))
+
+
+class Samples(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """All samples at one moment; `of` gives one, which is 0 where it is not there."""
+
+    @classmethod
+    async def read(cls, url: str) -> Samples:
+        found = [sample for family in await families(url) for sample in family.samples]
+        return cls({(s.name, frozenset(s.labels.items())): s.value for s in found})
+
+    def of(self, name: str, **labels: str) -> float:
+        return self.get((name, frozenset(labels.items())), 0)
+
+
+class Since:
+    """How much the samples have grown since then."""
+
+    def __init__(self, url: str, before: Samples) -> None:
+        self._url = url
+        self._before = before
+
+    async def __call__(self, name: str, **labels: str) -> float:
+        now = await Samples.read(self._url)
+        return now.of(name, **labels) - self._before.of(name, **labels)
+
+    async def becomes(self, number: float, name: str, **labels: str) -> None:
+        async def is_so() -> bool:
+            return await self(name, **labels) == number
+
+        await eventually(is_so, within=10)
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    log = tmp_path_factory.mktemp("metrics") / "log"
+    limits = {
+        "GUESTBOOK_MAX_STREAMS": "4",
+        "GUESTBOOK_MAX_MESSAGES": "50",
+        "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "3",
+        "GUESTBOOK_POST_RATE": "30/1h",
+    }
+    server = Server(log, f"redis://{shared_valkey.address}/9014", **limits).start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.fixture
+async def since(pod: Server) -> Since:
+    return Since(pod.url, await Samples.read(pod.url))
+
+
+@pytest.fixture
+async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=pod.url, timeout=10, verify=False) as http:
+        yield http
+
+
+async def test_lag_counts_from_redis_clock(
+    shared_valkey: Valkey, pod: Server, since: Since
+) -> None:
+    """An entry that has the id of a minute ago is a minute late."""
+    async with (
+        redis_client(f"redis://{shared_valkey.address}/9014") as redis,
+        EventStream(pod.url) as stream,
+    ):
+        await stream.until("pods")
+        # The first entry of this stream: its id may be any.
+        await redis.xadd(
+            "{guestbook}:events", {"text": "late"}, id=f"{(await redis.time())[0] - 60}000-0"
+        )
+        await stream.entries(1)
+        await since.becomes(1, "guestbook_delivery_lag_seconds_count")
+        assert 59 < await since("guestbook_delivery_lag_seconds_sum") < 90
+
+
+async def test_documents_name_every_metric(pod: Server, api: httpx.AsyncClient) -> None:
+    """The table in docs/operations.md is what is exported: names, types and labels."""
+    await api.get("/messages")
+    rows = re.findall(
+        r"^\| `(guestbook_\w+)` \| (\w+) \|([^|]*)\| [^|]+ \|$", _DOCS.read_text(), re.MULTILINE
+    )
+    told = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    exported = {
+        family.name: (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - _BUCKETS,
+        )
+        for family in await families(pod.url)
+        if not family.name.startswith("process_")
+    }
+    assert told == exported
+
+
+async def test_documents_name_every_reason(pod: Server) -> None:
+    """Each reason that a counter may have stands in docs/operations.md."""
+    words = set(re.findall(r"`([\w ]+)`", _DOCS.read_text()))
+    found = [sample for family in await families(pod.url) for sample in family.samples]
+    reasons = {sample.labels["reason"] for sample in found if "reason" in sample.labels}
+    assert {"slow", "limit", "rate"} <= reasons <= words
+
+
+async def test_event_is_counted_for_each_stream_and_its_lag_once(
+    pod: Server, api: httpx.AsyncClient, since: Since
+) -> None:
+    """Two streams are given what is posted, which is two deliveries and one lag, below a second."""
+    async with EventStream(pod.url) as one, EventStream(pod.url) as two:
+        for stream in (one, two):
+            await stream.until("pods")
+        for number in range(3):
+            await api.post("/messages", json={"text": str(number)})
+        await asyncio.gather(one.entries(3), two.entries(3))
+        await since.becomes(6, "guestbook_events_delivered_total")
+        await since.becomes(3, "guestbook_delivery_lag_seconds_count")
+        # Generous, because the machine may be busy; an id taken for seconds would be far beyond.
+        assert 0 <= await since("guestbook_delivery_lag_seconds_sum") < 30
+
+
+async def test_idle_pod_has_no_lag(api: httpx.AsyncClient, since: Since) -> None:
+    """Where nobody is watching nothing is delivered, and so nothing late."""
+    await api.post("/messages", json={"text": "to nobody"})
+    await asyncio.sleep(0.05)
+    assert await since("guestbook_delivery_lag_seconds_count") == 0
+    assert await since("guestbook_events_delivered_total") == 0
+
+
+async def test_replays_tell_where_they_came_from(
+    shared_valkey: Valkey, pod: Server, since: Since
+) -> None:
+    """What a stream had missed counts as memory's as far as that reaches, else as Redis's."""
+    async with redis_client(f"redis://{shared_valkey.address}/9014") as redis:
+        ids = [await redis.xadd("{guestbook}:events", {"text": str(n)}) for n in range(70)]
+    async with EventStream(pod.url, after=ids[0]) as stream:
+        await stream.entries(69)
+    async with EventStream(pod.url, after=ids[-1]) as stream:
+        await stream.until("pods")
+    sums = [await since("guestbook_replay_events_sum", source=s) for s in ("memory", "redis")]
+    counts = [await since("guestbook_replay_events_count", source=s) for s in ("memory", "redis")]
+    assert sum(sums) == 69
+    assert sums[1] >= 19
+    assert counts == [bool(sums[0]), 1]
+
+
+async def test_posts_count_by_their_outcome(api: httpx.AsyncClient, since: Since) -> None:
+    """Stored, given again, or refused and why: the form, JSON and a client's key alike."""
+    key = {"Idempotency-Key": "the-same"}
+    for _ in range(3):
+        assert (await api.post("/messages", json={"text": "once"}, headers=key)).status_code == 201
+    await api.post("/messages", data={"text": "by form"})
+    assert await since("guestbook_messages_accepted_total") == 2
+    assert await since("guestbook_messages_replayed_total") == 2
+    assert await since("guestbook_redis_command_seconds_count", command="post") == 4
+    await api.post("/messages", data={"text": ""})
+    await api.post("/messages", json={"text": ""})
+    await api.post("/messages", content=b"<xml/>", headers={"Content-Type": "text/xml"})
+    await api.post("/messages", json={"text": "x" * 20_000})
+    await api.post("/messages", json={"text": "x"}, headers={"Sec-Fetch-Site": "cross-site"})
+    while (await api.post("/messages", json={"text": "more"})).status_code == 201:
+        pass
+    reasons = {"invalid": 2, "media type": 1, "too large": 1, "cross site": 1, "rate": 1}
+    for reason, number in reasons.items():
+        assert await since("guestbook_messages_refused_total", reason=reason) == number, reason
+
+
+async def test_streams_count_by_their_end_and_refusals(pod: Server, since: Since) -> None:
+    """Who is refused for an address's limit, or the pod's, and who leaves."""
+    async with contextlib.AsyncExitStack() as stack:
+        for source in ("127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2"):
+            stream = EventStream(pod.url, source=source)
+            await (await stack.enter_async_context(stream)).until("pods")
+            if await since("guestbook_streams_opened_total") == 3:
+                async with EventStream(pod.url) as refused:
+                    assert refused.head.status == 503
+        async with EventStream(pod.url, source="127.0.0.3") as refused:
+            assert refused.head.status == 503
+        assert await since("guestbook_streams") == 4
+    for reason in ("limit", "address limit"):
+        assert await since("guestbook_streams_refused_total", reason=reason) == 1
+    await since.becomes(4, "guestbook_streams_closed_total", reason="client gone")
+    labels = {"method": "GET", "route": "/events"}
+    assert await since("guestbook_http_requests_total", **labels, status="200") == 4
+    assert await since("guestbook_http_requests_total", **labels, status="503") == 2
+
+
+async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> None:
+    """While it is away the gauge says so; that it came back is counted; a lost past resets."""
+    server = await serve(redis=f"redis://{valkey.address}")
+    before = await Samples.read(server.url)
+    assert (before.of("guestbook_redis_up"), before.of("guestbook_ready")) == (1, 1)
+    since = Since(server.url, before)
+    async with EventStream(server.url) as stream:
+        async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+            await http.post("/messages", json={"text": "to be lost"})
+        await stream.entries(1)
+        valkey.kill()
+        await since.becomes(-1, "guestbook_redis_up")
+        await since.becomes(-1, "guestbook_ready")
+        (valkey.folder / "appendonlydir").rename(valkey.folder / "lost")
+        valkey.start()
+        await since.becomes(1, "guestbook_redis_reconnects_total")
+        await stream.until("reset", within=15)
+        await since.becomes(1, "guestbook_streams_reset_total")
+    assert (await Samples.read(server.url)).of("guestbook_redis_up") == 1
+
+
+async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) -> None:
+    """A HEAD is told from the GET that answers it, and not from its route."""
+    for path in ("/", "/env", "/messages/1-0"):
+        await api.head(path)
+    for route, status in (("/", "200"), ("/env", "200"), ("/messages/{message_id}", "404")):
+        labels = {"method": "HEAD", "route": route, "status": status}
+        assert await since("guestbook_http_requests_total", **labels) == 1
+
+
+async def test_unknown_methods_make_no_series(pod: Server) -> None:
+    """Whatever methods HTTP has: those that nobody uses here are one."""
+    for method in ("PROPFIND", "MKCOL", "LOCK"):
+        async with httpx.AsyncClient(base_url=pod.url, verify=False) as http:
+            await http.request(method, "/")
+    found = [sample for family in await families(pod.url) for sample in family.samples]
+    methods = {sample.labels["method"] for sample in found if "method" in sample.labels}
+    assert "other" in methods
+    assert not methods & {"PROPFIND", "MKCOL", "LOCK"}

@@ -1,0 +1,226 @@
+"""What an operator sees of a request: its id, its line in the log, its numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from guestbook.settings import Settings
+from guestbook.web.app import create_app
+from tests.conftest import Serve
+from tests.support.servers import Server
+from tests.support.sse import EventStream
+from tests.support.valkey import Valkey, redis_client
+from tests.support.waiting import eventually
+
+_TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def lines(server: Server, **having: Any) -> list[dict[str, Any]]:
+    """The lines of the log that have these values."""
+    found = [json.loads(line) for line in server.lines().splitlines()]
+    return [line for line in found if having.items() <= line.items()]
+
+
+async def line(server: Server, **having: Any) -> dict[str, Any]:
+    """The one line of the log that has these values; it may still be on its way."""
+    await eventually(lambda: bool(lines(server, **having)))
+    (found,) = lines(server, **having)
+    return found
+
+
+@pytest.fixture(scope="module")
+async def server(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """One server for all tests here that need no other."""
+    log = tmp_path_factory.mktemp("observation") / "log"
+    server = Server(log, f"redis://{shared_valkey.address}/9013").start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+async def api(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Its client."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        yield http
+
+
+# Request ids
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-Request-ID": "checkout.7/a=b"}, "checkout.7/a=b"),
+        ({"traceparent": f"00-{_TRACE}-b7ad6b7169203331-01"}, _TRACE),
+        ({"X-Request-ID": "mine", "traceparent": f"00-{_TRACE}-b7ad6b7169203331-01"}, "mine"),
+        ({"X-Request-ID": "", "traceparent": f"00-{'7' * 32}-b7ad6b7169203331-00"}, "7" * 32),
+    ],
+)
+async def test_request_id_is_taken_over(
+    server: Server, api: httpx.AsyncClient, headers: dict[str, str], expected: str
+) -> None:
+    """Who has named a request, or a trace, finds the name in the answer and in the log."""
+    answer = await api.get("/messages", headers=headers)
+    assert answer.headers.get_list("x-request-id") == [expected]
+    assert (await line(server, request_id=expected))["path"] == "/messages"
+
+
+async def test_unusable_request_id_is_not_taken_over(
+    server: Server, api: httpx.AsyncClient
+) -> None:
+    """What is too long, empty or could forge a line gets a new id, another one each time."""
+    sent = [b"", b"x" * 65, b"two words", b'"quoted"', "naïve".encode(), b"a\tb"]
+    headers: list[dict[bytes, bytes]] = [{b"x-request-id": value} for value in sent]
+    zero = f"00-{'0' * 32}-b7ad6b7169203331-01"
+    headers += [{b"traceparent": v.encode()} for v in (zero, zero[:-1], "nonsense")]
+    given = [(await api.get("/messages", headers=h)).headers["x-request-id"] for h in headers]
+    assert len(set(given)) == len(headers)
+    assert not set(given) & {value.decode() for value in sent}
+    assert all(request_id.isascii() and len(request_id) < 65 for request_id in given)
+
+
+async def test_every_answer_has_its_request_id(server: Server, api: httpx.AsyncClient) -> None:
+    """Pages, problems, redirects, files, probes and refused streams: all can be named."""
+    for number, (method, path) in enumerate(
+        [
+            ("GET", "/"),
+            ("HEAD", "/"),
+            ("GET", "/nowhere"),
+            ("PUT", "/messages"),
+            ("POST", "/messages"),
+            ("GET", "/static/guestbook.js"),
+            ("GET", "/ready"),
+            ("GET", "/metrics"),
+            ("GET", "/events?after=nonsense"),
+        ]
+    ):
+        answer = await api.request(method, path, headers={"X-Request-ID": f"n{number}"})
+        assert answer.headers.get_list("x-request-id") == [f"n{number}"], path
+
+
+async def test_bug_can_be_named_too() -> None:
+    """The answer to a request that met a bug has the id under which the log tells more."""
+    app = create_app(Settings())
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError("a bug")
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://guestbook") as http:
+        answer = await http.get("/bug", headers={"X-Request-ID": "unlucky"})
+    assert answer.status_code == 500
+    assert answer.headers.get_list("x-request-id") == ["unlucky"]
+
+
+async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
+    """What is logged on the way to an answer, by whatever part, names the request."""
+    server = await serve(redis="127.0.0.1:1", is_ready=False)
+    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        ids = ["one", "two"]
+        posts = (
+            http.post("/messages", json={"text": "x"}, headers={"X-Request-ID": i}) for i in ids
+        )
+        assert {answer.status_code for answer in await asyncio.gather(*posts)} == {503}
+    for request_id in ids:
+        await line(server, request_id=request_id, event="request", status=503)
+        await line(server, request_id=request_id, event="Redis did not take a command")
+    assert "request_id" not in await line(server, event="Redis is away")
+
+
+# Lines
+
+
+async def test_request_is_one_line(server: Server, api: httpx.AsyncClient) -> None:
+    """Its id, method, path as it was sent, status, duration and address; probes have none."""
+    await api.get("/nowhere%0A?q=1", headers={"X-Request-ID": "one"})
+    for path in ("/healthz", "/ready", "/metrics"):
+        await api.get(path, headers={"X-Request-ID": "probe"})
+    await api.get("/messages", headers={"X-Request-ID": "last"})
+    found = await line(server, request_id="one")
+    assert found.pop("timestamp").endswith("Z")
+    assert found.pop("ms") > 0
+    assert found == {
+        "level": "info",
+        "event": "request",
+        "request_id": "one",
+        "method": "GET",
+        "path": "/nowhere%0A",
+        "status": 404,
+        "address": "127.0.0.1",
+    }
+    await line(server, request_id="last")
+    assert not lines(server, request_id="probe")
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_stream_is_one_line_when_it_ends(
+    server: Server, api: httpx.AsyncClient, version: str
+) -> None:
+    """How long it lasted, how much it got, replay and live alike, and why it ended."""
+    first = (await api.post("/messages", json={"text": "seen"})).json()["id"]
+    await api.post("/messages", json={"text": "missed"})
+    request_id = f"stream-{version}"
+    named: Any = {"X-Request-ID": request_id}
+    async with EventStream(server.url, after=first, version=version, **named) as stream:
+        assert stream.head.headers["x-request-id"] == request_id
+        await stream.entries(1)
+        await api.post("/messages", json={"text": "live"})
+        await stream.entries(1)
+        assert not lines(server, request_id=request_id)
+    ended = await line(server, request_id=request_id)
+    assert ended.pop("timestamp")
+    assert ended.pop("seconds") > 0
+    assert ended == {
+        "level": "info",
+        "event": "stream ended",
+        "request_id": request_id,
+        "reason": "client gone",
+        "entries": 2,
+        "address": "127.0.0.1",
+    }
+
+
+async def test_refused_stream_is_logged_as_a_request(serve: Serve) -> None:
+    """A stream that was not opened is a request like any other."""
+    server = await serve(GUESTBOOK_MAX_STREAMS="1")
+    async with EventStream(server.url) as held:
+        await held.until("pods")
+        named: Any = {"X-Request-ID": "refused"}
+        async with EventStream(server.url, **named) as refused:
+            assert refused.head.status == 503
+    found = await line(server, request_id="refused")
+    assert (found["event"], found["path"], found["status"]) == ("request", "/events", 503)
+
+
+async def test_stream_says_what_it_got_from_redis(serve: Serve, redis_url: str) -> None:
+    """Entries that a stream was replayed from Redis count as those from memory do."""
+    async with redis_client(redis_url) as redis:
+        for number in range(40):
+            await redis.xadd("{guestbook}:events", {"text": str(number)}, id=f"{number + 1}-0")
+        server = await serve(GUESTBOOK_MAX_MESSAGES="10")
+        named: Any = {"X-Request-ID": "long"}
+        async with EventStream(server.url, after="5-0", **named) as stream:
+            await stream.entries(35)
+            await redis.xadd("{guestbook}:events", {"text": "live"})
+            await stream.entries(1)
+    assert (await line(server, request_id="long"))["entries"] == 36
+
+
+async def test_what_is_no_request_is_logged_too(server: Server) -> None:
+    """With what is wrong with it, and who has sent it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"no HTTP at all\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    found = await line(server, event="refused a request")
+    assert (found["level"], found["status"], found["address"]) == ("info", 400, "127.0.0.1")
+    assert found["reason"] == "This is not a request of HTTP/1.1."

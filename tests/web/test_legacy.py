@@ -1,0 +1,132 @@
+"""The original application's interface, for its existing clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.conftest import Serve
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
+
+PATHS = ("/lrange/guestbook", "/rpush/guestbook/hello", "/info")
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server with the original's interface."""
+    url = f"redis://{shared_valkey.address}/9005"
+    log = tmp_path_factory.mktemp("legacy") / "log"
+    server = Server(log, url, GUESTBOOK_LEGACY_API="true").start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Its client."""
+    async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
+        yield client
+
+
+async def read(client: httpx.AsyncClient, path: str) -> list[str]:
+    """A JSON array of strings, which the answer has to be."""
+    answer = await client.get(path)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].split(";")[0] == "application/json"
+    said = answer.json()
+    assert isinstance(said, list)
+    assert all(isinstance(text, str) for text in said)
+    return said
+
+
+async def test_it_is_off_by_default(client: httpx.AsyncClient) -> None:
+    """404, nothing is stored, and the API's description has none of it."""
+    for path in PATHS:
+        assert (await client.get(path)).status_code == 404
+    assert (await client.get("/messages")).json()["messages"] == []
+    format_message = (await client.get("/openapi.json")).json()["paths"]
+    assert not [path for path in format_message if path.startswith(("/lrange", "/rpush", "/info"))]
+
+
+async def test_it_is_one_list_oldest_first(serve: Serve) -> None:
+    """Pushed or posted, under whatever key: the same messages, in the order of their ids."""
+    server = await serve(GUESTBOOK_LEGACY_API="true")
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        assert await read(client, "/lrange/guestbook") == []
+        assert await read(client, "/rpush/guestbook/one") == ["one"]
+        await client.post("/messages", json={"text": "two", "author": "Ada"})
+        assert await read(client, "/rpush/other/three") == ["one", "two", "three"]
+        assert await read(client, "/lrange/guestbook") == ["one", "two", "three"]
+        assert await read(client, "/lrange/whatever") == ["one", "two", "three"]
+        newest = (await client.get("/messages")).json()["messages"][0]
+        assert (newest["text"], newest["author"]) == ("three", None)
+        # All of it, as the original gives it, and not only a page.
+        said = ["one", "two", "three", *(f"text {number}" for number in range(100))]
+        for text in said[3:]:
+            await client.post("/messages", json={"text": text})
+        assert await read(client, "/lrange/guestbook") == said
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("hello%20world", "hello world"),
+        ("a/b/c", "a/b/c"),
+        ("a%2Fb", "a/b"),
+        ("what%3F", "what?"),
+        ("%F0%9F%98%80", "😀"),
+        ("<b>&amp;</b>", "<b>&amp;</b>"),
+        ("one%0D%0Atwo%00", "one\ntwo"),
+        ("a+b", "a+b"),
+    ],
+)
+async def test_value_is_the_rest_of_the_address(
+    api: httpx.AsyncClient, path: str, text: str
+) -> None:
+    """Decoded once, and normalised as every text."""
+    assert (await read(api, f"/rpush/guestbook/{path}"))[-1] == text
+
+
+@pytest.mark.parametrize("value", ["%20", "%00", "", "x" * 1001])
+async def test_value_that_is_no_message_is_refused(api: httpx.AsyncClient, value: str) -> None:
+    """By the same rules as a post; nothing is stored."""
+    before = await read(api, "/lrange/guestbook")
+    assert (await api.get(f"/rpush/guestbook/{value}")).status_code in (404, 422)
+    assert await read(api, "/lrange/guestbook") == before
+
+
+async def test_other_sites_and_head_push_nothing(api: httpx.AsyncClient) -> None:
+    """A GET that stores is guarded as a post is, and asking for its head is no push."""
+    before = await read(api, "/lrange/guestbook")
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+        answer = await api.get("/rpush/guestbook/forged", headers=headers)
+        assert answer.status_code == 403
+    await api.head("/rpush/guestbook/head")
+    assert await read(api, "/lrange/guestbook") == before
+
+
+async def test_rate_counts_pushes(serve: Serve) -> None:
+    """The posting rate has no way round."""
+    server = await serve(GUESTBOOK_LEGACY_API="true", GUESTBOOK_POST_RATE="2/h")
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        statuses = [
+            (await client.get("/rpush/guestbook/x")).status_code,
+            (await client.post("/messages", json={"text": "x"})).status_code,
+        ]
+        refused = await client.get("/rpush/guestbook/x")
+        assert [*statuses, refused.status_code] == [200, 201, 429]
+        assert refused.headers["retry-after"].isdigit()
+
+
+async def test_info_is_what_redis_says(api: httpx.AsyncClient) -> None:
+    """Redis' own text, as the original passes it on."""
+    answer = await api.get("/info")
+    assert answer.status_code == 200
+    lines = answer.text.splitlines()
+    assert "# Server" in lines
+    assert any(line.startswith("redis_version:") for line in lines)

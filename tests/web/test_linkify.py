@@ -1,0 +1,115 @@
+"""Addresses in texts become links, and nothing else becomes anything."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guestbook.web.pages.linkify import linkify
+
+TEXTS = [
+    ("see https://example.org/a?b=c&d#e now", ["https://example.org/a?b=c&d#e"]),
+    ("http://a.b and https://c.d", ["http://a.b", "https://c.d"]),
+    ("https://example.org.", ["https://example.org"]),
+    ("Really, https://example.org?!…", ["https://example.org?!…"]),
+    ("is it 'https://example.org/x'?", ["https://example.org/x"]),
+    ("(https://example.org/x)", ["https://example.org/x"]),
+    ("https://en.wikipedia.org/wiki/Pod_(biology)", ["https://en.wikipedia.org/wiki/Pod_(biology)"]),
+    ("(as in https://en.wikipedia.org/wiki/Pod_(biology)).",
+     ["https://en.wikipedia.org/wiki/Pod_(biology)"]),
+    ("[https://example.org/[a]]", ["https://example.org/[a]"]),
+    ("https://example.org/))))", ["https://example.org/"]),
+    ("https://example.org/<b>", ["https://example.org/"]),
+    ('<a href="https://example.org">', ["https://example.org"]),
+    ("`https://example.org`", ["https://example.org"]),
+    ("https://example.org/\u00a0x", ["https://example.org/"]),
+    ("https://example.org/\ufeffx", ["https://example.org/"]),
+    ("https://example.org/\u0085x", ["https://example.org/"]),
+    ("https://example.org/\nx", ["https://example.org/"]),
+    ("https://münchen.example/straße", ["https://münchen.example/straße"]),
+    ("xhttps://example.org", ["https://example.org"]),
+    ("https://https://example.org", ["https://https://example.org"]),
+    ("https:///example.org", ["https:///example.org"]),
+    ("https://user:password@example.org/", ["https://user:password@example.org/"]),
+    ("https://", []),
+    ("https:///", []),
+    ("https://...", []),
+    ("https:// example.org", []),
+    ("HTTPS://EXAMPLE.ORG", []),
+    ("www.example.org", []),
+    ("ftp://example.org javascript:alert(1) data:text/html,x", []),
+    ("javascript://example.org/%0aalert(1)", []),
+]  # fmt: skip
+
+
+class Fragment(HTMLParser):
+    """What a browser makes of a piece of HTML."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = ""
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.linked: list[str] = []
+        self._is_in_link = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, attrs))
+        self._is_in_link = True
+        self.linked.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_in_link = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._is_in_link:
+            self.linked[-1] += data
+
+
+def expect_links(text: str) -> list[str]:
+    """The addresses that are linked, once it is certain that nothing else has changed."""
+    fragment = Fragment(str(linkify(text)))
+    assert fragment.text == text
+    addresses = []
+    for (tag, attributes), shown in zip(fragment.tags, fragment.linked, strict=True):
+        assert tag == "a"
+        assert [name for name, _ in attributes] == ["href", "rel"]
+        address = dict(attributes)["href"]
+        assert address is not None
+        assert dict(attributes)["rel"] == "nofollow ugc noopener"
+        assert shown == address
+        addresses.append(address)
+    return addresses
+
+
+@pytest.mark.parametrize(("text", "links"), TEXTS, ids=[text[:30] for text, _ in TEXTS])
+def test_addresses_are_links(text: str, links: list[str]) -> None:
+    """Without what ends the sentence, and without a bracket that was opened before."""
+    assert expect_links(text) == links
+
+
+pieces = st.lists(
+    st.one_of(
+        st.sampled_from(["http://", "https://", *"ab./()]}'\"&"]),
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=3),
+    )
+)  # fmt: skip
+
+
+@given(pieces.map("".join))
+def test_any_text_stays_what_it_was(text: str) -> None:
+    """A reader sees exactly what was typed; every link leads to http or https."""
+    for address in expect_links(text):
+        assert address.startswith(("http://", "https://"))
+        assert address in text
+
+
+def test_many_brackets_take_no_longer_than_their_number() -> None:
+    """Brackets are counted once, not again for each that is left out."""
+    text = "http://a" + ")" * 1_000_000
+    assert expect_links(text) == ["http://a"]

@@ -1,0 +1,167 @@
+"""The API's description: it is valid, it is true, and nothing that it allows breaks the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
+
+TOKEN = "let-me"
+
+# Not those by which a valid post must succeed whatever came before it (an Idempotency-Key that was
+# used before gives the message of then, which may be deleted), and a text of blanks is valid.
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+)
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server with all routes that there are."""
+    url = f"redis://{shared_valkey.address}/9006"
+    log = tmp_path_factory.mktemp("openapi") / "log"
+    env = {f"GUESTBOOK_{name}": "true" for name in ("LEGACY_API", "LAB")}
+    env["GUESTBOOK_ADMIN_TOKEN"] = TOKEN
+    server = Server(log, url, **env).start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.fixture
+async def format_message(pod: Server) -> dict[str, Any]:
+    """`/openapi.json`."""
+    async with httpx.AsyncClient(base_url=pod.url) as client:
+        answer = await client.get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].split(";")[0] == "application/json"
+    description: dict[str, Any] = answer.json()
+    return description
+
+
+def _everything(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for member in value.values():
+            yield from _everything(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _everything(member)
+
+
+def test_description_is_valid(format_message: dict[str, Any]) -> None:
+    """OpenAPI 3.1 by its own schema; every reference leads somewhere."""
+    assert format_message["openapi"].startswith("3.1.")
+    schemathesis.openapi.from_dict(format_message).validate()
+    references = {part["$ref"] for part in _everything(format_message) if "$ref" in part}
+    assert references
+    for reference in references:
+        found: Any = format_message
+        for step in reference.removeprefix("#/").split("/"):
+            found = found[step]
+
+
+def test_description_names_its_security_schemes(format_message: dict[str, Any]) -> None:
+    """A requirement names a scheme that is declared: who deletes has to bring a bearer token."""
+    schemes = format_message.get("components", {}).get("securitySchemes", {})
+    required = {
+        name
+        for part in _everything(format_message["paths"])
+        for requirement in part.get("security", [])
+        for name in requirement
+    }
+    assert required
+    assert required <= set(schemes)
+    assert {schemes[name]["scheme"].lower() for name in required} == {"bearer"}
+
+
+def test_description_has_every_route(format_message: dict[str, Any]) -> None:
+    """What the contract names is format_message, with its errors."""
+    operations = {
+        f"{method.upper()} {path}": set(operation["responses"])
+        for path, methods in format_message["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert operations["POST /messages"] >= {"201", "303", "403", "413", "415", "422", "429", "503"}
+    assert operations["GET /messages"] >= {"200", "422", "503"}
+    assert operations["GET /messages/{message_id}"] >= {"200", "404", "503"}
+    assert operations["DELETE /messages/{message_id}"] >= {"204", "401", "403", "404", "503"}
+    assert operations["GET /events"] >= {"200", "422", "503"}
+    assert operations["GET /feed.atom"] >= {"200", "503"}
+    assert operations["GET /ready"] >= {"200", "503"}
+    orders = operations["POST /lab/{pod}/{action}"]
+    assert orders == {"202", "401", "403", "404", "422", "429", "503"}
+    for path in ("/healthz", "/env", "/metrics", "/lrange/{key}", "/rpush/{key}/{value}", "/info"):
+        assert "200" in operations[f"GET {path}"]
+    stream = format_message["paths"]["/events"]["get"]["responses"]["200"]["content"]
+    assert list(stream) == ["text/event-stream"]
+    for path, methods in format_message["paths"].items():
+        for method, operation in methods.items():
+            for status, response in operation["responses"].items():
+                kinds = set(response.get("content", {}))
+                if status.startswith("4"):
+                    assert kinds <= {"application/problem+json", "text/html"}, (method, path)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect", "/swagger"])
+async def test_there_is_no_page_of_documentation(pod: Server, path: str) -> None:
+    """Those of FastAPI load scripts from elsewhere."""
+    async with httpx.AsyncClient(base_url=pod.url) as client:
+        assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.slow
+async def test_nothing_that_is_described_breaks_the_server(pod: Server, tmp_path: Path) -> None:
+    """Many right and wrong requests: no server error, and no answer that is not format_message."""
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{pod.url}/openapi.json"),
+        # A stream does not end, so that every request for one would wait for its time-out:
+        # test_events.py and test_page.py ask it what is right and wrong.
+        # The lab breaks the pod that it is told, and the checks learn the pod's name from answers.
+        *("--exclude-path-regex", "^/(events|lab/)"),
+        *("--checks", ",".join(CHECKS)),
+        *("--header", f"Authorization: Bearer {TOKEN}"),
+        *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "12"),
+        *("--seed", "1", "--generation-database", "none", "--request-timeout", "10"),
+        *("--no-shrink", "--no-color", "--warnings", "off"),
+        *("--report", "json", "--report-json-path", str(tmp_path / "report.json")),
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(100):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    said = out.decode()
+    assert process.returncode == 0, said[-6000:]
+    # It has really asked: a run that found no operation would end well too.
+    assert re.search(r"\b[1-9]\d{2,} generated\b", said), said[-3000:]
+    assert json.loads((tmp_path / "report.json").read_text())
+    assert "Traceback" not in pod.lines()

@@ -1,0 +1,457 @@
+"""The page, and what every answer has: security headers, HEAD, and no way to a server error."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from tests.conftest import Serve
+from tests.support.servers import Server
+from tests.support.sse import EventStream
+from tests.support.valkey import Valkey
+
+ROOT = Path(__file__).parents[2]
+GETS = (
+    "/",
+    "/?before=9-0",
+    "/wall",
+    "/feed.atom",
+    "/messages",
+    "/messages?limit=1&after=0-0",
+    "/healthz",
+    "/ready",
+    "/env",
+    "/metrics",
+    "/openapi.json",
+    "/static/guestbook.js",
+    "/static/guestbook.css",
+    "/static/icon.svg",
+)
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server for all tests that do not count the messages."""
+    url = f"redis://{shared_valkey.address}/9002"
+    server = Server(tmp_path_factory.mktemp("page") / "log", url, "pod-<a>&b").start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Its client."""
+    async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
+        yield client
+
+
+class Document(HTMLParser):
+    """A page as a browser reads it: its elements, and its text outside of them all."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.inline = ""
+        self._raw = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self._raw = tag if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._raw:
+            self.inline += data
+        else:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        """The attributes of all elements of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def messages(self) -> list[str]:
+        """The ids of the messages, in the order in which they stand."""
+        return [given["data-id"] for _, given in self.elements if given.get("data-id")]
+
+    @property
+    def cursor(self) -> str:
+        """From where the page's script goes on."""
+        (found,) = [given["data-cursor"] for _, given in self.elements if "data-cursor" in given]
+        return found
+
+
+# What the page has
+
+
+async def test_page_has_the_newest_messages_pod_cursor_and_form(serve: Serve) -> None:
+    """Everything that a visitor without JavaScript needs, and where the script goes on."""
+    server = await serve("pod-of-mine", GUESTBOOK_TITLE="Title <1>", GUESTBOOK_WELCOME="Hi & hello")
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        empty = Document((await client.get("/")).text)
+        assert empty.messages == []
+        assert empty.cursor == "0-0"
+        ids = []
+        for number in range(53):
+            answer = await client.post("/messages", json={"text": f"text {number}.", "author": "Ö"})
+            ids.append(answer.json()["id"])
+        answer = await client.get("/")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        page = Document(answer.text)
+        assert page.messages == ids[:-51:-1]
+        assert "text 52." in page.text
+        assert "text 3." in page.text
+        assert "text 2." not in page.text
+        assert page.cursor == ids[-1]
+        assert "pod-of-mine" in page.text
+        assert "Title <1>" in page.text
+        assert "Hi & hello" in page.text
+        (form,) = page.all("form")
+        assert (form["method"].lower(), form["action"]) == ("post", "/messages")
+        assert {"text"} == {field["name"] for field in page.all("textarea")}
+        assert "author" in {field.get("name") for field in page.all("input")}
+
+
+async def test_stream_goes_on_where_the_page_ends(pod: Server, api: httpx.AsyncClient) -> None:
+    """What is posted after the page was made comes from its cursor on, and nothing else."""
+    await api.post("/messages", json={"text": "before"})
+    cursor = Document((await api.get("/")).text).cursor
+    later = (await api.post("/messages", json={"text": "after"})).json()
+    async with EventStream(pod.url, after=cursor) as stream:
+        assert (await stream.until("message")).data == later
+
+
+async def test_page_works_without_javascript(api: httpx.AsyncClient) -> None:
+    """The form as the page describes it, sent as a browser would, leads to the message."""
+    (form,) = Document((await api.get("/")).text).all("form")
+    assert form.get("enctype", "application/x-www-form-urlencoded").endswith("urlencoded")
+    answer = await api.request(
+        form["method"],
+        form["action"],
+        content=urlencode({"text": "without a script", "author": ""}),
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        follow_redirects=True,
+    )
+    assert [step.status_code for step in answer.history] == [303]
+    assert "without a script" in Document(answer.text).text
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "'><b>",
+    "</p></li></ol></main><script>",
+    "</template></textarea></title></style><script>",
+    "<!-- comment",
+    "<![CDATA[x]]>",
+    "{{ 7 * 7 }} {% raw %} ${7*7}",
+    "&lt;b&gt; &amp;amp; &#x3c;",
+    "javascript:alert(1)",
+    "https://evil.example/",
+]
+
+
+async def test_text_is_never_html(serve: Serve, api: httpx.AsyncClient) -> None:
+    """Whatever is written as text, name, title, welcome or host name is shown as it is."""
+    hostile = "<b onclick='x()'>\"&amp;{{ 7*7 }}<script>"
+    server = await serve(hostile, GUESTBOOK_TITLE=hostile, GUESTBOOK_WELCOME=hostile)
+    async with httpx.AsyncClient() as client:
+        for text in HOSTILE:
+            message = {"text": text, "author": text[:60]}
+            answer = await client.post(f"{server.url}/messages", json=message)
+            assert answer.json()["text"] == text
+            assert answer.headers["content-type"] == "application/json"
+        page = Document((await client.get(server.url)).text)
+        for text in [*HOSTILE, hostile]:
+            assert text in page.text
+        assert page.inline == ""
+    await api.post("/messages", json={"text": "plain"})
+    plain = Document((await api.get("/")).text)
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
+
+
+async def test_page_has_nothing_inline_and_nothing_from_elsewhere(
+    pod: Server, api: httpx.AsyncClient
+) -> None:
+    """No script or style in it, no handler, and no address but the server's own."""
+    page = Document((await api.get("/")).text)
+    assert page.inline == ""
+    for _, attributes in page.elements:
+        assert "style" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "action", "srcset", "poster", "formaction"):
+            address = attributes.get(name, "/")
+            assert re.match(r"/(?!/)|#", address), address
+    assert page.all("script")
+    for script in page.all("script"):
+        assert (await api.get(script["src"])).status_code == 200
+    for link in page.all("link"):
+        assert (await api.get(link["href"])).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["guestbook.js", "guestbook.css", "icon.svg"])
+async def test_static_files_name_no_other_host(api: httpx.AsyncClient, name: str) -> None:
+    """They are served as what they are, and load nothing from elsewhere."""
+    answer = await api.get(f"/static/{name}")
+    assert answer.status_code == 200
+    kind = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+    assert answer.headers["content-type"].startswith(kind[name.rpartition(".")[2]])
+    loaded = re.sub(r"http://www\.w3\.org/\S+", "", answer.text)
+    assert "://" not in re.sub(r"(?m)^\s*(//|/?\*).*$", "", loaded)
+    assert "@import" not in loaded
+    assert "innerHTML" not in loaded
+    assert "insertAdjacentHTML" not in loaded
+
+
+async def test_page_that_has_not_changed_is_not_sent_again(api: httpx.AsyncClient) -> None:
+    """304 with the same ETag, until somebody posts; the page and its files may be kept."""
+    first = await api.get("/")
+    etag = first.headers["etag"]
+    for given in (etag, f'"other", {etag}', f"W/{etag}", "*"):
+        again = await api.get("/", headers={"If-None-Match": given})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == etag
+    assert (await api.get("/", headers={"If-None-Match": '"other"'})).status_code == 200
+    await api.post("/messages", json={"text": "something new"})
+    changed = await api.get("/", headers={"If-None-Match": etag})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+    script = await api.get("/static/guestbook.js")
+    headers = {"If-None-Match": script.headers["etag"]}
+    assert (await api.get("/static/guestbook.js", headers=headers)).status_code == 304
+
+
+# HEAD
+
+
+@pytest.mark.parametrize("path", [*GETS, "/nowhere", "/messages/1-0", "/messages?limit=0"])
+async def test_head_is_get_without_a_body(api: httpx.AsyncClient, path: str) -> None:
+    """The same status and the same headers, nothing else."""
+    get, head = await api.get(path), await api.head(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    varies = {"date", "x-request-id"}
+    if path in ("/metrics", "/env"):
+        varies.add("content-length")
+    assert {k: v for k, v in head.headers.items() if k not in varies} == {
+        k: v for k, v in get.headers.items() if k not in varies
+    }
+
+
+async def test_head_of_a_message(api: httpx.AsyncClient) -> None:
+    """Whether it is there, without reading it."""
+    message = (await api.post("/messages", json={"text": "x"})).json()
+    answer = await api.head(f"/messages/{message['id']}")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_head_of_the_stream_does_not_hang(api: httpx.AsyncClient) -> None:
+    """It is the one address without HEAD: 405 at once, and the connection is of further use."""
+    answer = await api.head("/events")
+    assert answer.status_code == 405
+    assert "HEAD" not in answer.headers["allow"]
+
+
+# Security headers
+
+
+def assert_secure(headers: httpx.Headers | dict[str, str]) -> None:
+    """The headers that every answer carries."""
+    policy = dict(
+        part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";")
+    )
+    assert policy["default-src"] in ("'none'", "'self'")
+    assert policy["frame-ancestors"] == "'none'"
+    assert policy.get("base-uri") == "'none'"
+    assert set(" ".join(policy.values()).split()) <= {"'none'", "'self'"}
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] in ("same-origin", "no-referrer", "strict-origin")
+
+
+@pytest.mark.parametrize("path", [*GETS, "/nowhere", "/static/nothing", "/messages/1-0", "/docs"])
+async def test_every_answer_has_the_security_headers(api: httpx.AsyncClient, path: str) -> None:
+    """Pages, data, files and what is not there; each header once."""
+    answer = await api.get(path)
+    assert_secure(answer.headers)
+    names = [name.lower() for name, _ in answer.headers.multi_items()]
+    assert len(names) == len(set(names))
+    assert "server" not in names
+
+
+async def test_errors_and_empty_answers_have_the_security_headers(
+    api: httpx.AsyncClient,
+) -> None:
+    """304, 303, 405, 413, 415, 422 and 403 too."""
+    etag = (await api.get("/")).headers["etag"]
+    answers = [
+        await api.get("/", headers={"If-None-Match": etag}),
+        await api.post("/messages", data={"text": "x"}),
+        await api.put("/messages"),
+        await api.post("/messages", content=b"x" * 20_000, headers={"Content-Type": "text/json"}),
+        await api.post("/messages", json={"text": "x" * 20_000}),
+        await api.post("/messages", json={}),
+        await api.post("/messages", data={"text": " "}),
+        await api.post("/messages", json={"text": "x"}, headers={"Origin": "null"}),
+    ]
+    assert [a.status_code for a in answers] == [304, 303, 405, 415, 413, 422, 422, 403]
+    for answer in answers:
+        assert_secure(answer.headers)
+
+
+async def test_stream_has_the_security_headers(pod: Server) -> None:
+    """Also when it is refused."""
+    async with EventStream(pod.url) as stream:
+        assert stream.head.status == 200
+        assert_secure(stream.head.headers)
+    async with EventStream(pod.url, after="garbage") as stream:
+        assert stream.head.status == 422
+        assert_secure(stream.head.headers)
+
+
+async def ask(server: Server, request: bytes) -> tuple[int, dict[str, str]]:
+    """Sends bytes; gives the status and the headers of the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(request)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    finally:
+        writer.transport.abort()
+    status, *lines = head.decode("latin-1").split("\r\n")
+    fields = (line.partition(":") for line in lines if line)
+    return int(status.split()[1]), {name.lower(): value.strip() for name, _, value in fields}
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\r\n\r\nGARBAGE\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST /messages HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: \0\r\n\r\n",
+    ],
+)
+async def test_garbage_is_a_bad_request_with_the_security_headers(
+    pod: Server, garbage: bytes
+) -> None:
+    """What is no HTTP is answered by the server itself: 400, with the same headers."""
+    status, headers = await ask(pod, garbage)
+    assert status == 400
+    assert_secure(headers)
+
+
+# Nothing a client sends may cause a 500
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /static/%00 HTTP/1.1",
+        "GET /static/../pyproject.toml HTTP/1.1",
+        "GET /static/%2e%2e/pyproject.toml HTTP/1.1",
+        "GET /static/..%2f..%2fetc%2fpasswd HTTP/1.1",
+        "GET /static//etc/passwd HTTP/1.1",
+        "GET /static/" + "x" * 5000 + " HTTP/1.1",
+        "GET /static/%ff%fe HTTP/1.1",
+        "GET /static/ HTTP/1.1",
+        "GET /static HTTP/1.1",
+        "GET /messages/ HTTP/1.1",
+        "POST /messages/ HTTP/1.1",
+        "GET //evil.example/ HTTP/1.1",
+        "GET /messages/%ed%a0%80 HTTP/1.1",
+        "GET /events?after=%00 HTTP/1.1",
+        "GET /events?after=%ff&after=x HTTP/1.1",
+        "GET /?%ff=%00 HTTP/1.1",
+        "GET /wall?before=x HTTP/1.1",
+        "GET /feed.atom HTTP/1.1",
+        "GET /\xff HTTP/1.1",
+        "GET http://evil.example/ HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "OPTIONS / HTTP/1.1",
+        "TRACE / HTTP/1.1",
+        "PROPFIND /messages HTTP/1.1",
+        "DELETE /messages/%00 HTTP/1.1",
+        "PATCH /messages/1-0 HTTP/1.1",
+    ],
+    ids=lambda line: line[:30],
+)
+@pytest.mark.parametrize("host", ["localhost", "[", "a b", "\xff", "", "x" * 5000], ids=repr)
+async def test_odd_address_causes_no_server_error(pod: Server, line: str, host: str) -> None:
+    """Whatever is asked for, under whatever host name."""
+    request = f"{line}\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"
+    status, headers = await ask(pod, request.encode("latin-1"))
+    assert status < 500
+    assert "evil.example" not in headers.get("location", "")
+    if "passwd" in line or "pyproject" in line:
+        assert status in (400, 404)
+
+
+@pytest.mark.parametrize("path", ["/", "/wall", "/messages", "/static/guestbook.js", "/healthz"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "If-None-Match: \xff\xfe",
+        "If-Modified-Since: yesterday",
+        "If-Modified-Since: Mon, 99 Foo 99999 99:99:99 GMT",
+        "Range: bytes=abc",
+        "Range: bytes=999999999-",
+        "Range: bytes=-0",
+        "Range: bytes=" + ",".join(f"{n}-{n}" for n in range(500)),
+        "If-Range: \xff",
+        "Cookie: " + "x=\xff;" * 500,
+        "Accept: \xff",
+        "X-Forwarded-For: \xff, , garbage",
+        "X-Forwarded-Proto: \xff",
+        "X-Forwarded-Host: [",
+        "Origin: http://[",
+        "Upgrade: websocket\r\nConnection: Upgrade",
+        "Expect: 100-continue",
+        "Last-Event-ID: \xff",
+        "Transfer-Encoding: chunked\r\nX: y\r\n\r\n0",
+    ],
+    ids=lambda header: header[:24],
+)
+async def test_odd_header_causes_no_server_error(pod: Server, path: str, header: str) -> None:
+    """Whatever headers come with it."""
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n"
+    status, _ = await ask(pod, request.encode("latin-1"))
+    assert status < 500
+
+
+async def test_nothing_above_left_a_traceback(pod: Server, api: httpx.AsyncClient) -> None:
+    """And the server is as well as before."""
+    assert (await api.get("/healthz")).status_code == 200
+    assert "Traceback" not in pod.lines()
+
+
+async def test_client_that_leaves_in_the_middle_causes_no_error(
+    pod: Server, api: httpx.AsyncClient
+) -> None:
+    """A body that never comes to its end is nobody's failure."""
+    _, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    head = "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    writer.write(f'{head}Content-Length: 100\r\n\r\n{{"text": "ha'.encode())
+    await writer.drain()
+    await api.get("/healthz")
+    writer.close()
+    await writer.wait_closed()
+    assert (await api.get("/healthz")).status_code == 200
+    assert "Traceback" not in pod.lines()

@@ -1,0 +1,455 @@
+"""What is served beside the API: languages, older pages, the wall, the feed, the files."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import AsyncIterator
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+
+from guestbook.storage.store import EVENTS
+from guestbook.web.pages.renderer import hue
+from tests.conftest import Serve
+from tests.support.servers import Server
+from tests.support.valkey import Valkey, redis_client
+from tests.support.waiting import eventually
+from tests.web.test_page import Document
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import feedparser
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+PAGES = ("/", "/wall", "/feed.atom")
+FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server for all tests here."""
+    url = f"redis://{shared_valkey.address}/9003"
+    log = tmp_path_factory.mktemp("pages") / "log"
+    server = Server(log, url, "pod-é", GUESTBOOK_ADMIN_TOKEN="open-sesame").start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Its client, which takes what is not compressed."""
+    headers = {"Accept-Encoding": "identity"}
+    async with httpx.AsyncClient(base_url=pod.url, timeout=10, headers=headers) as client:
+        yield client
+
+
+async def post(api: httpx.AsyncClient, *texts: str, author: str | None = None) -> list[str]:
+    """Posts messages; gives their ids."""
+    answers = [await api.post("/messages", json={"text": t, "author": author}) for t in texts]
+    return [answer.json()["id"] for answer in answers]
+
+
+def names(header: str) -> set[str]:
+    return {name.strip().lower() for name in header.split(",")}
+
+
+# Languages
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_page_speaks_the_visitors_language(api: httpx.AsyncClient, path: str) -> None:
+    """And says so, to the visitor's browser and to caches."""
+    english = await api.get(path)
+    french = await api.get(path, headers={"Accept-Language": "fr-CH, fr;q=0.9, en;q=0.8"})
+    for answer, language, title in ((english, "en", "Guestbook"), (french, "fr", "Livre d’or")):
+        assert answer.headers["content-language"] == language
+        assert f'lang="{language}"' in answer.text
+        assert f">{title}<" in answer.text
+        assert names(answer.headers["vary"]) >= {"accept-language", "accept-encoding"}
+    assert english.headers["etag"] != french.headers["etag"]
+    headers = {"Accept-Language": "fr", "If-None-Match": french.headers["etag"]}
+    assert (await api.get(path, headers=headers)).status_code == 304
+
+
+async def test_operators_words_are_the_same_in_every_language(serve: Serve) -> None:
+    """A title and a welcome that somebody chose are not translated."""
+    server = await serve(GUESTBOOK_TITLE="Our book", GUESTBOOK_WELCOME="Grüezi")
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        for path in PAGES:
+            for language in ("en", "fr"):
+                page = (await client.get(path, headers={"Accept-Language": language})).text
+                assert "Our book" in page
+                assert "Grüezi" in page
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        ("text=", {}, "Your message is empty: write at least one character."),
+        (
+            "text=",
+            {"Accept-Language": "fr"},
+            "Votre message est vide\u00a0: écrivez au moins un caractère.",
+        ),
+        (
+            f"text={'x%0D%0A' * 501}",
+            {"Accept-Language": "fr"},
+            "Votre message compte 1001 caractères\u00a0: 1000 au plus sont permis.",
+        ),
+        (
+            f"text=x&author={'y' * 61}",
+            {"Accept-Language": "fr"},
+            "Votre nom compte 61 caractères\u00a0: 60 au plus sont permis.",
+        ),
+        (
+            "text=x",
+            {"Accept-Language": "fr", "Origin": "https://evil.example"},
+            "Un autre site ne peut pas écrire ici en votre nom.",
+        ),
+        (f"text={'x' * 20_000}", {"Accept-Language": "fr"}, "C’est trop long."),
+        ("text=%FF", {"Accept-Language": "fr"}, "Le livre d’or n’a pas accepté cela."),
+    ],
+)
+async def test_form_is_refused_in_the_visitors_language(
+    api: httpx.AsyncClient, body: str, headers: dict[str, str], said: str
+) -> None:
+    """Without a script, too, everybody reads in their language what is wrong."""
+    answer = await api.post("/messages", content=body, headers={**FORM, **headers})
+    assert answer.status_code in (403, 413, 422)
+    assert said in Document(answer.text).text
+    assert answer.headers["content-language"] == headers.get("Accept-Language", "en")
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "code"),
+    [
+        ({}, "text", "missing"),
+        ({"text": " "}, "text", "empty"),
+        ({"text": "x" * 1001}, "text", "too_long"),
+        ({"text": 1}, "text", "not_a_string"),
+        ({"text": "x", "author": "y" * 61}, "author", "too_long"),
+    ],
+)
+async def test_api_names_the_reason_in_a_word(
+    api: httpx.AsyncClient, body: dict[str, Any], field: str, code: str
+) -> None:
+    """A program of any language can tell it; what is for people stays English."""
+    answer = await api.post("/messages", json=body, headers={"Accept-Language": "fr"})
+    (error,) = answer.json()["errors"]
+    assert (error["field"], error["code"]) == (field, code)
+    assert answer.json()["detail"] == f"{field}: {error['reason']}"
+    assert re.match(r"is |must ", error["reason"])
+
+
+# Compressed
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/static/guestbook.js", "/static/guestbook.css"])
+async def test_page_is_compressed_for_who_takes_it(api: httpx.AsyncClient, path: str) -> None:
+    """The same page in fewer bytes, with an ETag of its own."""
+    await post(api, "something " * 90)
+    plain = await api.get(path)
+    packed = await api.get(path, headers={"Accept-Encoding": "gzip, br"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.text == plain.text
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+    assert packed.headers["etag"] != plain.headers["etag"]
+    for answer, encoding in ((plain, "identity"), (packed, "gzip")):
+        headers = {"Accept-Encoding": encoding, "If-None-Match": answer.headers["etag"]}
+        again = await api.get(path, headers=headers)
+        assert (again.status_code, again.headers["etag"]) == (304, answer.headers["etag"])
+        assert names(again.headers["vary"]) >= {"accept-encoding"}
+
+
+# Files
+
+
+async def test_page_names_its_files_by_their_content(api: httpx.AsyncClient) -> None:
+    """Under that name a file may be kept for ever; it is the file that has the plain name."""
+    for path in ("/", "/wall"):
+        page = Document((await api.get(path)).text)
+        addresses = [script["src"] for script in page.all("script")]
+        addresses += [
+            link["href"] for link in page.all("link") if link["rel"] in ("icon", "stylesheet")
+        ]
+        assert addresses
+        for address in addresses:
+            answer = await api.get(address)
+            assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+            plain = await api.get(re.sub(r"\.[0-9a-f]{12}\.", ".", address))
+            assert plain.headers["cache-control"] == "no-cache"
+            assert (plain.content, plain.headers["etag"]) == (
+                answer.content,
+                answer.headers["etag"],
+            )
+
+
+@pytest.mark.parametrize("name", ["", "guestbook.000000000000.js", "nothing.js", "../words.toml"])
+async def test_there_are_no_other_files(api: httpx.AsyncClient, name: str) -> None:
+    """Least of all an old version under its name: what is kept for ever must not be wrong."""
+    assert (await api.get(f"/static/{name}")).status_code == 404
+    assert (await api.post("/static/guestbook.js")).status_code == 405
+
+
+async def test_page_is_light(api: httpx.AsyncClient) -> None:
+    """Page, style and script together are less than 30 KB as they are sent."""
+    await post(api, *(f"A message as people write them, number {n}." for n in range(50)))
+    headers = {"Accept-Encoding": "gzip"}
+    page = await api.get("/", headers=headers)
+    files = re.findall(r'"(/static/[^"]+\.(?:js|css))"', page.text)
+    answers = [page, *[await api.get(file, headers=headers) for file in files]]
+    assert len(answers) == 3
+    assert sum(int(answer.headers["content-length"]) for answer in answers) < 30_000
+
+
+# Older pages
+
+
+async def test_older_messages_are_pages_of_their_own(serve: Serve) -> None:
+    """From page to page to the very first message, each exactly once; and back to the newest."""
+    server = await serve()
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        assert not re.findall(r"/\?before=", (await client.get("/")).text)
+        ids = await post(client, *map(str, range(120)))
+        seen: list[str] = []
+        address = "/"
+        while address:
+            answer = await client.get(address)
+            assert answer.status_code == 200
+            page = Document(answer.text)
+            seen += page.messages
+            hrefs = {link["href"] for link in page.all("a")}
+            assert ("/" in hrefs) or address == "/"
+            (address,) = {href for href in hrefs if href.startswith("/?before=")} or {""}
+        assert seen == ids[::-1]
+        headers = {"If-None-Match": answer.headers["etag"]}
+        assert (await client.get(str(answer.url), headers=headers)).status_code == 304
+
+
+async def test_older_page_reaches_what_only_redis_has(
+    shared_valkey: Valkey, redis_url: str, serve: Serve
+) -> None:
+    """What does not fit into a pod's memory is read from Redis, page by page."""
+    async with redis_client(redis_url) as redis, redis.pipeline() as pipeline:
+        for number in range(1, 2501):
+            pipeline.xadd(EVENTS, {"text": "x" * 4000 + str(number)}, id=f"{number}-0")
+        await pipeline.execute()
+    server = await serve()
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        page = Document((await client.get("/?before=60")).text)
+        assert page.messages == [f"{number}-0" for number in range(59, 9, -1)]
+        page = Document((await client.get("/?before=10-0")).text)
+        assert page.messages == [f"{number}-0" for number in range(9, 0, -1)]
+        assert not [link for link in page.all("a") if "before" in link["href"]]
+
+
+@pytest.mark.parametrize("before", ["", "x", "-1", "99999999999999999999", "1-0-0", "%00"])
+async def test_older_page_needs_an_id(api: httpx.AsyncClient, before: str) -> None:
+    """422 that names the parameter."""
+    answer = await api.get(f"/?before={before}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "before"
+
+
+async def test_other_parameters_do_not_matter(api: httpx.AsyncClient) -> None:
+    """What a link from elsewhere brings along is the page all the same."""
+    assert (await api.get("/?utm_source=x")).text == (await api.get("/")).text
+
+
+async def test_older_page_while_redis_is_away(valkey: Valkey, serve: Serve) -> None:
+    """What is in memory is served; only what is not there cannot be."""
+    server = await serve(redis=valkey.address)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        ids = await post(client, *map(str, range(60)))
+        valkey.kill()
+        page = await client.get(f"/?before={ids[50]}")
+        assert Document(page.text).messages == ids[:50][::-1]
+
+
+# The wall
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({"Host": "example.org"}, "http://example.org"),
+        ({"Host": "Example.org:8080"}, "http://example.org:8080"),
+        ({"Host": "[::1]:3000"}, "http://[::1]:3000"),
+        ({"Host": "x", "X-Forwarded-Proto": "https"}, "https://x"),
+        (
+            {"Host": "x", "X-Forwarded-Host": "a.example, b", "X-Forwarded-Proto": "https,http"},
+            "https://a.example",
+        ),
+        ({"Host": "fallback", "X-Forwarded-Host": '"><script>'}, "http://fallback"),
+        ({"Host": "fallback", "X-Forwarded-Host": "user@evil"}, "http://fallback"),
+        ({"Host": "fallback", "X-Forwarded-Host": "evil/path?x"}, "http://fallback"),
+        ({"Host": "fallback", "X-Forwarded-Host": "x" * 129}, "http://fallback"),
+        ({"Host": "fallback", "X-Forwarded-Proto": "javascript"}, "http://fallback"),
+        ({"Host": "a b"}, None),
+        ({"Host": ""}, None),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_wall_shows_the_address_it_was_asked_for(
+    pod: Server, api: httpx.AsyncClient, headers: dict[str, str], address: str | None
+) -> None:
+    """As text and as a QR code, behind a proxy too; what is no host is not taken for one."""
+    answer = await api.get("/wall", headers=headers)
+    assert answer.status_code == 200
+    expected = address or pod.url
+    page = Document(answer.text)
+    assert expected.partition("//")[2] in page.text
+    assert "evil" not in answer.text
+    assert page.inline == ""
+    assert page.all("svg")
+    assert not [given for _, given in page.elements if "style" in given]
+    feed = ElementTree.fromstring((await api.get("/feed.atom", headers=headers)).content)
+    links = {link.get("rel"): link.get("href") for link in feed.findall(f"{ATOM}link")}
+    assert links == {"self": f"{expected}/feed.atom", "alternate": f"{expected}/"}
+
+
+async def test_wall_changes_with_address_and_messages(api: httpx.AsyncClient) -> None:
+    """Each address has a wall of its own, however many are asked for; a new message a new one."""
+    etags = set()
+    for number in range(80):
+        etags.add((await api.get("/wall", headers={"Host": f"h{number}.example"})).headers["etag"])
+    assert len(etags) == 80
+    again = await api.get("/wall", headers={"Host": "h0.example"})
+    assert again.headers["etag"] in etags
+    (message_id,) = await post(api, "new on the wall")
+    changed = await api.get("/wall", headers={"Host": "h0.example"})
+    assert changed.headers["etag"] not in etags
+    assert Document(changed.text).messages[0] == message_id
+    assert names(changed.headers["vary"]) >= {"x-forwarded-host", "x-forwarded-proto"}
+
+
+# The feed
+
+
+def parsed(answer: httpx.Response) -> Any:
+    """The feed as a feed reader understands it."""
+    found = feedparser.parse(answer.content, response_headers=dict(answer.headers))
+    assert not found.bozo, found.get("bozo_exception")
+    assert found.version == "atom10"
+    return found
+
+
+async def test_feed_has_the_newest_messages(serve: Serve) -> None:
+    """The newest 50, with names, times and texts as they were posted; ids that stay."""
+    server = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="open-sesame")
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        empty = parsed(await client.get("/feed.atom"))
+        assert empty.entries == []
+        assert empty.feed.updated == "1970-01-01T00:00:00.000Z"
+        await post(client, *map(str, range(50)))
+        await post(client, "<b>bold</b> & http://a.b\n second line", author="Ada")
+        answer = await client.get("/feed.atom")
+        assert answer.headers["content-type"] == "application/atom+xml; charset=utf-8"
+        feed = parsed(answer)
+        stored = (await client.get("/messages?limit=50")).json()["messages"]
+        assert [entry.content[0].value for entry in feed.entries] == [m["text"] for m in stored]
+        assert {entry.content[0].type for entry in feed.entries} == {"text/plain"}
+        assert [entry.updated for entry in feed.entries] == [m["posted_at"] for m in stored]
+        assert feed.feed.updated == stored[0]["posted_at"]
+        newest = feed.entries[0]
+        assert (newest.author, feed.entries[1].author) == ("Ada", "Anonymous")
+        assert newest.link == f"{server.url}/#{stored[0]['id']}"
+        ids = [entry.id for entry in feed.entries]
+        assert len(set(ids)) == 50
+        assert all(re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", each) for each in ids)
+
+        elsewhere = parsed(await client.get("/feed.atom", headers={"Host": "other.example"}))
+        assert [entry.id for entry in elsewhere.entries] == ids
+        assert elsewhere.feed.id != feed.feed.id
+        headers = {"Authorization": "Bearer open-sesame"}
+        await client.delete(f"/messages/{stored[0]['id']}", headers=headers)
+        after = await client.get("/feed.atom", headers={"If-None-Match": answer.headers["etag"]})
+        assert after.status_code == 200
+        assert parsed(after).entries[0].id == ids[1]
+
+
+def children(element: ElementTree.Element) -> list[str]:
+    return [child.tag.removeprefix(ATOM) for child in element]
+
+
+async def test_feed_has_what_the_standard_requires(api: httpx.AsyncClient) -> None:
+    """RFC 4287, section 4.1: each of these exactly once, times as RFC 3339 has them."""
+    await post(api, "one")
+    feed = ElementTree.fromstring((await api.get("/feed.atom")).content)
+    assert feed.tag == f"{ATOM}feed"
+    for element in (feed, *feed.findall(f"{ATOM}entry")):
+        for required in ("id", "title", "updated"):
+            assert children(element).count(required) == 1
+        updated = element.findtext(f"{ATOM}updated") or ""
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", updated)
+    for entry in feed.findall(f"{ATOM}entry"):
+        assert children(entry).count("author") == children(entry).count("content") == 1
+
+
+HOSTILE = [
+    "]]><x/>&amp;&#0;",
+    "\ufffe\uffff\U0001fffe",
+    "<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]>&y;",
+    "\u202e\u2028\u0085 \u200b",
+]
+
+
+async def test_nothing_breaks_the_feed(redis_url: str, serve: Serve) -> None:
+    """Neither what visitors may write, nor what XML cannot have and somebody put into Redis."""
+    server = await serve()
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        await post(client, *HOSTILE, author="\ufffe<&>")
+        async with redis_client(redis_url) as redis:
+            fields = {
+                "text": b"\x00\x01\x08\x1b\xff\xed\xa0\x80",
+                "author": b"\x00\xff",
+                "pod": b"\x02",
+            }
+            raw_id = await redis.xadd(EVENTS, fields)
+
+        async def has_it() -> bool:
+            return (await client.get(f"/messages/{raw_id}")).status_code == 200
+
+        await eventually(has_it)
+        answer = await client.get("/feed.atom")
+        texts = [entry.content[0].value for entry in parsed(answer).entries]
+        assert len(texts) == len(HOSTILE) + 1
+        elements = ElementTree.fromstring(answer.content).findall(f"{ATOM}entry")
+        contents = [element.findtext(f"{ATOM}content") for element in elements]
+        assert contents[1:] == [
+            re.sub("[\ufffe\uffff]", "\ufffd", text.replace("\u0085", "").strip())
+            for text in reversed(HOSTILE)
+        ]
+        assert set(contents[0] or "") == {"\ufffd"}
+
+
+async def test_feed_is_not_empty_while_nothing_is_known(valkey: Valkey, serve: Serve) -> None:
+    """A reader must not take a pod that has not read the messages yet for one without any."""
+    valkey.kill()
+    server = await serve(redis=valkey.address, is_ready=False)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        answer = await client.get("/feed.atom")
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+
+
+# Colours
+
+
+def test_colours_are_those_of_fnv() -> None:
+    """The reference values of FNV-1a, 32 bits, so that the script can compute the same."""
+    assert hue("") == 0x811C9DC5 % 24
+    assert hue("a") == 0xE40C292C % 24
+    assert hue("foobar") == 0xBF9CF968 % 24
+
+
+async def test_pages_name_their_pods_colour(api: httpx.AsyncClient) -> None:
+    """Known without a script."""
+    wall = (await api.get("/wall")).text
+    assert f'data-hue="{hue("pod-é")}"' in wall

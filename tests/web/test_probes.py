@@ -1,0 +1,255 @@
+"""What machines ask: probes, the environment, metrics."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from guestbook import __version__
+from tests.conftest import Serve
+from tests.support.ports import free_port
+from tests.support.servers import Server
+from tests.support.sse import EventStream
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+SECRET = "s3cret"
+TOKEN = "t0ken-of-the-admin"
+
+SERVICES = {
+    "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+    "KUBERNETES_SERVICE_PORT": "443",
+    "KUBERNETES_SERVICE_PORT_HTTPS": "443",
+    "KUBERNETES_PORT": "tcp://10.96.0.1:443",
+    "REDIS_MASTER_SERVICE_HOST": "fd00::7",
+    "REDIS_MASTER_PORT_6379_TCP": "tcp://[fd00::7]:6379",
+    "REDIS_MASTER_PORT_6379_TCP_ADDR": "fd00::7",
+    "REDIS_MASTER_PORT_6379_TCP_PORT": "6379",
+    "REDIS_MASTER_PORT_6379_TCP_PROTO": "tcp",
+}
+POD = {
+    "POD_NAME": "guestbook-5f4d-abc12",
+    "POD_IP": "10.1.2.3",
+    "POD_NAMESPACE": "book",
+    "NODE_NAME": "node-7",
+}
+SECRETS = {
+    "GUESTBOOK_ADMIN_TOKEN": TOKEN,
+    "FOO_SERVICE_HOST": f"redis://:{SECRET}@x",
+    "BAR_SERVICE_PORT": SECRET,
+    "BAZ_PORT": f"tcp://:{SECRET}@10.0.0.1:1",
+    "BAZ_PORT_80_TCP": f"tcp://10.0.0.1:80?password={SECRET}",
+    "BAZ_PORT_80_TCP_ADDR": f"{SECRET}.example",
+    "PASSWORD": SECRET,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "POD_PASSWORD": SECRET,
+    "HOSTNAME_TOKEN": SECRET,
+}
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server in an environment as Kubernetes makes it, with secrets in it."""
+    url = f"redis://default:{SECRET}@{shared_valkey.address}/9019"
+    env = {**SERVICES, **POD, **SECRETS}
+    log = tmp_path_factory.mktemp("probes") / "log"
+    # The shared Valkey has no password for its default user, so that it takes any.
+    server = Server(log, url, "guestbook-5f4d-abc12", **env).start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Its client."""
+    async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
+        yield client
+
+
+# /env
+
+
+async def test_env_is_json_with_one_variable_a_line(api: httpx.AsyncClient) -> None:
+    """So that `grep HOSTNAME` names the pod, and nothing but the pod."""
+    answer = await api.get("/env")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].split(";")[0] == "application/json"
+    shown = answer.json()
+    assert all(isinstance(value, str) for value in shown.values())
+    for name, value in shown.items():
+        (line,) = [line for line in answer.text.splitlines() if f'"{name}"' in line]
+        assert json.loads("{" + line.strip().rstrip(",") + "}") == {name: value}
+    found = [line for line in answer.text.splitlines() if "HOSTNAME" in line]
+    assert len(found) == 1
+    assert "guestbook-5f4d-abc12" in found[0]
+    assert answer.text.endswith("\n")
+
+
+async def test_env_shows_what_kubernetes_says_of_the_pod(api: httpx.AsyncClient) -> None:
+    """Host, pod, node, namespace, version, and the variables of Services."""
+    shown = (await api.get("/env")).json()
+    assert shown["HOSTNAME"] == "guestbook-5f4d-abc12"
+    assert {name: shown.get(name) for name in POD} == POD
+    assert {name: shown.get(name) for name in SERVICES} == SERVICES
+    assert __version__ in shown.values()
+
+
+async def test_env_shows_no_secret(pod: Server, api: httpx.AsyncClient) -> None:
+    """Neither by its name nor by its value; nothing that is not on the list."""
+    answer = await api.get("/env")
+    assert SECRET not in answer.text
+    assert TOKEN not in answer.text
+    shown = answer.json()
+    assert not set(shown) & set(SECRETS)
+    assert not [name for name in shown if "TOKEN" in name or "PASSWORD" in name]
+    assert "PATH" not in shown
+    assert "HOME" not in shown
+    assert "REDIS_URL" not in shown or SECRET not in shown["REDIS_URL"]
+
+
+async def test_no_answer_and_no_log_line_has_a_secret(pod: Server, api: httpx.AsyncClient) -> None:
+    """Neither the token nor the password gets out anywhere else."""
+    message = (await api.post("/messages", json={"text": "x"})).json()
+    paths = ("/", "/messages", "/env", "/healthz", "/ready", "/metrics", "/openapi.json")
+    answers = [await api.get(path) for path in paths]
+    for token in (TOKEN, "wrong"):
+        headers = {"Authorization": f"Bearer {token}"}
+        answers.append(await api.delete(f"/messages/{message['id']}", headers=headers))
+    for said in [*(answer.text for answer in answers), pod.lines()]:
+        assert SECRET not in said
+        assert TOKEN not in said
+
+
+# /healthz and /ready
+
+
+async def test_probes_of_a_pod_that_is_well(api: httpx.AsyncClient) -> None:
+    """200 and JSON that no cache keeps."""
+    for path in ("/healthz", "/ready"):
+        answer = await api.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].split(";")[0] == "application/json"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "reasons" not in answer.json()
+
+
+async def test_probes_without_redis(serve: Serve) -> None:
+    """Alive from the start, not ready, and the reasons say why, without a password."""
+    redis = f"redis://ada:{SECRET}@127.0.0.1:{free_port()}"
+    server = await serve("", redis=redis, is_ready=False)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        # An empty HOSTNAME is none: then it is the machine's own.
+        assert (await client.get("/env")).json()["HOSTNAME"] == socket.gethostname()
+        alive, ready = await client.get("/healthz"), await client.get("/ready")
+        assert alive.status_code == 200
+        assert ready.status_code == 503
+        reasons = ready.json()["reasons"]
+        assert reasons
+        assert all(isinstance(reason, str) and reason for reason in reasons)
+        assert "redis" in " ".join(reasons).lower()
+        assert ready.elapsed.total_seconds() < 1
+        page = await client.get("/")
+        assert page.status_code == 200
+        assert SECRET not in ready.text + page.text + server.lines()
+
+
+async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -> None:
+    """Redis is there and refuses: the pod says so, and says nothing of the password."""
+    redis = f"redis://nobody:{SECRET}@{shared_valkey.address}/9004"
+    server = await serve(redis=redis, is_ready=False)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+
+        async def says_why() -> bool:
+            answer = await client.get("/ready")
+            assert answer.status_code == 503
+            return "password" in answer.text.lower()
+
+        await eventually(says_why)
+        assert SECRET not in (await client.get("/ready")).text + server.lines()
+
+
+async def test_what_answers_and_is_not_redis_is_a_reason(serve: Serve, pod: Server) -> None:
+    """An address that leads to a web server, for instance."""
+    server = await serve(redis=f"127.0.0.1:{pod.port}", is_ready=False)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+
+        async def says_why() -> bool:
+            answer = await client.get("/ready")
+            assert answer.status_code == 503
+            return "is not Redis" in answer.text
+
+        await eventually(says_why)
+    assert "Traceback" not in server.lines()
+
+
+# /metrics
+
+
+async def samples(
+    client: httpx.AsyncClient,
+) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """All samples, as Prometheus would read them."""
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    found = {}
+    for family in text_string_to_metric_families(answer.text):
+        assert family.documentation
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+async def test_metrics_can_be_read_by_prometheus(api: httpx.AsyncClient) -> None:
+    """Every line parses, and no sample comes twice."""
+    found = await samples(api)
+    assert found["guestbook_ready", ()] == 1
+    assert found["guestbook_redis_up", ()] == 1
+    assert {name for name, _ in found} >= {"process_cpu_seconds_total", "process_open_fds"}
+    assert any(name == "guestbook_build_info" for name, _ in found)
+
+
+async def test_metrics_count_streams_and_requests(pod: Server, api: httpx.AsyncClient) -> None:
+    """An open stream shows, and a closed one is counted; requests count by route and status."""
+    before = await samples(api)
+    async with EventStream(pod.url) as stream:
+        await stream.until("pods")
+        during = await samples(api)
+        assert during["guestbook_streams", ()] == before["guestbook_streams", ()] + 1
+        opened = "guestbook_streams_opened_total", ()
+        assert during[opened] == before[opened] + 1
+
+    async def is_closed() -> bool:
+        found = await samples(api)
+        closed = [v for (name, _), v in found.items() if name == "guestbook_streams_closed_total"]
+        return found["guestbook_streams", ()] == before["guestbook_streams", ()] and sum(closed) > 0
+
+    await eventually(is_closed)
+    for _ in range(3):
+        await api.get("/messages/1-0")
+    labels = (("method", "GET"), ("route", "/messages/{message_id}"), ("status", "404"))
+    key = ("guestbook_http_requests_total", labels)
+    assert (await samples(api))[key] == before.get(key, 0) + 3
+
+
+async def test_metrics_do_not_grow_with_what_is_asked_for(api: httpx.AsyncClient) -> None:
+    """No client can make new series by asking for other addresses."""
+    for path in ("/nowhere", "/messages/1-0", "/static/nothing"):
+        await api.get(path)
+    before = set(await samples(api))
+    for number in range(20):
+        await api.get(f"/nowhere-{number}")
+        await api.get(f"/messages/{number}-0")
+        await api.get(f"/static/nothing-{number}")
+    assert {
+        name for name in set(await samples(api)) - before if "metrics" not in str(name)
+    } == set()
