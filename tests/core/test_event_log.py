@@ -176,11 +176,15 @@ def test_reload_keeps_counting_positions() -> None:
     assert log.last == EntryId(2, 0)
 
 
-def test_json_of_a_record_is_what_the_api_gives() -> None:
-    """Encoded once: the list, the message and the stream have the same bytes."""
-    entry = Message(EntryId(1, 0), "Ada", "one\ntwo: data: \u2028 é", "pod-a")
-    assert LogEntry.of(entry).json == entry.json()
-    assert LogEntry.of(Deletion(EntryId(2, 0), EntryId(1, 0))).json == b'{"id":"1-0"}'
+def test_an_entry_has_its_message_and_the_same_as_a_frame() -> None:
+    """Pages read the fields, streams the frame: both tell of the same message."""
+    message = Message(EntryId(1, 0), "Ada", "one\ntwo: data: \u2028 é", "pod-a")
+    entry = LogEntry.of(message)
+    assert entry.message is message
+    assert entry.frame == b"id: 1-0\ndata: " + message.json() + b"\n\n"
+    deletion = LogEntry.of(Deletion(EntryId(2, 0), EntryId(1, 0)))
+    assert deletion.message is None
+    assert b'data: {"id":"1-0"}' in deletion.frame
 
 
 async def test_who_waits_for_an_entry_is_told_when_it_is_there() -> None:
@@ -301,7 +305,7 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def is_bounded(self) -> None:
         frames = log_frames(self.log)
-        assert len(frames) <= self.log.max_records
+        assert len(frames) <= self.log.max_entries
         assert sum(map(len, frames)) <= self.log.max_bytes
 
 

@@ -16,10 +16,12 @@ from guestbook.core.messages import (
     normalise,
 )
 from guestbook.core.policy import PostRate, Retention, rate_key
+from guestbook.core.problems import PROBLEM_TYPE, ProblemError, unavailable
 
 __all__ = [
     "AUTHOR_MAX",
     "ORIGIN",
+    "PROBLEM_TYPE",
     "TEXT_MAX",
     "Deletion",
     "Entry",
@@ -30,9 +32,11 @@ __all__ = [
     "Message",
     "NewMessage",
     "PostRate",
+    "ProblemError",
     "Retention",
     "decode",
     "encode",
     "normalise",
     "rate_key",
+    "unavailable",
 ]

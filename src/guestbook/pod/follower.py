@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 
 
 class _Newest(TypedDict):
-    records: list[LogEntry]
+    entries: list[LogEntry]
     low_watermark: EntryId
     last: EntryId
     is_complete: bool
@@ -160,31 +160,31 @@ class Follower:
         was_loaded = self._log.is_loaded
         self._log.load(**loaded)
         self._log.trim_to(trimmed)
-        logger.info("read the stream", entries=len(loaded["records"]), last=str(loaded["last"]))
+        logger.info("read the stream", entries=len(loaded["entries"]), last=str(loaded["last"]))
         if was_loaded:
             self._on_break()
         else:
             self._on_entries()
 
     async def _newest(self) -> _Newest:
-        """As many of the newest records as the log holds, oldest first."""
+        """As many of the newest entries as the log holds, oldest first."""
         # What is stored or deleted from here on comes with the first read.
         last = await self._store.last()
         before: EntryId | None = EntryId(last.ms, last.seq + 1)
-        records: list[LogEntry] = []
+        entries: list[LogEntry] = []
         size = 0
         while before is not None and size < self._log.max_bytes:
-            if len(records) > self._log.max_records:
+            if len(entries) > self._log.max_entries:
                 break
             page = await self._store.older(before, _PAGE)
             before = page.reached
             for entry in page.entries:
-                records.append(LogEntry.of(entry))
-                size += len(records[-1].frame)
+                entries.append(LogEntry.of(entry))
+                size += len(entries[-1].frame)
         floor = ORIGIN if before is None else before.before()
         whole = before is None
         return {
-            "records": records[::-1],
+            "entries": entries[::-1],
             "low_watermark": floor,
             "last": last,
             "is_complete": whole,

@@ -61,10 +61,9 @@ class UnavailableError(Exception):
 
 
 class Listing(NamedTuple):
-    """Messages as JSON, and whether there are more in the direction in which they were read."""
+    """Some messages, and whether more follow in the direction in which they were read."""
 
-    messages: list[bytes]
-    last: EntryId | None
+    messages: list[Message]
     has_more: bool
 
 
@@ -322,7 +321,7 @@ class Guestbook:
 
     async def newest(self, limit: int, before: EntryId | None = None) -> Listing:
         """Up to `limit` messages older than `before`, newest first. Raises UnavailableError."""
-        found = [(r.id, r.json) for r in itertools.islice(self.log.newest(before), limit + 1)]
+        found = list(itertools.islice(self.log.newest(before), limit + 1))
         if len(found) <= limit and not self.log.is_complete:
             floor = self.log.low_watermark
             edge = EntryId(floor.ms, floor.seq + 1) if self.log.is_loaded else None
@@ -334,39 +333,33 @@ class Guestbook:
     async def since(self, after: EntryId, limit: int) -> Listing:
         """Up to `limit` messages newer than `after`, oldest first. Raises UnavailableError."""
         if self.log.is_loaded and (after >= self.log.low_watermark or self.log.is_complete):
-            found = [(r.id, r.json) for r in itertools.islice(self.log.oldest(after), limit + 1)]
+            found = list(itertools.islice(self.log.oldest(after), limit + 1))
         else:
             found = await self._read(self.store.newer, after, limit + 1)
         return _listing(found, limit)
 
-    def json(self, message: Message) -> bytes:
-        """A message as JSON; most often it has been encoded for the streams already."""
-        record = self.log.get(message.id)
-        return message.json() if record is None else record.json
-
-    async def get(self, entry_id: EntryId) -> bytes | None:
-        """A message as JSON. Raises UnavailableError."""
-        record = self.log.get(entry_id)
-        if record is not None:
-            return record.json
+    async def get(self, entry_id: EntryId) -> Message | None:
+        """Return the message with this id. Raises UnavailableError."""
+        message = self.log.get(entry_id)
+        if message is not None:
+            return message
         is_known = entry_id <= self.log.last and (
             self.log.is_complete or entry_id > self.log.low_watermark
         )
         if self.log.is_loaded and is_known:
             return None
-        message = await self._ask(self.store.get(entry_id))
-        return None if message is None else message.json()
+        return await self._ask(self.store.get(entry_id))
 
     async def _read(
         self, read: Callable[..., Awaitable[Page]], edge: EntryId | None, count: int
-    ) -> list[tuple[EntryId, bytes]]:
-        found: list[tuple[EntryId, bytes]] = []
+    ) -> list[Message]:
+        found: list[Message] = []
         while len(found) < count:
             page = await self._ask(read(edge, _REDIS_PAGE))
             if page.reached is None:
                 break
             edge = page.reached
-            found += [(e.id, e.json()) for e in page.entries if isinstance(e, Message)]
+            found += [e for e in page.entries if isinstance(e, Message)]
         return found[:count]
 
     async def _ask(self, answer: Awaitable[T]) -> T:
@@ -383,6 +376,5 @@ def _note_end(task: asyncio.Task[None]) -> None:
         logger.error("a background task has ended", exc_info=task.exception())
 
 
-def _listing(found: list[tuple[EntryId, bytes]], limit: int) -> Listing:
-    kept = found[:limit]
-    return Listing([json for _, json in kept], kept[-1][0] if kept else None, len(found) > limit)
+def _listing(found: list[Message], limit: int) -> Listing:
+    return Listing(found[:limit], len(found) > limit)

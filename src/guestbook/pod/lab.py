@@ -21,11 +21,11 @@ import structlog
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from guestbook.core import ProblemError, unavailable
 from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook
 from guestbook.storage import REDIS_ERRORS, PipeliningRedis, explain
 from guestbook.web.admin import require_token
 from guestbook.web.body import JSON
-from guestbook.web.problems import ProblemError, unavailable
 from guestbook.web.routes.messages import refuse_cross_site
 from guestbook.web.schemas import PROBLEMS
 

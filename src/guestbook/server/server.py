@@ -28,8 +28,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from guestbook.broadcast import SocketStream
+from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
 from guestbook.server.limits import ConnectionTimeouts
-from guestbook.web.problems import ProblemError, unavailable
 from guestbook.web.routes.events import ABORT, DETACH
 
 logger = structlog.get_logger(__name__)
@@ -286,11 +286,18 @@ class DetachableProtocol(HttpToolsProtocol):
         logger.info(
             "refused a request", status=problem.status, reason=problem.detail, address=address
         )
-        response = problem.response()
-        fields = [*self.server_state.default_headers, *response.raw_headers]
+        body = problem.json()
+        fields = [*self.server_state.default_headers]
+        fields += [
+            (name.lower().encode(), value.encode()) for name, value in problem.headers.items()
+        ]
+        fields += [
+            (b"content-type", PROBLEM_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
-        status = STATUS_LINE[response.status_code]
-        self.transport.write(status + head + b"connection: close\r\n\r\n" + bytes(response.body))
+        self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + body)
 
     def _end(self, problem: ProblemError | None) -> None:
         is_stuck = self.transport.get_write_buffer_size() > 0

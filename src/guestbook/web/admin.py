@@ -7,7 +7,7 @@ import hmac
 from fastapi import Request
 from pydantic import SecretStr
 
-from guestbook.web.problems import ProblemError
+from guestbook.core import ProblemError
 
 
 def require_token(request: Request, token: SecretStr) -> None:

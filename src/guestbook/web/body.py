@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
-from guestbook.web.problems import ProblemError
+from guestbook.core import ProblemError
 
 MAX_BYTES = 16 * 1024
 JSON = "application/json"

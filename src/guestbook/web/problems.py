@@ -1,11 +1,6 @@
-"""Errors as RFC 9457 problem details: what is wrong, where, and what to do."""
+"""Every error of the application as a problem (RFC 9457)."""
 
 from __future__ import annotations
-
-import json
-import random
-from collections.abc import Mapping
-from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,49 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-MEDIA_TYPE = "application/problem+json"
+from guestbook.core import PROBLEM_TYPE, ProblemError
 
 
-class ProblemError(Exception):
-    """Ends a request with a problem; `field` names the part of the request at fault, if one is.
-
-    `code` says in a word what is wrong with it, for a client that speaks another language.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        field: str | None = None,
-        code: str = "invalid",
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.field = field
-        self.code = code
-        self.headers = dict(headers or {})
-
-    def response(self) -> Response:
-        """The problem as JSON."""
-        problem: dict[str, object] = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": f"{self.field}: {self.detail}" if self.field else self.detail,
-        }
-        if self.field:
-            problem["errors"] = [{"field": self.field, "reason": self.detail, "code": self.code}]
-        body = json.dumps(problem, ensure_ascii=False) + "\n"
-        return Response(body, self.status, self.headers, media_type=MEDIA_TYPE)
-
-
-def unavailable(detail: str, *, soonest: int = 1, latest: int = 5) -> ProblemError:
-    """A 503 whose `Retry-After` differs, so that clients do not come back as one."""
-    wait = random.randint(soonest, latest)  # noqa: S311  # jitter
-    return ProblemError(503, detail, headers={"Retry-After": str(wait)})
+def problem_response(problem: ProblemError) -> Response:
+    """Return the response for a problem."""
+    return Response(problem.json(), problem.status, problem.headers, media_type=PROBLEM_TYPE)
 
 
 def bug() -> ProblemError:
@@ -68,32 +26,34 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ProblemError)
     async def _problem(_request: Request, error: ProblemError) -> Response:
-        return error.response()
+        return problem_response(error)
 
     @app.exception_handler(404)
     async def _nothing(_request: Request, _error: Exception) -> Response:
-        return ProblemError(404, "There is nothing at this address.").response()
+        return problem_response(ProblemError(404, "There is nothing at this address."))
 
     @app.exception_handler(405)
     async def _not_allowed(request: Request, _error: Exception) -> Response:
         allowed = ", ".join(sorted(_methods(request)))
         detail = f"This address does not take {request.method}, but {allowed}."
-        return ProblemError(405, detail, headers={"Allow": allowed}).response()
+        return problem_response(ProblemError(405, detail, headers={"Allow": allowed}))
 
     @app.exception_handler(HTTPException)
     async def _http(_request: Request, error: HTTPException) -> Response:
-        return ProblemError(error.status_code, error.detail, headers=error.headers).response()
+        return problem_response(
+            ProblemError(error.status_code, error.detail, headers=error.headers)
+        )
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
         field, code = str(first["loc"][-1]), str(first["type"])
-        return ProblemError(422, reason, field=field, code=code).response()
+        return problem_response(ProblemError(422, reason, field=field, code=code))
 
     @app.exception_handler(Exception)
     async def _bug(_request: Request, _error: Exception) -> Response:
-        return bug().response()
+        return problem_response(bug())
 
 
 def _methods(request: Request) -> set[str]:

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from guestbook.web.problems import ProblemError, bug
+from guestbook.core import ProblemError
+from guestbook.web.problems import bug, problem_response
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -63,7 +64,7 @@ class DirectMiddleware:
         try:
             await route.app(scope, receive, send)
         except ProblemError as problem:
-            await problem.response()(scope, receive, send)
+            await problem_response(problem)(scope, receive, send)
         except Exception:
             logger.exception("a request failed")
-            await bug().response()(scope, receive, send)
+            await problem_response(bug())(scope, receive, send)

@@ -8,9 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from guestbook.core import AUTHOR_MAX, TEXT_MAX
+from guestbook.core import AUTHOR_MAX, PROBLEM_TYPE, TEXT_MAX
 from guestbook.web import body
-from guestbook.web import problems as problem
 
 
 class MessageModel(BaseModel):
@@ -108,7 +107,7 @@ _WHY = {
 
 def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802  # reads as a table
     """The descriptions of error answers."""
-    content: dict[str, Any] = {problem.MEDIA_TYPE: {"schema": _PROBLEM}}
+    content: dict[str, Any] = {PROBLEM_TYPE: {"schema": _PROBLEM}}
     return {status: {"description": _WHY[status], "content": content} for status in statuses}
 
 

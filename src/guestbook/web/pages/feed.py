@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import uuid
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from guestbook import __version__
+from guestbook.core import Message
 from guestbook.pod import Guestbook
 from guestbook.web import public_url as address
 from guestbook.web.pages.cache import CachedResponse, Current
@@ -52,22 +52,22 @@ class Feed:
         _add(feed, "generator", "Guestbook", version=__version__)
         _add(feed, "link", rel="self", type=MEDIA_TYPE, href=f"{public}/feed.atom")
         _add(feed, "link", rel="alternate", type="text/html", href=f"{public}/")
-        for record in itertools.islice(log.newest(), _SHOWN):
-            _add_entry(feed, json.loads(record.json), public, words)
+        for message in itertools.islice(log.newest(), _SHOWN):
+            _add_entry(feed, message, public, words)
         return feed
 
 
-def _add_entry(feed: Element, message: dict[str, str | None], public: str, words: Words) -> None:
-    text, posted_at = str(message["text"]), message["posted_at"]
+def _add_entry(feed: Element, message: Message, public: str, words: Words) -> None:
+    text, posted_at = message.text, message.posted_at
     # Two guestbooks may each have a message of the same id, and a reader may follow both.
-    name = f"{message['id']} {message['pod']} {text}"
+    name = f"{message.id} {message.pod} {text}"
     entry = SubElement(feed, "entry")
     _add(entry, "id", uuid.uuid5(uuid.NAMESPACE_OID, name).urn)
     _add(entry, "title", _title(text))
     _add(entry, "updated", posted_at)
     _add(entry, "published", posted_at)
-    _add(SubElement(entry, "author"), "name", message["author"] or words["anonymous"])
-    _add(entry, "link", rel="alternate", type="text/html", href=f"{public}/#{message['id']}")
+    _add(SubElement(entry, "author"), "name", message.author or words["anonymous"])
+    _add(entry, "link", rel="alternate", type="text/html", href=f"{public}/#{message.id}")
     _add(entry, "content", text, type="text")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import segno
 from markupsafe import Markup
 
 from guestbook import __version__
-from guestbook.core import AUTHOR_MAX, TEXT_MAX, EntryId, normalise
+from guestbook.core import AUTHOR_MAX, TEXT_MAX, EntryId, Message, ProblemError, normalise
 from guestbook.pod import Guestbook
 from guestbook.web import public_url as address
 from guestbook.web.pages import templates
@@ -21,7 +20,6 @@ from guestbook.web.pages.cache import CachedResponse, Current
 from guestbook.web.pages.linkify import linkify
 from guestbook.web.pages.static import Assets
 from guestbook.web.pages.translations import Translations, Words
-from guestbook.web.problems import ProblemError
 
 _SHOWN = 50
 _HUES = 24
@@ -80,7 +78,7 @@ class Page:
         html = self._book.render(
             self._context(language, listing.messages),
             is_archive=True,
-            older=_older(listing.last) if listing.has_more else None,
+            older=_older(listing.messages[-1].id) if listing.has_more else None,
             error=None,
             typed=Typed(),
         )
@@ -91,7 +89,7 @@ class Page:
 
         def make() -> CachedResponse:
             newest = itertools.islice(self._guestbook.log.newest(), _SHOWN)
-            context = self._context(language, [record.json for record in newest])
+            context = self._context(language, newest)
             html = self._wall.render(context, address=public, qr=_qr(public))
             return _html(html, language, address.VARY)
 
@@ -105,14 +103,14 @@ class Page:
         has_more = len(newest) > _SHOWN or (bool(newest) and not log.is_complete)
         shown = newest[:_SHOWN]
         return self._book.render(
-            self._context(language, [record.json for record in shown]),
+            self._context(language, shown),
             is_archive=False,
             older=_older(shown[-1].id) if has_more else None,
             error=error,
             typed=typed or Typed(),
         )
 
-    def _context(self, language: str, messages: Iterable[bytes]) -> dict[str, Any]:
+    def _context(self, language: str, messages: Iterable[Message]) -> dict[str, Any]:
         settings, log = self._guestbook.settings, self._guestbook.log
         words = self.translations[language]
         return {
@@ -146,9 +144,15 @@ def _form_error(words: Words, problem: ProblemError, typed: Typed) -> FormError:
     return FormError("", sentence.format(seconds=problem.headers.get("Retry-After")))
 
 
-def _shown(message: bytes) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(message)
-    return {**said, "html": linkify(said["text"]), "hue": hue(said["pod"])}
+def _shown(message: Message) -> dict[str, Any]:
+    return {
+        "id": str(message.id),
+        "author": message.author,
+        "posted_at": message.posted_at,
+        "pod": message.pod,
+        "html": linkify(message.text),
+        "hue": hue(message.pod),
+    }
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,10 +10,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from guestbook.broadcast import IS_POSSIBLE, Fanout, Sockets, SocketStream, Stream
-from guestbook.core import EntryId
+from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import current_id
-from guestbook.web.problems import unavailable
 from guestbook.web.routes.messages import parse_cursor
 
 DETACH = "guestbook.detach"

@@ -8,10 +8,9 @@ from fastapi import FastAPI, Request
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import PlainTextResponse, Response
 
-from guestbook.core import ORIGIN, InvalidMessageError, NewMessage
+from guestbook.core import ORIGIN, InvalidMessageError, NewMessage, ProblemError, unavailable
 from guestbook.pod import Guestbook, UnavailableError
 from guestbook.storage import REDIS_ERRORS
-from guestbook.web.problems import ProblemError, unavailable
 from guestbook.web.routes.messages import post, refuse_cross_site
 from guestbook.web.schemas import PROBLEMS
 
@@ -33,7 +32,7 @@ def install(app: FastAPI, guestbook: Guestbook) -> None:
             listing = await guestbook.since(ORIGIN, guestbook.settings.max_messages)
         except UnavailableError:
             raise _away() from None
-        said = [json.loads(message)["text"] for message in listing.messages]
+        said = [message.text for message in listing.messages]
         return Response(
             json.dumps(said, ensure_ascii=False, indent=2), media_type="application/json"
         )

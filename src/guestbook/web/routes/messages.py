@@ -8,14 +8,20 @@ from urllib.parse import urlencode
 from fastapi import FastAPI, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from guestbook.core import EntryId, InvalidMessageError, Message, NewMessage
+from guestbook.core import (
+    EntryId,
+    InvalidMessageError,
+    Message,
+    NewMessage,
+    ProblemError,
+    unavailable,
+)
 from guestbook.pod import Guestbook, Listing, UnavailableError
 from guestbook.storage import TooManyPostsError
 from guestbook.web import body
 from guestbook.web.admin import require_token
 from guestbook.web.csrf import is_cross_site
 from guestbook.web.pages.renderer import Page, Typed
-from guestbook.web.problems import ProblemError, unavailable
 from guestbook.web.route import PlainRoute
 from guestbook.web.schemas import (
     ID_PATTERN,
@@ -81,7 +87,7 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
         if media == body.FORM:
             return RedirectResponse("/", 303)
         headers = {"Location": f"/messages/{message.id}"}
-        return Response(guestbook.json(message), 201, headers, media_type=body.JSON)
+        return Response(message.json(), 201, headers, media_type=body.JSON)
 
     app.router.add_api_route(
         "/messages",
@@ -133,12 +139,12 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
     )
     async def show(message_id: str) -> Response:
         try:
-            json = await guestbook.get(_known_id(message_id))
+            message = await guestbook.get(_known_id(message_id))
         except UnavailableError:
             raise unavailable("Redis did not answer in time: try again.") from None
-        if json is None:
+        if message is None:
             raise _no_message(message_id)
-        return Response(json, media_type=body.JSON)
+        return Response(message.json(), media_type=body.JSON)
 
     @app.delete(
         "/messages/{message_id}",
@@ -194,9 +200,12 @@ def _page_with(page: Page, language: str, problem: ProblemError, posted: body.Po
 def _listing(listing: Listing, direction: str, limit: int) -> Response:
     following: Any = "null"
     if listing.has_more:
-        query = urlencode({"limit": limit, direction: str(listing.last)})
+        query = urlencode({"limit": limit, direction: str(listing.messages[-1].id)})
         following = f'"/messages?{query}"'
-    content = b'{"messages":[%s],"next":%s}' % (b",".join(listing.messages), following.encode())
+    content = b'{"messages":[%s],"next":%s}' % (
+        b",".join(message.json() for message in listing.messages),
+        following.encode(),
+    )
     return Response(content, media_type=body.JSON)
 
 

@@ -9,11 +9,11 @@ from starlette.datastructures import QueryParams
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from guestbook.core import unavailable
 from guestbook.pod import Guestbook, UnavailableError
 from guestbook.web.pages.cache import CachedResponse
 from guestbook.web.pages.feed import Feed
 from guestbook.web.pages.renderer import Page
-from guestbook.web.problems import unavailable
 from guestbook.web.public_url import public_address
 from guestbook.web.routes.messages import parse_cursor
 

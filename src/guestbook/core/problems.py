@@ -1,0 +1,51 @@
+"""Errors as RFC 9457 problem details: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from http import HTTPStatus
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """End a request with a problem. `field` names the part of the request at fault, if any.
+
+    `code` is the reason in one word, for clients that show it in another language.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        field: str | None = None,
+        code: str = "invalid",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.field = field
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def json(self) -> bytes:
+        """Return the body, of type `PROBLEM_TYPE`."""
+        problem: dict[str, object] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": f"{self.field}: {self.detail}" if self.field else self.detail,
+        }
+        if self.field:
+            problem["errors"] = [{"field": self.field, "reason": self.detail, "code": self.code}]
+        return json.dumps(problem, ensure_ascii=False).encode() + b"\n"
+
+
+def unavailable(detail: str, *, soonest: int = 1, latest: int = 5) -> ProblemError:
+    """Return a 503 whose `Retry-After` (in seconds) varies, so that clients spread out."""
+    wait = random.randint(soonest, latest)  # noqa: S311  # jitter
+    return ProblemError(503, detail, headers={"Retry-After": str(wait)})
