@@ -18,6 +18,7 @@ check: .venv/dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry src
 	$(BIN)/yamllint --strict manifests .yamllint.yaml .hadolint.yaml
 	$(BIN)/hadolint Dockerfile
 

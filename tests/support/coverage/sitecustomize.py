@@ -1,0 +1,33 @@
+"""Measure coverage in every Python process that a test starts, servers included.
+
+Python imports this module at its start where `PYTHONPATH` has this folder, as `make coverage`
+arranges it. A guestbook process ends by the signal that it received, which no exit handler of
+coverage outlives: so the data is saved just before the process sends itself that signal.
+"""
+
+import os
+
+if "COVERAGE_PROCESS_START" in os.environ:
+    import coverage
+
+    coverage.process_startup()
+    _kill = os.kill
+    _exit = os._exit
+
+    def _save() -> None:
+        measuring = coverage.Coverage.current()
+        if measuring is not None:
+            measuring.stop()
+            measuring.save()
+
+    def _kill_and_save(pid: int, number: int) -> None:
+        if pid == os.getpid():
+            _save()
+        _kill(pid, number)
+
+    def _exit_and_save(status: int) -> None:
+        _save()
+        _exit(status)
+
+    os.kill = _kill_and_save
+    os._exit = _exit_and_save  # type: ignore[assignment]  # never returns either
