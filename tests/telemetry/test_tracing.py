@@ -271,7 +271,7 @@ async def test_off_needs_nothing(tmp_path: Path, redis_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
-    [("OTEL_TRACES_EXPORTER", "otlp", "guestbook[otel]"), ("OTEL_PROPAGATORS", "b3", "b3")],
+    [("OTEL_TRACES_EXPORTER", "otlp", "live-guestbook[otel]"), ("OTEL_PROPAGATORS", "b3", "b3")],
 )
 def test_what_is_not_installed_is_named(
     redis_url: str, variable: str, value: str, reason: str

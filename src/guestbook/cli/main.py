@@ -473,7 +473,7 @@ def _tracing() -> Tracing | None:
     except ImportError:
         _fail(
             "OTEL_* variables ask for traces, which need the extra otel: "
-            "pip install 'guestbook[otel]', or set OTEL_SDK_DISABLED=true"
+            "pip install 'live-guestbook[otel]', or set OTEL_SDK_DISABLED=true"
         )
     try:
         return Tracing(os.environ, own_name())
