@@ -13,9 +13,8 @@ from typing import NamedTuple, TypeGuard
 
 import structlog
 
-from guestbook.broadcast.replay import Replay
+from guestbook.broadcast.replay import ReadAfter, Replay, ReplayUnavailableError
 from guestbook.core import EntryId, EventLog, LogEntry, sse
-from guestbook.storage import REDIS_ERRORS, Store
 
 PING_SECONDS = 15.0
 _STALLED_SECONDS = 45.0
@@ -151,13 +150,13 @@ class Fanout:
     def __init__(
         self,
         log: EventLog,
-        store: Store,
+        read_after: ReadAfter,
         *,
         greeting: Callable[[], bytes],
         on_delivered: Callable[[list[LogEntry]], None],
     ) -> None:
         self._log = log
-        self._replay = Replay(store, log)
+        self._replay = Replay(read_after, log)
         self._greeting = greeting
         self._on_delivered = on_delivered
         self._streams: set[Stream] = set()
@@ -450,7 +449,7 @@ class Fanout:
                 await self._until_writable(stream)
             del self._takers[stream]
             self._place(stream)
-        except REDIS_ERRORS:
+        except ReplayUnavailableError:
             # Its cursor is still true: it comes back, here or to a pod whose log reaches it.
             del self._takers[stream]
             self._end(stream, "redis away")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import accumulate
 
-from guestbook.core import EntryId, EventLog, LogEntry
-from guestbook.storage import Store
+from guestbook.core import Entry, EntryId, EventLog, LogEntry
 
 # What a client does not take stays in memory: no more is given at once than sockets mostly take.
 _STRETCH_BYTES = 32 * 1024
@@ -17,6 +16,16 @@ _STRETCH_ENTRIES = (8, 256)
 _KEPT = 32
 
 Frame = Callable[[bytes], bytes]
+ReadAfter = Callable[[EntryId, int], Awaitable[tuple[list[Entry], EntryId | None, EntryId]]]
+"""`read_after(cursor, count)` reads the entries after a cursor, at most `count`.
+
+Returns them, the id up to which they reach (None at the stream's end), and the id up to which the
+stream has been trimmed. Raises ReplayUnavailableError.
+"""
+
+
+class ReplayUnavailableError(Exception):
+    """Entries that are no longer in memory cannot be read at the moment."""
 
 
 class Stretch:
@@ -55,8 +64,8 @@ class Replay:
     stretch, wherever each began, all of them are given the same ones.
     """
 
-    def __init__(self, store: Store, log: EventLog) -> None:
-        self._store = store
+    def __init__(self, read_after: ReadAfter, log: EventLog) -> None:
+        self._read_after = read_after
         self._log = log
         self._revision = log.revision
         self._kept: deque[Stretch] = deque(maxlen=_KEPT)
@@ -66,7 +75,7 @@ class Replay:
     async def after(self, cursor: EntryId, frame: Frame) -> Stretch | None:
         """What comes after a cursor, about one write of it; None if that is no longer kept.
 
-        Raises what the store does.
+        Raises ReplayUnavailableError.
         """
         if self._revision != self._log.revision:
             self.forget()
@@ -88,11 +97,11 @@ class Replay:
 
     async def _read(self, cursor: EntryId, frame: Frame) -> Stretch | None:
         revision = self._log.revision
-        page, trimmed = await self._store.replay(cursor, self._count)
+        entries, reached, trimmed = await self._read_after(cursor, self._count)
         if cursor < trimmed:
             return None
-        records = [LogEntry.of(entry) for entry in page.entries]
-        stretch = Stretch(cursor, page.reached or self._log.low_watermark, records, frame)
+        records = [LogEntry.of(entry) for entry in entries]
+        stretch = Stretch(cursor, reached or self._log.low_watermark, records, frame)
         fewest, most = _STRETCH_ENTRIES
         count = self._count * _STRETCH_BYTES // (stretch.size or 1)
         self._count = max(fewest, min(count, most))

@@ -16,8 +16,8 @@ import structlog
 from prometheus_client import Histogram
 
 from guestbook import __version__
-from guestbook.broadcast import Fanout
-from guestbook.core import EntryId, EventLog, LogEntry, Message, NewMessage
+from guestbook.broadcast import Fanout, ReplayUnavailableError
+from guestbook.core import Entry, EntryId, EventLog, LogEntry, Message, NewMessage
 from guestbook.pod.follower import BLOCK_MS, Follower
 from guestbook.pod.presence import TIMEOUT, Presence
 from guestbook.settings import Settings
@@ -93,7 +93,7 @@ class Guestbook:
         self.name = own_name()
         self.log = EventLog(settings.max_messages, _LOG_BYTES)
         self.fanout = Fanout(
-            self.log, self.store, greeting=self._greet, on_delivered=self._note_delivery
+            self.log, self._read_after, greeting=self._greet, on_delivered=self._note_delivery
         )
         self.pods = Presence(
             self._beating,
@@ -157,6 +157,16 @@ class Guestbook:
 
     def _reconnect(self) -> None:
         self._reader.hurry()
+
+    async def _read_after(
+        self, cursor: EntryId, count: int
+    ) -> tuple[list[Entry], EntryId | None, EntryId]:
+        """Read the entries after a cursor for streams that lag behind memory."""
+        try:
+            page, trimmed = await self.store.replay(cursor, count)
+        except REDIS_ERRORS as error:
+            raise ReplayUnavailableError from error
+        return page.entries, page.reached, trimmed
 
     def _greet(self) -> bytes:
         return self.pods.current()
