@@ -29,8 +29,8 @@ slow: .venv/dev.done .venv/browser.done .venv/prometheus.done  ## Run the tests 
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
-	$(BIN)/python bench/run.py
-	$(BIN)/python bench/report.py
+	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.report
 
 lighthouse: .venv/browser.done tools/node_modules/.done  ## Check Lighthouse's scores of the page and the wall (needs npm)
 	$(BIN)/python -m tools.lighthouse

