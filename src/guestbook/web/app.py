@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from guestbook import __version__
-from guestbook.pod import Guestbook
+from guestbook.pod import Guestbook, GuestbookCollector
 from guestbook.settings import Settings
 from guestbook.telemetry import AccessLog, Metrics
 from guestbook.web import problems as problem
@@ -41,8 +41,14 @@ SECURITY_HEADERS = {
 
 def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     """The ASGI application; its guestbook is `app.state.guestbook`."""
-    guestbook = Guestbook(settings, tracing)
-    metrics = Metrics(guestbook)
+    metrics = Metrics()
+    guestbook = Guestbook(
+        settings,
+        tracing,
+        observe_lag=metrics.observe_lag,
+        observe_command=metrics.observe_command,
+    )
+    metrics.register(GuestbookCollector(guestbook))
     static = assets.Assets(assets.folder("static"))
     page = Page(guestbook, static, Translations(assets.folder("templates") / "words.toml"))
     lab: Lab | None = None
@@ -58,7 +64,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         def build_middleware_stack(self) -> ASGIApp:
             others = super().build_middleware_stack()
             heads = HeadMiddleware(DirectMiddleware(others, self.routes))
-            return AccessLogMiddleware(heads, guestbook, AccessLog(metrics, tracing))
+            return AccessLogMiddleware(heads, guestbook, AccessLog(), metrics, tracing)
 
     app = App(
         title="Guestbook",
