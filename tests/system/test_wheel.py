@@ -31,13 +31,17 @@ async def test_wheel_alone_serves_the_page(tmp_path: Path, redis_url: str) -> No
         await server.ready()
         async with httpx.AsyncClient(base_url=server.url) as client:
             assert 'name="text"' in (await client.get("/")).text
-            for name in ("guestbook.js", "guestbook.css", "icon.svg"):
+            for name in ("js/main.js", "guestbook.css", "icon.svg"):
                 answer = await client.get(f"/static/{name}")
                 assert answer.content == (_REPOSITORY / "static" / name).read_bytes()
     finally:
         server.stop()
     loaded = subprocess.run(
-        [sys.executable, "-c", "from guestbook import assets; print(assets.folder('static'))"],
+        [
+            sys.executable,
+            "-c",
+            "from guestbook.web.pages import static; print(static.folder('static'))",
+        ],
         env={"PYTHONPATH": str(installed)},
         check=True,
         capture_output=True,

@@ -96,7 +96,7 @@ async def test_every_answer_has_its_request_id(server: Server, api: httpx.AsyncC
             ("GET", "/nowhere"),
             ("PUT", "/messages"),
             ("POST", "/messages"),
-            ("GET", "/static/guestbook.js"),
+            ("GET", "/static/js/main.js"),
             ("GET", "/ready"),
             ("GET", "/metrics"),
             ("GET", "/events?after=nonsense"),

@@ -30,7 +30,7 @@ GETS = (
     "/env",
     "/metrics",
     "/openapi.json",
-    "/static/guestbook.js",
+    "/static/js/main.js",
     "/static/guestbook.css",
     "/static/icon.svg",
 )
@@ -205,7 +205,14 @@ async def test_page_has_nothing_inline_and_nothing_from_elsewhere(
         assert (await api.get(link["href"])).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["guestbook.js", "guestbook.css", "icon.svg"])
+FILES = sorted(
+    path.relative_to(ROOT / "static").as_posix()
+    for path in (ROOT / "static").rglob("*.*")
+    if not path.name.endswith(".d.ts")
+)
+
+
+@pytest.mark.parametrize("name", FILES)
 async def test_static_files_name_no_other_host(api: httpx.AsyncClient, name: str) -> None:
     """They are served as what they are, and load nothing from elsewhere."""
     answer = await api.get(f"/static/{name}")
@@ -232,9 +239,9 @@ async def test_page_that_has_not_changed_is_not_sent_again(api: httpx.AsyncClien
     changed = await api.get("/", headers={"If-None-Match": etag})
     assert changed.status_code == 200
     assert changed.headers["etag"] != etag
-    script = await api.get("/static/guestbook.js")
+    script = await api.get("/static/js/main.js")
     headers = {"If-None-Match": script.headers["etag"]}
-    assert (await api.get("/static/guestbook.js", headers=headers)).status_code == 304
+    assert (await api.get("/static/js/main.js", headers=headers)).status_code == 304
 
 
 # HEAD
@@ -404,7 +411,7 @@ async def test_odd_address_causes_no_server_error(pod: Server, line: str, host: 
         assert status in (400, 404)
 
 
-@pytest.mark.parametrize("path", ["/", "/wall", "/messages", "/static/guestbook.js", "/healthz"])
+@pytest.mark.parametrize("path", ["/", "/wall", "/messages", "/static/js/main.js", "/healthz"])
 @pytest.mark.parametrize(
     "header",
     [

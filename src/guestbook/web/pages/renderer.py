@@ -50,6 +50,7 @@ class Page:
         environment = templates.environment()
         environment.globals.update(
             asset=static.url,
+            modules=static.modules,
             hue=hue(guestbook.name),
             lab=guestbook.settings.lab,
             pod=guestbook.name,
