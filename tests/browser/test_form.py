@@ -70,7 +70,8 @@ async def test_posting_rate(serve: Serve, visit: Visit) -> None:
     await sign(page, "two")
     await form_is(page, "waiting")
     await expect(page.locator("#note")).to_have_text(
-        "Too many messages at once. Your text is kept and goes out by itself."
+        "Too many messages from this network at the moment. "
+        "Your message is saved in this browser and will be sent while this page is open."
     )
     await expect(page.locator(".pending .text")).to_have_text("two")
     await form_is(page, "sent")

@@ -33,8 +33,10 @@ async def test_pod_is_broken_by_hand(serve: Serve, visit: Visit) -> None:
         async with page.expect_response("**/lab/pod-a/not-ready"):
             await page.keyboard.press("Enter")
     for each in (page, witness):
-        await expect(each.locator("#pods .condition")).to_have_text("not ready, by hand")
-    await expect(page.locator("#happenings li")).to_contain_text("pod-a: Not ready, asked by you")
+        await expect(each.locator("#pods .condition")).to_have_text("not ready on purpose")
+    await expect(page.locator("#happenings li")).to_contain_text(
+        "pod-a: Not ready, requested by you"
+    )
     await is_accessible(page)
 
     await order(page, "ready")

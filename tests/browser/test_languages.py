@@ -13,8 +13,8 @@ from tests.browser.visitor import LOST, UNPROCESSABLE, form_is, is_state, shows,
 EMPTY = "Votre message est vide\u00a0: écrivez au moins un caractère."
 REFUSED = [
     ("text", " ", EMPTY),
-    ("text", "x" * 1234, r"Votre message compte 1.?234 caractères\u00a0: 1.?000 au plus"),
-    ("author", "y" * 61, r"Votre nom compte 61 caractères\u00a0: 60 au plus"),
+    ("text", "x" * 1234, r"Votre message compte 1.?234 caractères\u00a0: 1.?000 au maximum"),
+    ("author", "y" * 61, r"Votre nom compte 61 caractères\u00a0: 60 au maximum"),
 ]
 
 
@@ -24,16 +24,20 @@ async def test_french_page(pods: Pods, visit: Visit) -> None:
     await expect(page.locator("html")).to_have_attribute("lang", "fr")
     await expect(page).to_have_title("Livre d’or")
     await is_state(page, "live", "En direct")
-    await expect(page.locator("#watching")).to_have_text(re.compile(r"\d à l’écoute, 2 pods"))
+    await expect(page.locator("#watching")).to_have_text(re.compile(r"\d en ligne, 2 pods"))
     await sign(page, "bonjour")
     await form_is(page, "sent")
-    await expect(page.locator("#note")).to_have_text("Merci, c’est dans le livre d’or.")
+    await expect(page.locator("#note")).to_have_text(
+        "Merci\u00a0! Votre message est dans le livre d’or."
+    )
     await expect(page.locator("#messages .author")).to_have_text("Anonyme")
     await expect(page.locator("#messages time")).to_have_text("maintenant")
     await page.context.set_offline(True)
     await is_state(page, "offline", "Hors ligne")
     await sign(page, "plus tard")
-    await expect(page.locator(".pending .why")).to_have_text("Conservé ici, partira de lui-même")
+    await expect(page.locator(".pending .why")).to_have_text(
+        "Conservé dans ce navigateur, sera envoyé automatiquement"
+    )
     await expect(page.get_by_role("button", name="Modifier")).to_be_visible()
 
 

@@ -38,7 +38,9 @@ async def test_message_is_seen_on_both_pods_at_once(pods: Pods, visit: Visit) ->
 
     await form_is(writer, "sent")
     await expect(writer.locator("#text")).to_have_value("")
-    await expect(writer.locator("#note")).to_have_text("Thank you, it is in the book.")
+    await expect(writer.locator("#note")).to_have_text(
+        "Thank you! Your message is in the guestbook."
+    )
     await shows_only(writer, pods.b, "Hello from here")
     await shows(reader, "the last", "Hello from here")
 

@@ -42,7 +42,7 @@ async def test_pod_drains(pods: Pods, visit: Visit) -> None:
     pods.a.signal(signal.SIGTERM)
     await is_state(page, "reconnecting", "Reconnecting…")
     await expect(page.locator("#watching")).to_be_hidden()
-    await expect(witness).to_have_text("1 watching, 1 pod")
+    await expect(witness).to_have_text("1 online, 1 pod")
     pods.a.wait()
     await post(pods.b, "one", "two", "three")
     await pods.a.start().ready()

@@ -38,7 +38,7 @@ async def test_message_shows_at_once(pods: Pods, visit: Visit) -> None:
     await sign(page, "quick")
     entry = page.locator("#messages > li.entry")
     await expect(entry).to_have_class("entry pending")
-    await expect(entry.locator(".why")).to_have_text("On its way…")
+    await expect(entry.locator(".why")).to_have_text("Sending…")
     await expect(page.locator("#text")).to_have_value("")
     await post(pods.b, "another's", "quick")
     await shows(page, "quick", "another's")
@@ -48,7 +48,7 @@ async def test_message_shows_at_once(pods: Pods, visit: Visit) -> None:
 
 
 async def test_outage_and_reload(valkey: Valkey, serve: Serve, visit: Visit) -> None:
-    """What is written while Redis is away survives a reload and goes out by itself, once.
+    """What is written while Redis is away survives a reload and is sent automatically, once.
 
     The page says how things are, and can be read; without a script the form keeps the text.
     """
@@ -62,7 +62,8 @@ async def test_outage_and_reload(valkey: Valkey, serve: Serve, visit: Visit) -> 
     await asyncio.gather(sign(page, "kept"), sign(plain, "kept too"))
     await form_is(page, "waiting")
     await expect(page.locator("#note")).to_have_text(
-        "The guestbook cannot take it just now. Your text is kept and goes out by itself."
+        "The guestbook can't accept your message right now. "
+        "Your message is saved in this browser and will be sent while this page is open."
     )
     await expect(plain.locator("#form-problem")).not_to_be_empty()
     await expect(plain.locator("#text")).to_have_value("kept too")

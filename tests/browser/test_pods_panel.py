@@ -26,7 +26,7 @@ async def test_panel_shows_every_pod(pods: Pods, visit: Visit) -> None:
         await expect(item).to_be_visible()
         await expect(item).to_have_attribute("data-hue", str(hue(name)))
         await expect(item.locator(".facts")).to_have_text(
-            re.compile(rf"^v{re.escape(__version__)} · \d+ (sec|min)s? · \d+ watching$")
+            re.compile(rf"^v{re.escape(__version__)} · \d+ (sec|min)s? · \d+ online$")
         )
     await expect(page.locator("#pods .here:visible")).to_have_count(1)
     await expect(items.nth(1).locator(".here")).to_be_visible()
@@ -54,7 +54,7 @@ async def test_pod_is_killed_and_replaced(pods: Pods, visit: Visit) -> None:
     pods.b.wait()
     await pods.b.start().ready()
     await expect(killed).to_be_visible()
-    await expect(page.locator("#happenings li").first).to_contain_text("pod-b is here")
+    await expect(page.locator("#happenings li").first).to_contain_text("pod-b joined")
 
 
 async def test_stream_moves_to_another_pod(pods: Pods, visit: Visit) -> None:
@@ -87,4 +87,4 @@ async def test_watching(pods: Pods, visit: Visit) -> None:
     await visit(pods.a.url)
     page = await visit(pods.a.url)
     await expect(page.locator("#pod")).to_have_text("pod-a")
-    await expect(page.locator("#watching")).to_have_text("2 watching, 2 pods")
+    await expect(page.locator("#watching")).to_have_text("2 online, 2 pods")

@@ -87,7 +87,7 @@ async def test_blocked_streams(pods: Pods, visit: Visit, block: Handler) -> None
         pods.a.url, until=None, clock=True, expects=(LOST,), routes={"**/events*": block}
     )
     await page.clock.run_for(40_000)
-    await is_state(page, "polling", "Live, every few seconds")
+    await is_state(page, "polling", "Live, updated every few seconds")
     await is_accessible(page)
     await post(pods.b, "asked for")
     await page.clock.run_for(5_000)

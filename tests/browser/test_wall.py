@@ -12,13 +12,13 @@ from tests.browser.visitor import LOST, fits, is_state, post, shows
 async def test_wall_is_live(pods: Pods, visit: Visit) -> None:
     """Messages arrive on it, in large type; it says how many watch, and where to write."""
     page = await visit(pods.a.url)
-    await page.get_by_role("link", name="On the wall").click()
+    await page.get_by_role("link", name="Projector view").click()
     await expect(page).to_have_url(f"{pods.a.url}/wall")
     await is_state(page, "live", "Live")
     await post(pods.b, "to everybody: https://example.org/", author="Ada")
     await shows(page, "to everybody: https://example.org/")
     await expect(page.locator("#messages a")).to_have_attribute("href", "https://example.org/")
-    await expect(page.locator("#watching")).to_contain_text("watching")
+    await expect(page.locator("#watching")).to_contain_text("online")
     await expect(page.locator(".cover")).to_contain_text(pods.a.url.partition("//")[2])
     await expect(page.locator("form, textarea, input")).to_have_count(0)
     await expect(page.locator(".qr svg")).to_be_visible()

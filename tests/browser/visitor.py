@@ -15,7 +15,7 @@ UNPROCESSABLE = "status of 422"
 TOO_MANY = "status of 429"
 UNAVAILABLE = "status of 503"
 
-AWAY = "Redis is away: you can read, and what you write waits"
+AWAY = "Storage is unreachable: new messages wait and are sent later"
 
 
 async def post(pod: Server, *texts: str, author: str | None = None) -> list[dict[str, Any]]:

@@ -99,12 +99,12 @@ async def test_operators_words_are_the_same_in_every_language(serve: Serve) -> N
         (
             f"text={'x%0D%0A' * 501}",
             {"Accept-Language": "fr"},
-            "Votre message compte 1001 caractères\u00a0: 1000 au plus sont permis.",
+            "Votre message compte 1001 caractères\u00a0: 1000 au maximum.",
         ),
         (
             f"text=x&author={'y' * 61}",
             {"Accept-Language": "fr"},
-            "Votre nom compte 61 caractères\u00a0: 60 au plus sont permis.",
+            "Votre nom compte 61 caractères\u00a0: 60 au maximum.",
         ),
         (
             "text=x",
@@ -112,7 +112,7 @@ async def test_operators_words_are_the_same_in_every_language(serve: Serve) -> N
             "Un autre site ne peut pas écrire ici en votre nom.",
         ),
         (f"text={'x' * 20_000}", {"Accept-Language": "fr"}, "C’est trop long."),
-        ("text=%FF", {"Accept-Language": "fr"}, "Le livre d’or n’a pas accepté cela."),
+        ("text=%FF", {"Accept-Language": "fr"}, "Le livre d’or n’a pas pu accepter cet envoi."),
     ],
 )
 async def test_form_is_refused_in_the_visitors_language(
