@@ -17,13 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from guestbook import settings
-from guestbook.server.limits import ConnectionTimeouts
-from guestbook.server.server import DetachableProtocol, configure
-from guestbook.web.routes.events import DETACH
 from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.sse import Event, EventStream
@@ -434,107 +429,7 @@ async def test_embedded_server_starts_valkey_again(stories: Scenarios) -> None:
     await stories[_valkey_dies_later]
 
 
-# What the server takes from uvicorn's insides
-
-
-async def test_uvicorn_is_as_the_server_expects() -> None:
-    """server.py relies on these; a uvicorn without them must be noticed here, by name."""
-    for name in (
-        "on_message_begin",
-        "_start_asgi_task",
-        "connection_made",
-        "connection_lost",
-        "data_received",
-        "on_url",
-        "on_headers_complete",
-        "on_message_complete",
-        "on_response_complete",
-        "pause_writing",
-        "resume_writing",
-    ):
-        assert callable(getattr(HttpToolsProtocol, name)), name
-    for name in ("capture_signals", "handle_exit", "main_loop", "on_tick", "startup", "shutdown"):
-        assert callable(getattr(uvicorn.Server, name)), name
-    seen: list[tuple[HttpToolsProtocol, RequestResponseCycle]] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        seen.append((protocols[0], protocols[0].cycle))
-        await send({"type": "http.response.body", "body": b""})
-
-    config = configure(app, {}, ConnectionTimeouts(settings.load(), 1000))
-    config.load()
-    server = uvicorn.Server(config)
-    for name in ("should_exit", "force_exit", "server_state"):
-        assert hasattr(server, name), name
-    protocols: list[HttpToolsProtocol] = []
-
-    def make() -> HttpToolsProtocol:
-        protocols.append(HttpToolsProtocol(config, server.server_state, {}))
-        return protocols[-1]
-
-    async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as listener:
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        await reader.read()
-        writer.transport.abort()
-    ((protocol, cycle),) = seen
-    for name in ("scope", "pipeline", "cycle", "transport", "flow", "connections", "parser"):
-        assert hasattr(protocol, name), name
-    assert callable(protocol.flow.resume_reading)
-    assert protocol.connections is server.server_state.connections
-    for name in ("disconnected", "response_complete", "response_started", "chunked_encoding"):
-        assert hasattr(cycle, name), name
-    assert cycle.chunked_encoding is True
-    assert isinstance(cycle.message_event, asyncio.Event)
-    assert cycle.scope["http_version"] == "1.1"
-
-
-class _Taker:
-    """Takes a connection as a stream does."""
-
-    def __init__(self) -> None:
-        self.own: socket.socket | None = None
-
-    def take(self, own: socket.socket, connections: set[Any], head: bytes) -> None:
-        self.own = own
-        connections.add(self)
-        own.sendall(head)
-
-
-async def test_request_is_over_when_its_connection_is_handed_over() -> None:
-    """After `detach` neither task nor protocol nor parser of the request is left."""
-    taker = _Taker()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        assert scope["extensions"][DETACH](taker)
-
-    waiting = ConnectionTimeouts(settings.load(), 1000)
-    config = configure(app, {}, waiting)
-    config.load()
-    state = uvicorn.Server(config).server_state
-    protocols: list[DetachableProtocol] = []
-
-    def make() -> DetachableProtocol:
-        protocols.append(DetachableProtocol(config, state, {}, waiting=waiting))
-        return protocols[-1]
-
-    async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as listener:
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(10):
-            await reader.readuntil(b"\r\n\r\n")
-        await eventually(lambda: not state.tasks)
-        assert state.connections == {taker}
-        assert taker.own is not None
-        assert protocols[0].parser is None
-        assert protocols[0].transport.is_closing()
-        assert waiting.connections == 0
-        taker.own.sendall(b"still open")
-        assert await reader.read(100) == b"still open"
-        writer.transport.abort()
-        taker.own.close()
+# Streams
 
 
 async def test_open_streams_are_no_requests(server: Server, client: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from guestbook.web.app import SECURITY_HEADERS
+from guestbook.web.security_headers import SECURITY_HEADERS
 from tests.support.raw import exchange, statuses
 from tests.support.servers import Server
 from tests.support.valkey import Valkey

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from typing import Any
 
 from guestbook.broadcast.fanout import Fanout, Stream
 from guestbook.core import EntryId
@@ -61,7 +60,7 @@ class SocketStream(Stream):
     Nothing of HTTP is left but the chunks (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("_connections", "_fanout", "_rest", "_socket", "_sockets", "send")
+    __slots__ = ("_fanout", "_rest", "_socket", "_sockets", "send")
 
     def __init__(
         self,
@@ -75,18 +74,13 @@ class SocketStream(Stream):
         self._fanout = fanout
         self._sockets = sockets
 
-    def take(self, own: socket.socket, connections: set[Any], head: bytes) -> None:
-        """Begins; it is among the `connections` for as long as its own lives.
-
-        `head` is the response's: it goes out with the first that is written.
-        """
+    def take(self, own: socket.socket, head: bytes) -> None:
+        """Begin on a connection of its own; `head` goes out with the first event."""
         own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._socket = own
         self._rest: bytes | memoryview = head
         self.send = own.send
         self._sockets.add(own.fileno(), self)
-        self._connections = connections
-        connections.add(self)
         self._fanout.open(self)
 
     @staticmethod
@@ -153,9 +147,4 @@ class SocketStream(Stream):
         return self._socket.fileno() < 0
 
     def _leave(self) -> None:
-        self._connections.discard(self)
         self._fanout.leave(self, "client gone")
-
-    def shutdown(self) -> None:
-        """What uvicorn asks of every connection when it stops: by then only leftovers are here."""
-        self.abort()

@@ -425,7 +425,8 @@ def _fit(chosen: Settings, files: int) -> Settings:
 def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]:
     # What is not needed to say that a setting is wrong takes a while to import.
     try:
-        from guestbook.web.app import SECURITY_HEADERS, create_app  # noqa: PLC0415
+        from guestbook.web.app import create_app  # noqa: PLC0415
+        from guestbook.web.security_headers import SECURITY_HEADERS  # noqa: PLC0415
     except ValueError as error:
         # OpenTelemetry's API, which FastAPI imports, reads it there and then.
         _fail(f"OTEL_PROPAGATORS: {error}")
@@ -438,7 +439,9 @@ def _run(chosen: Settings, files: int, data: str | None) -> list[signal.Signals]
     listener = _listen(chosen.host, chosen.port)
     application = create_app(chosen, _tracing())
     guestbook = application.state.guestbook
-    waiting = ConnectionTimeouts(chosen, files - _FILES_OF_ITS_OWN)
+    waiting = ConnectionTimeouts(
+        chosen, files - _FILES_OF_ITS_OWN, count_detached=lambda: len(guestbook.fanout)
+    )
     server = Server(
         configure(application, SECURITY_HEADERS, waiting),
         announce=lambda: _announce(chosen, listener, data),

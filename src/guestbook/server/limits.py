@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -27,26 +27,31 @@ class ConnectionTimeouts:
     """All connections that wait for their clients, the one that began first at the front.
 
     Looking after them all in one place costs a request next to nothing, where a timer for each
-    would have to be set and taken back. `room` is how many connections of any kind there may be.
+    would have to be set and taken back. `room` is how many connections of any kind there may be,
+    those included that were detached.
     """
 
-    def __init__(self, settings: Settings, room: int) -> None:
+    def __init__(
+        self, settings: Settings, room: int, count_detached: Callable[[], int] = lambda: 0
+    ) -> None:
         self.settings = settings
+        self._count_detached = count_detached
         self._room = room
         self._until: dict[Connection, float] = {}
         self._ended = 0
         self.connections = 0
         """How many connections are open over which requests come: all but the streams."""
 
-    def enter(self, connection: Connection, everything: Collection[object]) -> None:
-        """Takes a new connection; `everything` is all that the process has open, it included.
+    def enter(self, connection: Connection) -> None:
+        """Takes a new connection.
 
         Where that is too much the connection ends that has waited longest, so that those who hold
         connections without using them cannot lock out those who come with a request.
         """
         self.connections += 1
         self.expect_request(connection)
-        if self.connections > self.settings.max_connections or len(everything) > self._room:
+        total = self.connections + self._count_detached()
+        if self.connections > self.settings.max_connections or total > self._room:
             longest = next(iter(self._until))
             del self._until[longest]
             self._ended += 1

@@ -14,23 +14,18 @@ import functools
 import itertools
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import httptools
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from guestbook.broadcast import SocketStream
 from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
+from guestbook.server.detach import DetachableProtocol
 from guestbook.server.limits import ConnectionTimeouts
-from guestbook.web.routes.events import ABORT, DETACH
 
 logger = structlog.get_logger(__name__)
 
@@ -40,77 +35,15 @@ _BODY_BYTES = 256 * 1024
 # How many requests a client may send ahead of their answers: each is kept until its turn comes.
 _PIPELINE = 32
 
-_NOBODY = asyncio.Protocol()
-
 SHUTDOWN_SECONDS = 5
 """How long requests may go on when the process stops."""
 
 
-class _Cycle(RequestResponseCycle):
-    """uvicorn's request and response. It makes the answer's head in one go, and holds it back
-    until what follows: a packet for the head alone would cost a stream as much as all the rest.
-    """
-
-    head = b""
-    # What goes out with every answer: uvicorn makes the list anew each second, for the date.
-    _defaults: tuple[object, bytes] = (None, b"")
-
-    async def send(self, message: Any) -> None:
-        """As ASGI has it."""
-        if not self.response_started and message["type"] == "http.response.start":
-            self._begin(message["status"], message.get("headers", ()))
-            return
-        if self.head and not self.disconnected:
-            message = self._send_head(message)
-        await super().send(message)
-
-    def _send_head(self, message: Any) -> Any:
-        """Sends the head, with a body of known length as one; gives what is left to be sent."""
-        head, self.head = self.head, b""
-        body = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
-        if self.chunked_encoding or len(body) > self.expected_content_length:
-            self.transport.write(head)
-            return message
-        self.expected_content_length -= len(body)
-        self.transport.write(head + body)
-        return {**message, "body": b""}
-
-    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        lines = []
-        for name, value in headers:
-            if name == b"content-length":
-                self.chunked_encoding = False
-                self.expected_content_length = int(value)
-            elif name == b"connection" and value.lower() == b"close":
-                self.keep_alive = False
-                continue
-            lines.append(b"%s: %s\r\n" % (name, value))
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        has_body = self.scope["method"] != "HEAD" and status not in (204, 304)
-        if self.chunked_encoding is None and has_body:
-            self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked\r\n")
-        fields = b"".join(lines)
-        if not fields.count(b"\r") == fields.count(b"\n") == len(lines) or b"\0" in fields:
-            raise RuntimeError("A header has a line end in it.")
-        self.head = b"".join((STATUS_LINE[status], self._default_fields(), fields, b"\r\n"))
-
-    def _default_fields(self) -> bytes:
-        made_of, fields = self._defaults
-        if made_of is not self.default_headers:
-            fields = b"".join(b"%s: %s\r\n" % field for field in self.default_headers)
-            _Cycle._defaults = (self.default_headers, fields)
-        return fields
-
-
-class DetachableProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with bounds, and `guestbook.detach` among a request's extensions."""
+class BoundedProtocol(DetachableProtocol):
+    """An HTTP connection whose client may send no more, and take no longer, than the bounds say."""
 
     # Not `self.cycle`: of pipelined requests that is the newest, and another one is served.
-    _served: _Cycle | None = None
+    _served: RequestResponseCycle | None = None
     # Which part of a request is being read, and how much has been received since the last part.
     _reading: Literal["head", "body"] | None = None
     _received = 0
@@ -126,7 +59,7 @@ class DetachableProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._waiting.enter(self, self.connections)
+        self._waiting.enter(self)
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
@@ -153,8 +86,6 @@ class DetachableProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        extensions: dict[str, Any] = {DETACH: self.detach, ABORT: self.abort}
-        self.scope["extensions"] = extensions
         self._reading = "head"
         if self.cycle is not None:
             self._waiting.expect_request(self)
@@ -221,9 +152,7 @@ class DetachableProtocol(HttpToolsProtocol):
     # What is answered
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # uvicorn names the class where it makes one, and leaves no other way to choose it.
-        cycle.__class__ = _Cycle
-        self._served = cast("_Cycle", cycle)
+        self._served = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -266,7 +195,8 @@ class DetachableProtocol(HttpToolsProtocol):
         elif self._served is None or self._served.response_complete:
             self.transport.write_eof()
         elif self._reading == "body" and self._served is self.cycle:
-            self.abort()
+            self._dismiss()
+            self.transport.abort()
         else:
             # What came before is answered, and nothing more.
             if self._reading == "body":
@@ -337,50 +267,6 @@ class DetachableProtocol(HttpToolsProtocol):
             self._served.disconnected = True
             self._served.message_event.set()
             self._served = None
-
-    def abort(self) -> None:
-        """Cuts the connection, whatever is still to be sent to a client that does not read."""
-        self._dismiss()
-        self.transport.abort()
-
-    def detach(self, stream: SocketStream) -> bool:
-        """Gives the connection to a stream whose head has been made, and not been sent.
-
-        False where it cannot: the client is gone, has not taken what came before, or does not know
-        chunks (HTTP/1.0). Requests that came behind this one are not answered, because the stream
-        ends with the connection.
-        """
-        cycle = self._served
-        if (
-            cycle is None
-            or cycle.disconnected
-            or cycle.response_complete
-            or not (cycle.response_started and cycle.chunked_encoding)
-            or cycle.scope["http_version"] != "1.1"
-            or self.transport.is_closing()
-            or self.transport.get_write_buffer_size()
-        ):
-            return False
-        shared = self.transport.get_extra_info("socket")
-        try:
-            own = socket.fromfd(shared.fileno(), shared.family, socket.SOCK_STREAM)
-        except OSError:
-            return False
-        self._dismiss()
-        self.pipeline.clear()
-        self._waiting.leave(self)
-        self.connections.discard(self)
-        # The connection lives on in its second descriptor.
-        self.transport.set_protocol(_NOBODY)
-        self.transport.abort()
-        # uvicorn waits for what is in this set before it stops, and calls its `shutdown`.
-        stream.take(own, self.connections, cycle.head)
-        # The parser, the request and this protocol hold each other: nothing is to be left of them
-        # until the garbage collector comes.
-        self.parser = None  # type: ignore[assignment]  # as uvicorn itself does
-        self.cycle = None  # type: ignore[assignment]  # likewise
-        self.scope = None  # type: ignore[assignment]  # likewise
-        return True
 
 
 def _too_long_head() -> ProblemError:
@@ -466,7 +352,7 @@ class Server(uvicorn.Server):
 
 def configure(app: Any, headers: dict[str, str], waiting: ConnectionTimeouts) -> uvicorn.Config:
     """The configuration for `app`; `headers` go out with every answer, the server's own too."""
-    http: Any = functools.partial(DetachableProtocol, waiting=waiting)
+    http: Any = functools.partial(BoundedProtocol, waiting=waiting)
     return uvicorn.Config(
         app,
         http=http,

@@ -26,18 +26,6 @@ if TYPE_CHECKING:
     from guestbook.pod.lab import Lab
     from guestbook.telemetry.tracing import Tracing
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: with that a form's post would come from the origin "null".
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-}
-
 
 def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     """The ASGI application; its guestbook is `app.state.guestbook`."""

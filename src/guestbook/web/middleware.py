@@ -69,10 +69,12 @@ class AccessLogMiddleware:
         trace_id = self._tracing.trace_id(span) if self._tracing and span else ""
         request_id = self._access_log.begin(scope["headers"], trace_id).encode()
         status = 500
+        has_started = False
 
         async def send_named(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_started
             if message["type"] == "http.response.start":
+                has_started = True
                 status = message["status"]
                 message["headers"] = [*message["headers"], (HEADER, request_id)]
                 if self._guestbook.fanout.is_draining:
@@ -83,6 +85,10 @@ class AccessLogMiddleware:
 
         try:
             await self._app(scope, receive, send_named)
+            if not has_started:
+                # The stream has its connection to itself, and wrote the head of the response.
+                status = 200
+                self._metrics.count_request(scope["method"], _STREAM, status, None)
         finally:
             self._end(scope, status, time.perf_counter() - started, span)
 

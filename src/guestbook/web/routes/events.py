@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from email.utils import formatdate
 
 from starlette.datastructures import QueryParams
 from starlette.routing import Route
@@ -12,11 +13,12 @@ from starlette.types import Receive, Scope, Send
 from guestbook.broadcast import IS_POSSIBLE, Fanout, Sockets, SocketStream, Stream
 from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
-from guestbook.telemetry import current_id
+from guestbook.telemetry import HEADER, current_id
 from guestbook.web.routes.messages import parse_cursor
+from guestbook.web.security_headers import SECURITY_HEADERS
 
 DETACH = "guestbook.detach"
-"""The ASGI extension by which a server hands a connection over: `detach(stream) -> bool`."""
+"""The ASGI extension that hands a connection over: `detach() -> socket.socket | None`."""
 ABORT = "guestbook.abort"
 """The ASGI extension that cuts a connection: `abort()`."""
 
@@ -24,6 +26,9 @@ _HEADERS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
+]
+_SECURITY_HEADERS = [
+    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
 ]
 _BUFFER_BYTES = 64 * 1024
 _BUSY_SECONDS = (2, 15)
@@ -125,16 +130,16 @@ class Events:
         cursor = _cursor(scope)
         self._refuse_if_full(address)
         request_id = current_id.get()
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         extensions = scope.get("extensions", {})
         detach = extensions.get(DETACH)
-        if (
-            detach is None
-            or self._sockets is None
-            or not detach(SocketStream(self._fanout, self._sockets, address, cursor, request_id))
-        ):
-            stream = SendStream(self._fanout, address, cursor, request_id, extensions.get(ABORT))
-            await stream.run(receive, send)
+        own = detach() if detach is not None and self._sockets is not None else None
+        if own is not None and self._sockets is not None:
+            detached = SocketStream(self._fanout, self._sockets, address, cursor, request_id)
+            detached.take(own, _head(request_id))
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        stream = SendStream(self._fanout, address, cursor, request_id, extensions.get(ABORT))
+        await stream.run(receive, send)
 
     def _refuse_if_full(self, address: str) -> None:
         soonest, latest = _BUSY_SECONDS
@@ -156,6 +161,17 @@ class Events:
                 soonest=soonest,
                 latest=latest,
             )
+
+
+def _head(request_id: str) -> bytes:
+    fields = [
+        (b"date", formatdate(usegmt=True).encode()),
+        *_SECURITY_HEADERS,
+        *_HEADERS,
+        (HEADER, request_id.encode()),
+        (b"transfer-encoding", b"chunked"),
+    ]
+    return b"HTTP/1.1 200 OK\r\n%s\r\n" % b"".join(b"%s: %s\r\n" % field for field in fields)
 
 
 def _cursor(scope: Scope) -> EntryId | None:

@@ -1,0 +1,66 @@
+"""Hand a connection over to the application: uvicorn does so for WebSockets, and for HTTP not.
+
+This file relies on attributes of uvicorn's protocol that its documentation does not mention.
+`test_uvicorn_has_what_the_server_relies_on` guards them, and pyproject.toml bounds the version.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class DetachableProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, with two extensions in the scope of each request.
+
+    `guestbook.detach` is the method `detach`; `guestbook.abort` closes the connection at once and
+    drops what the client has not read yet.
+    """
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        extensions: dict[str, Any] = {
+            "guestbook.detach": self.detach,
+            "guestbook.abort": self.transport.abort,
+        }
+        self.scope["extensions"] = extensions
+
+    def detach(self) -> socket.socket | None:
+        """Return the connection's socket, which is the application's to write to and to close.
+
+        To be called before a response was started. What the application sends afterwards is
+        ignored. Returns None where the connection cannot be detached: the client is gone or speaks
+        HTTP/1.0, an earlier response has not been sent completely, another request was pipelined
+        behind this one, or the process has too many files open.
+        """
+        cycle = self.cycle
+        if (
+            cycle is None
+            or cycle.disconnected
+            or cycle.response_started
+            or cycle.scope["http_version"] != "1.1"
+            or self.pipeline
+            or self.transport.is_closing()
+            or self.transport.get_write_buffer_size()
+        ):
+            return None
+        shared = self.transport.get_extra_info("socket")
+        try:
+            detached = socket.fromfd(shared.fileno(), shared.family, shared.type)
+        except OSError:
+            return None
+        detached.setblocking(False)
+        # uvicorn then ignores what is sent, and does not complain about an incomplete response.
+        cycle.disconnected = True
+        # This closes one of two descriptors: the connection stays open through the other.
+        self.transport.abort()
+        return detached
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # The protocol refers to the request, and the request's scope to the protocol: without this
+        # both would stay in memory until the garbage collector runs.
+        self.cycle = None  # type: ignore[assignment]  # uvicorn itself sets it to None at first
+        self.scope = None  # type: ignore[assignment]  # likewise

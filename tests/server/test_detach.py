@@ -1,0 +1,198 @@
+"""Connections that are handed over, and what that needs of uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import socket
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from guestbook.server.detach import DetachableProtocol
+from tests.support.waiting import eventually
+
+Application = Callable[[Any, Any, Any], Any]
+GET = b"GET / HTTP/1.1\r\nHost: guestbook\r\n\r\n"
+
+
+class _Listener:
+    """A server of one application: its state, and references to the protocols it made."""
+
+    def __init__(self, app: Application) -> None:
+        self._config = uvicorn.Config(app, ws="none", log_config=None)
+        self._config.load()
+        self.state = uvicorn.Server(self._config).server_state
+        self.protocols: list[weakref.ref[DetachableProtocol]] = []
+
+    def make(self) -> DetachableProtocol:
+        protocol = DetachableProtocol(self._config, self.state, {})
+        self.protocols.append(weakref.ref(protocol))
+        return protocol
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    app: Application,
+) -> AsyncIterator[tuple[_Listener, asyncio.StreamReader, asyncio.StreamWriter]]:
+    listener = _Listener(app)
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(listener.make, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        try:
+            async with asyncio.timeout(10):
+                yield listener, reader, writer
+        finally:
+            writer.transport.abort()
+
+
+async def test_uvicorn_has_what_the_server_relies_on() -> None:
+    """The methods that are overridden and the attributes that are read exist in this uvicorn."""
+    for name in (
+        "on_message_begin",
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "on_url",
+        "on_headers_complete",
+        "on_message_complete",
+        "on_response_complete",
+        "pause_writing",
+        "resume_writing",
+    ):
+        assert callable(getattr(HttpToolsProtocol, name)), name
+    for name in ("capture_signals", "handle_exit", "main_loop", "on_tick", "startup", "shutdown"):
+        assert callable(getattr(uvicorn.Server, name)), name
+    seen: list[tuple[HttpToolsProtocol, RequestResponseCycle]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        protocol = listener.protocols[0]()
+        assert protocol is not None
+        seen.append((protocol, protocol.cycle))
+        await send({"type": "http.response.body", "body": b""})
+
+    async with _connected(app) as (listener, reader, writer):
+        server = uvicorn.Server(uvicorn.Config(app))
+        for name in ("should_exit", "force_exit", "server_state"):
+            assert hasattr(server, name), name
+        assert isinstance(listener.state.default_headers, list)
+        writer.write(GET)
+        assert await reader.readuntil(b"\r\n\r\n")
+    ((protocol, cycle),) = seen
+    for name in ("scope", "cycle", "transport", "flow", "parser", "url", "headers", "client"):
+        assert hasattr(protocol, name), name
+    assert not protocol.pipeline
+    assert callable(protocol.flow.resume_reading)
+    assert protocol.server_state is listener.state
+    for name in ("disconnected", "response_complete", "response_started", "keep_alive"):
+        assert hasattr(cycle, name), name
+    assert isinstance(cycle.message_event, asyncio.Event)
+    assert cycle.scope["http_version"] == "1.1"
+
+
+async def test_detached_connection_leaves_nothing_of_its_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Task, protocol and parser are freed at once, by reference counting alone."""
+    sockets: list[socket.socket] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        detached = scope["extensions"]["guestbook.detach"]()
+        assert detached.getblocking() is False
+        detached.send(b"written by the application")
+        sockets.append(detached)
+        # What goes through the server from now on is ignored.
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        assert scope["extensions"]["guestbook.detach"]() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with _connected(app) as (listener, reader, writer):
+            writer.write(GET)
+            assert await reader.readexactly(26) == b"written by the application"
+            await eventually(lambda: not listener.state.tasks and not listener.state.connections)
+            await eventually(lambda: listener.protocols[0]() is None)
+            sockets[0].send(b"still open")
+            assert await reader.readexactly(10) == b"still open"
+            writer.write(b"in both directions")
+            await eventually(lambda: _received(sockets[0]) == b"in both directions")
+            sockets[0].close()
+            assert await reader.read() == b""
+    finally:
+        gc.enable()
+    assert not caplog.records
+
+
+def _received(detached: socket.socket) -> bytes:
+    with contextlib.suppress(BlockingIOError):
+        return detached.recv(100)
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "responses"),
+    [
+        pytest.param(GET.replace(b"1.1", b"1.0"), 1, id="HTTP/1.0"),
+        pytest.param(GET * 2, 2, id="pipelined"),
+    ],
+)
+async def test_connection_is_not_detached_where_that_cannot_be(
+    request_bytes: bytes, responses: int
+) -> None:
+    """The application gets None and answers through the server."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        detached = scope["extensions"]["guestbook.detach"]()
+        results.append(detached)
+        if detached is not None:
+            detached.send(b"detached")
+            detached.close()
+            return
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    results: list[socket.socket | None] = []
+    async with _connected(app) as (listener, reader, writer):
+        writer.write(request_bytes)
+        assert await reader.readuntil(b"\r\n\r\n")
+        await eventually(lambda: len(results) == responses)
+        await eventually(lambda: not listener.state.tasks)
+        assert results[0] is None
+
+
+async def test_connection_is_not_detached_after_its_response_began() -> None:
+    """The socket would be written to by two."""
+    results: list[socket.socket | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        results.append(scope["extensions"]["guestbook.detach"]())
+        await send({"type": "http.response.body", "body": b""})
+
+    async with _connected(app) as (_, reader, writer):
+        writer.write(GET)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+        assert results == [None]
+
+
+async def test_connection_can_be_aborted() -> None:
+    """The client of a response that is too slow loses its connection, with no word about it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        scope["extensions"]["guestbook.abort"]()
+        assert (await receive())["type"] == "http.request"
+        assert (await receive())["type"] == "http.disconnect"
+
+    async with _connected(app) as (listener, reader, writer):
+        writer.write(GET)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        await eventually(lambda: not listener.state.tasks and not listener.state.connections)
