@@ -14,13 +14,14 @@ run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with a Val
 
 test: check pytest  ## Lint, check types, run the tests (two to three minutes)
 
-check: .venv/dev.done
+check: .venv/dev.done .venv/luacheck.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/deptry src
 	$(BIN)/yamllint --strict manifests .yamllint.yaml .hadolint.yaml
 	$(BIN)/hadolint Dockerfile
+	@! command -v luacheck >/dev/null || luacheck --quiet --no-color src/guestbook/storage/scripts
 
 pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
@@ -97,6 +98,14 @@ tools/node_modules/.done: tools/package-lock.json
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	       && apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
 	  || echo "Prometheus is not on this machine: the tests of its dashboard and alerts are left out."
+	@touch $@
+
+# What lints the Lua scripts.
+.venv/luacheck.done: .venv/dev.done
+	@command -v luacheck >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && apt-get update -qq && apt-get install -y -qq --no-install-recommends lua-check >/dev/null; } \
+	  || echo "luacheck is not on this machine: the Lua scripts are not linted."
 	@touch $@
 
 # Debian's Chromium without a window, else the one that the system has, else Playwright's own.

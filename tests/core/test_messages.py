@@ -1,4 +1,4 @@
-"""What the stream holds: ids, messages, deletions, and how they are written."""
+"""What the stream holds: ids, messages and deletions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 
 from guestbook.core.messages import (
     ORIGIN,
-    Deletion,
     EntryId,
-    InvalidMessageError,
     Message,
-    NewMessage,
-    decode,
-    encode,
 )
 
 HALF = 2**64 - 1
@@ -132,56 +127,3 @@ def test_message_as_json_is_the_contracts_shape(message: Message) -> None:
         "pod": message.pod,
     }
     assert len(message.json().decode().splitlines()) == 1
-
-
-@given(messages)
-def test_message_comes_back_from_its_fields(message: Message) -> None:
-    """What a pod stores, another one reads as the same message."""
-    flat = [part.encode() for part in encode(message.author, message.text, message.pod)]
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    assert decode(str(message.id).encode(), fields) == message
-
-
-@given(texts)
-def test_draft_survives_the_store(text: str) -> None:
-    """A normalised text is the same text after Redis and JSON."""
-    try:
-        draft = NewMessage.of(text)
-    except InvalidMessageError:
-        return
-    stored = {b"text": draft.text.encode(), b"pod": b"pod-a"}
-    message = decode(b"1-0", stored)
-    assert isinstance(message, Message)
-    assert json.loads(message.json())["text"] == draft.text
-
-
-@given(ids, ids)
-def test_deletion_names_its_target(own: EntryId, target: EntryId) -> None:
-    """A deletion read from the stream gives the deleted message's id, not its own."""
-    deletion = decode(str(own).encode(), {b"deleted": str(target).encode()})
-    assert deletion == Deletion(own, target)
-    assert json.loads(deletion.json()) == {"id": str(target)}
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {b"edited": b"1-0"},
-        {b"deleted": b"everything"},
-        {b"deleted": b"\xff"},
-    ],
-)
-def test_entry_of_another_version_is_passed_over(fields: dict[bytes, bytes]) -> None:
-    """What this version does not know is no message and no error."""
-    assert decode(b"1-0", fields) is None
-
-
-@given(st.binary(), st.binary(), st.binary())
-def test_bytes_that_are_not_utf8_still_make_a_message(
-    text: bytes, author: bytes, pod: bytes
-) -> None:
-    """What somebody else wrote into the stream cannot stop the reader."""
-    message = decode(b"1-0", {b"text": text, b"author": author, b"pod": pod})
-    assert isinstance(message, Message)
-    assert json.loads(message.json())["text"] == text.decode(errors="replace")

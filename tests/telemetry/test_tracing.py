@@ -18,8 +18,9 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from guestbook.core.messages import Message, decode
+from guestbook.core.messages import Message
 from guestbook.settings import are_traces_wanted
+from guestbook.storage.entries import decode
 from guestbook.telemetry.tracing import Tracing, TracingError
 from tests.conftest import Serve
 from tests.support.ports import free_port

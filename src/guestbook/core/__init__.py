@@ -11,8 +11,6 @@ from guestbook.core.messages import (
     InvalidMessageError,
     Message,
     NewMessage,
-    decode,
-    encode,
     normalise,
 )
 from guestbook.core.policy import PostRate, Retention, rate_key
@@ -34,8 +32,6 @@ __all__ = [
     "PostRate",
     "ProblemError",
     "Retention",
-    "decode",
-    "encode",
     "normalise",
     "rate_key",
     "unavailable",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
@@ -112,34 +111,6 @@ class Deletion:
 
 
 Entry = Message | Deletion
-
-
-def encode(author: str | None, text: str, pod: str) -> list[str]:
-    """A message as names and values of a stream entry's fields (its id is the entry's own)."""
-    fields = ["text", text, "pod", pod]
-    return fields if author is None else [*fields, "author", author]
-
-
-def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
-    """Reads an entry as Redis gives it; None for one that this version does not know."""
-    own_id = EntryId.of(entry_id)
-    trace = fields.get(b"trace", b"").decode(errors="replace")
-    if b"text" in fields:
-        author = fields.get(b"author")
-        return Message(
-            own_id,
-            None if author is None else author.decode(errors="replace"),
-            fields[b"text"].decode(errors="replace"),
-            fields.get(b"pod", b"").decode(errors="replace"),
-            trace,
-        )
-    if b"deleted" in fields:
-        try:
-            target = EntryId.parse(fields[b"deleted"].decode(errors="replace"))
-            return Deletion(own_id, target, trace)
-        except ValueError:
-            return None
-    return None
 
 
 def _json(value: object) -> bytes:

@@ -166,18 +166,18 @@ class Guestbook:
         """Notices that Redis has other data than before, and which cursors it cannot know."""
         self._observe_command("heartbeat", time.monotonic() - asked_at)
         is_other = (
-            self._history not in ("", heard.history)
-            or heard.last < self._last_seen
-            or heard.added < self._added
+            self._history not in ("", heard.dataset_id)
+            or heard.last_id < self._last_seen
+            or heard.entries_added < self._added
         )
         if is_other:
-            logger.warning("Redis has lost data: reading it anew", last=str(heard.last))
+            logger.warning("Redis has lost data: reading it anew", last=str(heard.last_id))
             self._reader.mark_stale()
-        self._history = heard.history
-        self._added = heard.added
+        self._history = heard.dataset_id
+        self._added = heard.entries_added
         # Compared with the next answer: what this process had read before it was asked for.
-        self._last_seen = min(self.log.last, heard.last) if is_other else self.log.last
-        self.fanout.confirm(heard.last, asked_at)
+        self._last_seen = min(self.log.last, heard.last_id) if is_other else self.log.last
+        self.fanout.confirm(heard.last_id, asked_at)
 
     def _note_delivery(self, records: list[LogEntry]) -> None:
         if self.pods.clock is not None:

@@ -132,7 +132,7 @@ class Presence:
         """Tells the others that this process is gone. Call it when `run` has been cancelled."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                await self._store.beat(self.process, None, self._history)
+                await self._store.heartbeat(self.process, None, self._history)
         except REDIS_ERRORS:
             pass  # they notice after three missed heartbeats
 
@@ -141,11 +141,11 @@ class Presence:
         asked_at = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT):
-                heard = await self._store.beat(
+                heard = await self._store.heartbeat(
                     self.process,
                     self._record(),
                     self._history,
-                    is_listening=asked_at >= self._listens_at,
+                    with_peers=asked_at >= self._listens_at,
                 )
         except REDIS_ERRORS as error:
             self._note_failure(error)
@@ -167,8 +167,8 @@ class Presence:
         self._beaten_at = now
         # The clock was read before `now`: a deadline in its terms comes rather too early.
         self.clock = RedisClock(heard.now_ms, now, now - asked_at)
-        if heard.records is not None:
-            self._hear(heard.records, now)
+        if heard.peers is not None:
+            self._hear(heard.peers, now)
         self._show()
         self._on_heard(heard, asked_at)
 

@@ -1,0 +1,70 @@
+"""Messages and deletions are written to stream entries and read back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guestbook.core import Deletion, EntryId, InvalidMessageError, Message, NewMessage
+from guestbook.storage.entries import decode, encode
+
+halves = st.integers(0, 2**64 - 1)
+ids = st.builds(EntryId, halves, halves)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+messages = st.builds(Message, ids, st.none() | texts, texts, texts)
+
+
+@given(messages)
+def test_message_is_read_as_it_was_written(message: Message) -> None:
+    """Another pod reads the same message from the fields that a pod stores."""
+    flat = [part.encode() for part in encode(message.author, message.text, message.pod)]
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert decode(str(message.id).encode(), fields) == message
+
+
+@given(texts)
+def test_normalised_text_survives_redis_and_json(text: str) -> None:
+    """A normalised text is the same text after Redis and JSON."""
+    try:
+        new = NewMessage.of(text)
+    except InvalidMessageError:
+        return
+    stored = {b"text": new.text.encode(), b"pod": b"pod-a"}
+    message = decode(b"1-0", stored)
+    assert isinstance(message, Message)
+    assert json.loads(message.json())["text"] == new.text
+
+
+@given(ids, ids)
+def test_deletion_names_its_target(own: EntryId, target: EntryId) -> None:
+    """A deletion shows the id of the deleted message, not its own."""
+    deletion = decode(str(own).encode(), {b"deleted": str(target).encode()})
+    assert deletion == Deletion(own, target)
+    assert json.loads(deletion.json()) == {"id": str(target)}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {b"edited": b"1-0"},
+        {b"deleted": b"everything"},
+        {b"deleted": b"\xff"},
+    ],
+)
+def test_entry_of_another_version_is_skipped(fields: dict[bytes, bytes]) -> None:
+    """An entry that this version does not know is neither a message nor an error."""
+    assert decode(b"1-0", fields) is None
+
+
+@given(st.binary(), st.binary(), st.binary())
+def test_bytes_that_are_not_utf8_still_make_a_message(
+    text: bytes, author: bytes, pod: bytes
+) -> None:
+    """Bytes that another program wrote to the stream do not stop the reader."""
+    message = decode(b"1-0", {b"text": text, b"author": author, b"pod": pod})
+    assert isinstance(message, Message)
+    assert json.loads(message.json())["text"] == text.decode(errors="replace")
