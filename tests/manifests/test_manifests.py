@@ -118,8 +118,8 @@ def composed(folder: Path, components: list[str], **more: object) -> Path:
 
 
 def in_order(components: list[str]) -> list[str]:
-    """As components/README.md has them stand."""
-    last = ("redis-auth", "images")
+    """Order them as components/README.md asks for."""
+    last = ("dedicated-nodes", "redis-auth", "images")
     return [*(name for name in components if name not in last), *last]
 
 
@@ -401,7 +401,35 @@ def test_redis_is_reached_by_guestbook_alone(builds: dict[str, list[Object]]) ->
     assert [rule["ports"] for rule in outer["ingress"]] == [[{"port": Settings().port}]]
     to_redis, to_dns = outer["egress"]
     assert selects(to_redis["to"][0]["podSelector"]["matchLabels"], labels_of(redis))
-    assert {port["port"] for port in to_dns["ports"]} == {53}
+    assert {(port["port"], port["protocol"]) for port in to_dns["ports"]} == {
+        (number, protocol) for number in (53, 5353) for protocol in ("UDP", "TCP")
+    }
+
+
+def test_every_pod_may_run_on_dedicated_nodes(builds: dict[str, list[Object]]) -> None:
+    """Jobs and cron jobs tolerate the taint too, or they would stay Pending."""
+    toleration = {
+        "key": "dedicated",
+        "operator": "Equal",
+        "value": "guestbook",
+        "effect": "NoSchedule",
+    }
+    kinds = {thing["kind"] for thing in builds["with all"] if pod_of(thing)}
+    assert kinds == {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"}
+    for name in ("with dedicated-nodes", "with all"):
+        for pod in pods(builds[name]):
+            assert pod["spec"]["tolerations"] == [toleration]
+
+
+def test_pods_spread_over_nodes_without_a_zone(builds: dict[str, list[Object]]) -> None:
+    """The only constraint is a label that every node has; zones are merely preferred."""
+    spec = one(builds["with spread"], "Deployment", "guestbook")["spec"]["template"]["spec"]
+    (constraint,) = spec["topologySpreadConstraints"]
+    assert constraint["topologyKey"] == "kubernetes.io/hostname"
+    assert spec["affinity"].keys() == {"podAntiAffinity"}
+    assert spec["affinity"]["podAntiAffinity"].keys() == {
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    }
 
 
 # What the overlays and components promise
