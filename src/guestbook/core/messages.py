@@ -65,6 +65,12 @@ class EntryId(NamedTuple):
             return EntryId(self.ms, self.seq - 1)
         return EntryId(self.ms - 1, _HALF_MAX) if self.ms else self
 
+    def after(self) -> EntryId:
+        """Return the smallest id larger than this one."""
+        if self.seq < _HALF_MAX:
+            return EntryId(self.ms, self.seq + 1)
+        return EntryId(self.ms + 1, 0)
+
 
 ORIGIN = EntryId(0, 0)
 

@@ -1,12 +1,15 @@
 """One process of the guestbook: it follows the stream, takes messages, and knows the other pods."""
 
-from guestbook.pod.guestbook import Guestbook, Listing, UnavailableError, own_name
+from guestbook.pod.guestbook import Guestbook, Listing
+from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
+from guestbook.pod.retry import UnavailableError
 
 __all__ = [
     "Guestbook",
     "GuestbookCollector",
     "Listing",
     "UnavailableError",
+    "open_guestbook",
     "own_name",
 ]

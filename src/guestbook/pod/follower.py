@@ -57,7 +57,7 @@ class Follower:
         self._turned_at = time.monotonic()
         self._is_connected = False
         self._lost_at = self._turned_at
-        self._is_hurried = False
+        self._is_woken = False
 
     @property
     def is_behind(self) -> bool:
@@ -77,16 +77,16 @@ class Follower:
         """The connection is new: what is at its other end may be another server."""
         self._is_doubtful = True
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Redis is back: what is being waited for may be an answer that never comes."""
-        self._is_hurried = True
+        self._is_woken = True
         self._store.disconnect()
 
     async def run(self) -> None:
         """Never returns."""
         while True:
             self._turned_at = time.monotonic()
-            self._is_hurried = False
+            self._is_woken = False
             await self._read_on()
 
     async def _read_on(self) -> None:
@@ -97,7 +97,7 @@ class Follower:
             await self._read()
             self._is_connected = True
         except REDIS_ERRORS as error:
-            if self._is_hurried:
+            if self._is_woken:
                 return
             self._note_loss(error)
             await asyncio.sleep(_PAUSE * random.uniform(1, 3))  # noqa: S311  # jitter
@@ -170,7 +170,7 @@ class Follower:
         """As many of the newest entries as the log holds, oldest first."""
         # What is stored or deleted from here on comes with the first read.
         last = await self._store.last()
-        before: EntryId | None = EntryId(last.ms, last.seq + 1)
+        before: EntryId | None = last.after()
         entries: list[LogEntry] = []
         size = 0
         while before is not None and size < self._log.max_bytes:

@@ -92,13 +92,13 @@ class Lab:
 
     def __init__(self, guestbook: Guestbook) -> None:
         self._guestbook = guestbook
-        self._pods = guestbook.pods
+        self._presence = guestbook.presence
         address = guestbook.settings.redis_url
         # Two clients: one that listens would keep what is sent by it waiting.
         self._giving = CommandQueue(address.client(timeout=_TIMEOUT))
         self._taking = CommandQueue(address.client(timeout=_LISTEN_SECONDS + _TIMEOUT))
         self._deeds: dict[str, asyncio.Task[None]] = {}
-        self._pods.lab = []
+        self._presence.lab = []
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -122,7 +122,7 @@ class Lab:
         """Gives an order to the pod of this name. Raises ProblemError."""
         able = {
             process: said["name"]
-            for process, said in self._pods.by_process().items()
+            for process, said in self._presence.by_process().items()
             if "lab" in said and said["state"] == "ready"
         }
         # A name may be that of a process which has died and of its successor.
@@ -151,7 +151,7 @@ class Lab:
         is_deaf = False
         while True:
             try:
-                order = await self._taking.take(self._pods.process)
+                order = await self._taking.take(self._presence.process)
             except REDIS_ERRORS as error:
                 if not is_deaf:
                     logger.warning("the lab cannot hear any orders", error=explain(error))
@@ -201,8 +201,8 @@ class Lab:
         _log_failure(task)
         if self._deeds.get(name) is task:
             del self._deeds[name]
-            self._pods.lab = self._state()
-            self._pods.hurry()
+            self._presence.lab = self._state()
+            self._presence.wake()
 
     def _end_deeds(self) -> None:
         for task in self._deeds.values():
@@ -215,8 +215,8 @@ class Lab:
 
     async def _say(self, *more: str) -> None:
         """Has everybody told at once what has been done to this pod."""
-        self._pods.lab = [*self._state(), *more]
-        await self._pods.beat()
+        self._presence.lab = [*self._state(), *more]
+        await self._presence.beat()
 
     async def _say_last(self, word: str) -> None:
         """As `_say`, where nothing can be said afterwards."""

@@ -76,16 +76,16 @@ class GuestbookCollector(Collector):
         )
 
     def _redis(self) -> Iterator[Metric]:
-        pods = self._guestbook.pods
+        presence = self._guestbook.presence
         yield GaugeMetricFamily(
             "guestbook_redis_up",
             "Whether the last heartbeat reached Redis",
-            value=pods.error is None,
+            value=presence.error is None,
         )
         yield CounterMetricFamily(
             "guestbook_redis_reconnects",
             "How often Redis came back after it was away",
-            value=pods.returns,
+            value=presence.returns,
         )
 
 

@@ -75,6 +75,7 @@ class Presence:
         on_return: Callable[[], None],
     ) -> None:
         self._store = store
+        self.name = name
         self.process = f"{name}/{secrets.token_hex(4)}"
         self._history = secrets.token_hex(8)
         self._me: dict[str, Any] = {
@@ -86,7 +87,7 @@ class Presence:
         self._on_change = on_change
         self._on_heard = on_heard
         self._on_return = on_return
-        self._hurry = asyncio.Event()
+        self._woken = asyncio.Event()
         self._others: dict[str, dict[str, Any]] = {}
         self._wait_until_visible: list[dict[str, Any]] = []
         self._shown_at = float("-inf")
@@ -112,7 +113,7 @@ class Presence:
         self._show()
         while True:
             started = time.monotonic()
-            self._hurry.clear()
+            self._woken.clear()
             await self.beat()
             pause = INTERVAL if self.error is None else _RETRY
             await self._sleep(started + pause - time.monotonic())
@@ -120,13 +121,13 @@ class Presence:
     async def _sleep(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(max(seconds, 0.05)):
-                await self._hurry.wait()
+                await self._woken.wait()
         except TimeoutError:
             pass
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Has the next heartbeat come at once: something changed."""
-        self._hurry.set()
+        self._woken.set()
 
     async def leave(self) -> None:
         """Tells the others that this process is gone. Call it when `run` has been cancelled."""

@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from guestbook import __version__
-from guestbook.pod import Guestbook, GuestbookCollector
+from guestbook.pod import GuestbookCollector
+from guestbook.pod.lifespan import build
 from guestbook.settings import Settings
 from guestbook.telemetry import AccessLog, Metrics
 from guestbook.web import problems as problem
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     """The ASGI application; its guestbook is `app.state.guestbook`."""
     metrics = Metrics()
-    guestbook = Guestbook(
+    guestbook, running = build(
         settings,
-        tracing,
         observe_lag=metrics.observe_lag,
         observe_command=metrics.observe_command,
+        tracing=tracing,
     )
     metrics.register(GuestbookCollector(guestbook))
     static = assets.Assets(assets.folder("static"))
@@ -43,7 +44,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with guestbook.running(), lab.running() if lab else contextlib.nullcontext():
+        async with running, lab.running() if lab else contextlib.nullcontext():
             yield
         if tracing is not None:
             await tracing.close()

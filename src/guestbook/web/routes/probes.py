@@ -38,7 +38,7 @@ def install(app: FastAPI, guestbook: Guestbook, metrics: Metrics) -> None:
     """The routes `/healthz`, `/ready`, `/env` and `/metrics`."""
 
     async def healthz(_request: Request) -> Response:
-        return _verdict("alive", guestbook.failures())
+        return _verdict("alive", guestbook.liveness_problems())
 
     app.router.add_api_route(
         "/healthz",

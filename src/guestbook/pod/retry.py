@@ -1,0 +1,47 @@
+"""Repeat a command until Redis takes it or the time is up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from guestbook.storage import REDIS_ERRORS, DeadlineExceededError, TooFewReplicasError, explain
+
+RETRY_PAUSE = 0.1
+"""Seconds between two attempts."""
+
+T = TypeVar("T")
+logger = structlog.get_logger(__name__)
+
+
+class UnavailableError(Exception):
+    """Redis did not answer in time. A post or a deletion was not acknowledged.
+
+    The text, which may be empty, states the reason.
+    """
+
+
+async def retry(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
+    """Repeat `attempt`, which must be idempotent, until it succeeds.
+
+    Raises UnavailableError at `deadline` (of `time.monotonic`).
+    """
+    last_error: Exception = TimeoutError()
+    reason = ""
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            while True:
+                try:
+                    return await attempt()
+                except (*REDIS_ERRORS, DeadlineExceededError, TooFewReplicasError) as error:
+                    last_error = error
+                    if isinstance(error, TooFewReplicasError):
+                        reason = str(error)
+                await asyncio.sleep(RETRY_PAUSE)
+    except TimeoutError:
+        logger.warning("Redis did not take a command", error=explain(last_error))
+        raise UnavailableError(reason) from last_error
