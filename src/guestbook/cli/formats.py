@@ -1,4 +1,4 @@
-"""All messages as one file: JSON lines to bring back, CSV for a spreadsheet, a book to print."""
+"""The formats of an export: JSON lines to import again, CSV for spreadsheets, a book to print."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from guestbook.core import Message
 
 _CHUNK = 64 * 1024
 _COLUMNS = ("id", "posted_at", "author", "text", "pod")
-# A spreadsheet takes a cell that begins so for a formula, which may send what stands in the others
-# to somebody. The wide ones count where the keyboard is Japanese.
+# A spreadsheet takes a cell that begins like this for a formula, which could send other cells to a
+# stranger. The full-width characters count in Japanese versions.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 Pages = AsyncIterator[list[Message]]
 
 
 class Format(StrEnum):
-    """What an export may look like."""
+    """A format of an export."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -29,13 +29,13 @@ class Format(StrEnum):
 
     @classmethod
     def of(cls, file: Path) -> Format:
-        """The one that a file's name asks for."""
+        """Return the format that a file's name asks for."""
         suffix = file.suffix.lower()
         return {".csv": cls.CSV, ".html": cls.HTML, ".htm": cls.HTML}.get(suffix, cls.JSONL)
 
 
-def encoded(form: Format, pages: Pages, title: str) -> AsyncIterator[bytes]:
-    """The file, piece by piece, from messages that come oldest first."""
+def encode(form: Format, pages: Pages, title: str) -> AsyncIterator[bytes]:
+    """Yield the file, piece by piece, from pages of messages with the oldest first."""
     if form is Format.CSV:
         return _csv(pages)
     return _html(pages, title) if form is Format.HTML else _jsonl(pages)
@@ -47,14 +47,14 @@ async def _jsonl(pages: Pages) -> AsyncIterator[bytes]:
 
 
 async def _csv(pages: Pages) -> AsyncIterator[bytes]:
-    """RFC 4180, in UTF-8."""
+    """Write CSV as in RFC 4180, in UTF-8."""
     rows = io.StringIO(newline="")
     writer = csv.writer(rows)
     writer.writerow(_COLUMNS)
     async for messages in pages:
         for message in messages:
-            said = (message.author or "", message.text, message.pod)
-            writer.writerow((str(message.id), message.posted_at, *map(_cell, said)))
+            texts = (message.author or "", message.text, message.pod)
+            writer.writerow((str(message.id), message.posted_at, *map(_cell, texts)))
         yield rows.getvalue().encode()
         rows.seek(0)
         rows.truncate()
@@ -66,7 +66,7 @@ def _cell(value: str) -> str:
 
 
 async def _html(pages: Pages, title: str) -> AsyncIterator[bytes]:
-    from guestbook.web.pages.templates import environment  # noqa: PLC0415  # only a book needs Jinja2
+    from guestbook.web.pages.templates import environment  # noqa: PLC0415  # only the book needs Jinja2
 
     printed_at = datetime.now(UTC)
     parts: list[str] = []
@@ -85,7 +85,7 @@ async def _html(pages: Pages, title: str) -> AsyncIterator[bytes]:
 
 
 async def _dated(pages: Pages) -> AsyncIterator[tuple[Message, str]]:
-    """Each message with its day where that is another than the one before."""
+    """Yield each message, with its day if it is the first of that day."""
     last = ""
     async for messages in pages:
         for message in messages:

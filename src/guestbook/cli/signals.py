@@ -1,4 +1,4 @@
-"""How the process ends when it is told to."""
+"""How a signal ends the process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_by_signal(number: int) -> NoReturn:
-    """Ends the process as if the signal had never been handled: its exit status tells of it."""
-    # In a handler the stream may be at work, and who would read it may be gone.
+    """End the process as the signal would have by default, so that its exit status tells."""
+    # A handler may interrupt a write to the stream, and its reader may be gone.
     with contextlib.suppress(OSError, RuntimeError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -26,16 +26,20 @@ def exit_by_signal(number: int) -> NoReturn:
 
 
 def handle() -> None:
-    """Has the process end at SIGTERM and SIGINT, without a traceback, wherever it stands.
+    """Have these signals end the process at once, without a traceback.
 
-    Process 1 of a container would otherwise not even notice a SIGTERM.
+    Process 1 of a container ignores a SIGTERM that has no handler.
     """
-    for number in _NUMBERS:
-        signal.signal(number, _end)
+    for number in _SIGNALS:
+        signal.signal(number, _exit)
 
 
-class Ended(KeyboardInterrupt):
-    """A signal came. Of this kind, for asyncio lets no other out of a callback."""
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    exit_by_signal(number)
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A signal came. asyncio lets no other kind of exception out of a callback."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -44,22 +48,18 @@ class Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def cleanup_on_signal() -> Iterator[None]:
-    """Has a signal end the process as ever, but leave the context first, which may tidy up."""
+    """Have a signal leave this context first, which may clean up, and then end the process."""
 
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        # Who sends another does not want to wait for that.
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        # A second signal does not wait for the cleanup.
         handle()
-        raise Ended(number)
+        raise _Interrupted(number)
 
-    for number in _NUMBERS:
-        signal.signal(number, leave)
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
     try:
         yield
-    except Ended as ended:
-        exit_by_signal(ended.number)
+    except _Interrupted as interrupted:
+        exit_by_signal(interrupted.number)
     finally:
         handle()
-
-
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    exit_by_signal(number)

@@ -1,37 +1,61 @@
-"""Messages as text for a terminal."""
+"""Messages and progress on a terminal."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import sys
 import unicodedata
+from collections.abc import Callable, Iterator
 
 from guestbook.core import Message
 
 _INDENT = "    "
-# What moves the cursor, colours, or turns the direction of writing; and halves of characters.
-_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Controls and formatting characters move the cursor, colour, or change the direction of writing.
+# Surrogates cannot be encoded; separators end a line.
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # They join letters and emoji, and do nothing else.
 _JOINERS = "\u200c\u200d"
 
 
 def escape_control(text: str) -> str:
-    """The text with everything that a terminal might obey written out, such as `\\x1b`."""
+    """Write characters that could control a terminal as escapes, such as `\\x1b`."""
     if text.isprintable():
         return text
-    return "".join(c if _is_harmless(c) else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if _is_safe(c) else c.encode("unicode_escape").decode() for c in text)
 
 
-def _is_harmless(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character) not in _HARMFUL
+def _is_safe(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character) not in _ESCAPED
 
 
 def as_json(message: Message) -> bytes:
-    """The message as the API gives it, in ASCII, of which a terminal obeys nothing."""
+    """Return the message as JSON in ASCII, in which nothing controls a terminal."""
     return json.dumps(json.loads(message.json())).encode()
 
 
 def format_message(message: Message) -> str:
-    """A message: a line with its id, time, pod and author, then its own lines, indented."""
+    """Return a line with id, time, pod and author, then the lines of the text, indented."""
     author = "" if message.author is None else f"  {escape_control(message.author)}"
     head = f"{message.id}  {message.posted_at}  {escape_control(message.pod)}{author}"
     return "\n".join([head, *(_INDENT + escape_control(line) for line in message.text.split("\n"))])
+
+
+@contextlib.contextmanager
+def progress_bar(
+    description: str, total: int | None, *, is_shown: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error if that is a terminal; yield the function that advances it.
+
+    A `total` of None means that the end is unknown.
+    """
+    if not (is_shown and sys.stderr is not None and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    # Both take a while to import, and most commands run without a terminal.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        yield functools.partial(progress.advance, progress.add_task(description, total=total))

@@ -1,38 +1,81 @@
-"""Taking messages out and putting them in: exported ones, and the original application's list."""
+"""`guestbook export` and `guestbook import`."""
 
 from __future__ import annotations
 
-import json
-import time
+import contextlib
+import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import BinaryIO
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
-from guestbook.core import (
-    ORIGIN,
-    TEXT_MAX,
-    EntryId,
-    InvalidMessageError,
-    Message,
-    NewMessage,
-    normalise,
+import typer
+
+from guestbook.cli import restore
+from guestbook.cli.formats import Format, encode
+from guestbook.cli.output import (
+    complete_file,
+    count_of_messages,
+    fail,
+    open_file,
+    report,
+    standard_input,
+    standard_output,
+    write,
 )
+from guestbook.cli.signals import cleanup_on_signal
+from guestbook.cli.store import load_settings, run_with_store
+from guestbook.cli.terminal import progress_bar
+from guestbook.core import ORIGIN, EntryId, Message
 from guestbook.storage import Store
 
 _PAGE = 500
-_BATCH = 250
-# The longest message, each character of it as two escapes, has 13 kB.
-_LINE_MAX = 64 * 1024
-_DAY_MS = 24 * 3600 * 1000
-_LEGACY_POD = "legacy"
 
 
-class TransferError(Exception):
-    """What is to be imported cannot be; the text names the place."""
+@cleanup_on_signal()
+def export_messages(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write (-: standard output).")
+    ] = Path("-"),
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="The format (default: by the name of FILE, else jsonl)."),
+    ] = None,
+) -> None:
+    """Write all messages to a file.
+
+    The oldest comes first. jsonl can be imported again, csv is for spreadsheets, and html is a
+    book to print. A file gets its name only when it is complete: until then it ends in .partial.
+    """
+    chosen = load_settings()
+    form = form or Format.of(file)
+    is_stdout = str(file) == "-"
+
+    async def export(store: Store, to: BinaryIO) -> int:
+        count = 0
+
+        async def counted() -> AsyncIterator[list[Message]]:
+            nonlocal count
+            async for page in exported(store):
+                yield page
+                count += len(page)
+                advance(len(page))
+
+        total = await store.count()
+        is_shown = not (is_stdout and to.isatty())
+        with progress_bar("exporting", total, is_shown=is_shown) as advance:
+            async for piece in encode(form, counted(), chosen.title or "Guestbook"):
+                write(to, piece)
+            write(to, b"")
+        return count
+
+    with contextlib.nullcontext(standard_output()) if is_stdout else complete_file(file) as to:
+        count = run_with_store(lambda store: export(store, to))
+    report(f"exported {count_of_messages(count)}")
 
 
 async def exported(store: Store) -> AsyncIterator[list[Message]]:
-    """All messages, oldest first, some at a time."""
+    """Yield all messages, oldest first, page by page."""
     reached: EntryId | None = ORIGIN
     while reached is not None:
         page = await store.newer(reached, _PAGE)
@@ -40,95 +83,66 @@ async def exported(store: Store) -> AsyncIterator[list[Message]]:
         yield [entry for entry in page.entries if isinstance(entry, Message)]
 
 
-async def newest(store: Store, limit: int, before: EntryId | None) -> AsyncIterator[Message]:
-    """Up to `limit` messages older than `before` (None: the newest), newest first."""
-    while limit:
-        page = await store.older(before, min(limit, _PAGE))
-        for entry in page.entries:
-            if isinstance(entry, Message):
-                yield entry
-                limit -= 1
-        if page.reached is None:
-            return
-        before = page.reached
+@cleanup_on_signal()
+def import_messages(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="A file from `export` (-: standard input)."),
+    ] = None,
+    legacy_list: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Import this Redis list of texts instead."),
+    ] = None,
+) -> None:
+    """Import messages from a file or from a Redis list.
 
+    The file is a jsonl file of `export`, the list that of the original application.
 
-async def restore(store: Store, file: BinaryIO, on_read: Callable[[int], None]) -> Counter[str]:
-    """Puts exported messages back under their own ids; `on_read` gets how many bytes were read.
-
-    Counts them by what became of them, as `Store.restore` does. Raises TransferError; then what
-    stood before the place that it names has been put back.
+    Messages keep their ids, and so their order and time: import into an empty guestbook. After an
+    interruption run the command again: no message is imported twice.
     """
-    counts: Counter[str] = Counter()
-    for messages, size in _batches(file):
-        counts += await store.restore(messages)
-        on_read(size)
-    return counts
+    if file is not None and legacy_list is None:
+        _import_file(file)
+    elif file is None and legacy_list is not None:
+        _import_legacy(legacy_list)
+    else:
+        fail("import needs either FILE or --legacy-list KEY")
 
 
-def _batches(file: BinaryIO) -> Iterator[tuple[list[Message], int]]:
-    """The file's messages, some at a time, and from how many bytes they were read."""
-    latest = EntryId(time.time_ns() // 1_000_000 + _DAY_MS, 0)
-    messages: list[Message] = []
-    size = 0
-    try:
-        for number, line in enumerate(_lines(file), start=1):
-            size += len(line)
-            if line.strip():
-                messages.append(_parse(number, line, latest))
-            if len(messages) == _BATCH:
-                yield messages, size
-                messages, size = [], 0
-    except TransferError:
-        yield messages, size
-        raise
-    yield messages, size
+def _import_file(path: Path) -> None:
+    is_stdin = str(path) == "-"
+    with contextlib.nullcontext(standard_input()) if is_stdin else open_file(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size if file.seekable() else None
+
+        async def import_all(store: Store) -> Counter[str]:
+            with progress_bar("importing", size) as advance:
+                return await restore.restore(store, file, advance)
+
+        try:
+            counts = run_with_store(import_all)
+        except restore.ImportFileError as error:
+            fail(str(error))
+    _report_import(counts)
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: file.readline(_LINE_MAX), b"")
+def _import_legacy(key: str) -> None:
+    async def import_all(store: Store) -> Counter[str]:
+        with progress_bar("importing", await store.length(key)) as advance:
+            return await restore.import_legacy(store, key, advance)
+
+    counts = run_with_store(import_all)
+    report(f"took over {count_of_messages(counts['added'])}")
 
 
-def _parse(number: int, line: bytes, latest: EntryId) -> Message:
-    try:
-        value = json.loads(line)
-        draft = NewMessage.of(value["text"], value.get("author"))
-        message = Message(
-            EntryId.parse(value["id"]), draft.author, draft.text, normalise(value["pod"])
+def _report_import(counts: Counter[str]) -> None:
+    kept = load_settings().max_messages
+    report(f"imported {count_of_messages(counts['added'])}, {counts['known']} were there")
+    if counts["expired"]:
+        report(f"left out {count_of_messages(counts['expired'])} older than GUESTBOOK_MAX_AGE")
+    if counts["trimmed"] or counts["added"] > kept:
+        report(f"only the newest {kept} are kept, as GUESTBOOK_MAX_MESSAGES says")
+    if counts["too old"]:
+        fail(
+            f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
+            "import into an empty guestbook"
         )
-        message.json()
-    except InvalidMessageError as error:
-        raise TransferError(f"line {number}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise TransferError(
-            f"line {number} is not a message as `guestbook export` writes it"
-        ) from None
-    # The stream takes no id below its newest: one from the future would keep out all others.
-    if not ORIGIN < message.id <= latest:
-        raise TransferError(f"line {number}: the id {message.id} is not of the past")
-    return message
-
-
-async def import_legacy(
-    store: Store, list_key: str, on_taken: Callable[[int], None]
-) -> Counter[str]:
-    """Takes over the original application's list, from where an earlier run has come to.
-
-    Counts items `added` and `empty`. What is longer than a message becomes several.
-    """
-    counts: Counter[str] = Counter()
-    index = await store.imported_legacy(list_key)
-    while items := await store.items(list_key, index, _PAGE):
-        for item in items:
-            texts = _pieces(item.decode(errors="replace"))
-            is_new = await store.import_legacy(list_key, index, texts, pod=_LEGACY_POD)
-            counts["added" if texts else "empty"] += is_new
-            index += 1
-        on_taken(len(items))
-    return counts
-
-
-def _pieces(text: str) -> list[str]:
-    clean = normalise(text)
-    pieces = (clean[i : i + TEXT_MAX].strip() for i in range(0, len(clean), TEXT_MAX))
-    return [piece for piece in pieces if piece]

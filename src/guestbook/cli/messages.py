@@ -1,0 +1,121 @@
+"""`guestbook list` and `guestbook delete`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
+
+import typer
+
+from guestbook.cli.output import (
+    count_of_messages,
+    fail,
+    report,
+    standard_input,
+    standard_output,
+    write,
+)
+from guestbook.cli.signals import cleanup_on_signal
+from guestbook.cli.store import run_with_store
+from guestbook.cli.terminal import as_json, escape_control, format_message, progress_bar
+from guestbook.core import EntryId, Message
+from guestbook.storage import Store
+
+_PAGE = 500
+
+
+@cleanup_on_signal()
+def list_messages(
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
+    before: Annotated[
+        str | None, typer.Option(metavar="ID", help="Show only messages older than this one.")
+    ] = None,
+    is_json: Annotated[
+        bool, typer.Option("--json", help="Write a line of JSON for each message, in ASCII.")
+    ] = False,
+) -> None:
+    """Show the newest messages.
+
+    The newest comes first. Each has its id, time, pod, author and text. Characters that could
+    disturb a terminal are written as escapes, such as \\x1b.
+    """
+    edge = None if before is None else _parse_id(before)
+    output = standard_output()
+
+    async def show(store: Store) -> None:
+        async for message in _newest(store, limit, edge):
+            text = as_json(message) if is_json else format_message(message).encode()
+            write(output, text + b"\n")
+        write(output, b"")
+
+    run_with_store(show)
+
+
+async def _newest(store: Store, limit: int, before: EntryId | None) -> AsyncIterator[Message]:
+    """Yield at most `limit` messages older than `before`, newest first."""
+    while limit:
+        page = await store.older(before, min(limit, _PAGE))
+        for entry in page.entries:
+            if isinstance(entry, Message):
+                yield entry
+                limit -= 1
+        if page.reached is None:
+            return
+        before = page.reached
+
+
+@cleanup_on_signal()
+def delete_messages(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID", help="Ids of messages (-: from standard input).")
+    ],
+) -> None:
+    """Delete messages, from every open page at once.
+
+    Take the ids from `list`. Each line of standard input is an id, a line of `list`, or a line of
+    `list --json`. An id that does not exist is reported, the others are deleted all the same, and
+    the exit status is 1.
+    """
+    targets = [_parse_id(value) for value in _arguments(ids)]
+
+    async def delete(store: Store) -> int:
+        deleted = 0
+        with progress_bar("deleting", len(targets)) as advance:
+            for target in targets:
+                key = f"own:{secrets.token_hex(16)}"
+                if await store.delete(target, key=key, until_ms=0) is None:
+                    report(f"{target} is not there")
+                else:
+                    deleted += 1
+                advance(1)
+        return deleted
+
+    deleted = run_with_store(delete)
+    report(f"deleted {count_of_messages(deleted)}")
+    if deleted < len(targets):
+        raise typer.Exit(1)
+
+
+def _arguments(ids: list[str]) -> Iterator[str]:
+    for value in ids:
+        if value == "-":
+            yield from (_first_id(line) for line in standard_input() if line.strip())
+        else:
+            yield value
+
+
+def _first_id(line: bytes) -> str:
+    """Return the id at the start of a line of `list`, or in one of `list --json`."""
+    try:
+        return str(json.loads(line)["id"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return line.split(maxsplit=1)[0].decode(errors="replace")
+
+
+def _parse_id(value: str) -> EntryId:
+    try:
+        return EntryId.parse(value)
+    except ValueError as error:
+        fail(f"{escape_control(value[:50])} {error}")

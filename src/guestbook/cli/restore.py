@@ -1,0 +1,110 @@
+"""Put exported messages back, or import the list of the original application."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from guestbook.core import (
+    ORIGIN,
+    TEXT_MAX,
+    EntryId,
+    InvalidMessageError,
+    Message,
+    NewMessage,
+    normalise,
+)
+from guestbook.storage import Store
+
+_BATCH = 250
+_LEGACY_BATCH = 500
+# The longest message takes 13 kB if each of its characters is written as two escapes.
+_LINE_MAX = 64 * 1024
+_DAY_MS = 24 * 3600 * 1000
+_LEGACY_POD = "legacy"
+
+
+class ImportFileError(Exception):
+    """A file cannot be imported; the text names the line."""
+
+
+async def restore(store: Store, file: BinaryIO, on_read: Callable[[int], None]) -> Counter[str]:
+    """Put exported messages back under their own ids, and count them by their outcome.
+
+    The outcomes are those of `Store.restore`. `on_read` gets the number of bytes that were read.
+    Raises ImportFileError; then the messages before the line that it names are back.
+    """
+    counts: Counter[str] = Counter()
+    for messages, size in _batches(file):
+        counts += await store.restore(messages)
+        on_read(size)
+    return counts
+
+
+def _batches(file: BinaryIO) -> Iterator[tuple[list[Message], int]]:
+    """Yield the file's messages in batches, each with its size in bytes."""
+    latest = EntryId(time.time_ns() // 1_000_000 + _DAY_MS, 0)
+    messages: list[Message] = []
+    size = 0
+    try:
+        for number, line in enumerate(_lines(file), start=1):
+            size += len(line)
+            if line.strip():
+                messages.append(_parse(number, line, latest))
+            if len(messages) == _BATCH:
+                yield messages, size
+                messages, size = [], 0
+    except ImportFileError:
+        yield messages, size
+        raise
+    yield messages, size
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.readline(_LINE_MAX), b"")
+
+
+def _parse(number: int, line: bytes, latest: EntryId) -> Message:
+    try:
+        value = json.loads(line)
+        new = NewMessage.of(value["text"], value.get("author"))
+        message = Message(EntryId.parse(value["id"]), new.author, new.text, normalise(value["pod"]))
+        message.json()
+    except InvalidMessageError as error:
+        raise ImportFileError(f"line {number}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ImportFileError(
+            f"line {number} is not a message as `guestbook export` writes it"
+        ) from None
+    # A stream takes no id below its newest: one in the future would keep out all new messages.
+    if not ORIGIN < message.id <= latest:
+        raise ImportFileError(f"line {number}: the id {message.id} is not in the past")
+    return message
+
+
+async def import_legacy(
+    store: Store, list_key: str, on_read: Callable[[int], None]
+) -> Counter[str]:
+    """Import the original application's list, from where the last import of it ended.
+
+    Counts items as `added` or `empty`. An item that is too long becomes several messages.
+    """
+    counts: Counter[str] = Counter()
+    index = await store.imported_legacy(list_key)
+    while items := await store.items(list_key, index, _LEGACY_BATCH):
+        for item in items:
+            texts = _pieces(item.decode(errors="replace"))
+            is_new = await store.import_legacy(list_key, index, texts, pod=_LEGACY_POD)
+            counts["added" if texts else "empty"] += is_new
+            index += 1
+        on_read(len(items))
+    return counts
+
+
+def _pieces(text: str) -> list[str]:
+    clean = normalise(text)
+    pieces = (clean[i : i + TEXT_MAX].strip() for i in range(0, len(clean), TEXT_MAX))
+    return [piece for piece in pieces if piece]

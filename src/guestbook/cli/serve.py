@@ -1,0 +1,173 @@
+"""`guestbook serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import structlog
+import typer
+
+from guestbook import __version__
+from guestbook.cli import embedded, signals
+from guestbook.cli.output import fail
+from guestbook.cli.store import load_settings
+from guestbook.settings import Settings, are_traces_wanted
+from guestbook.storage import RedisURL
+from guestbook.telemetry import logs
+
+if TYPE_CHECKING:
+    from guestbook.telemetry.tracing import Tracing
+
+# For Redis, the listener, and the modules that Python imports.
+_FILES_RESERVED = 64
+# What streams leave to other requests, probes among them.
+_FILES_FOR_REQUESTS = 64
+
+logger = structlog.get_logger("guestbook")
+
+
+def serve(
+    is_embedded: Annotated[
+        bool,
+        typer.Option(
+            "--embedded", help="Start a Valkey server with the guestbook, instead of REDIS_URL."
+        ),
+    ] = False,
+    data: Annotated[Path, typer.Option(help="Where the embedded server keeps its data.")] = Path(
+        ".guestbook"
+    ),
+) -> None:
+    """Serve the guestbook."""
+    chosen = load_settings()
+    logs.configure(chosen.log_level, chosen.log_format)
+    files = _raise_file_limit()
+    chosen = _limit_streams(chosen, files)
+    if is_embedded:
+        try:
+            with embedded.run(data) as url:
+                chosen = chosen.model_copy(update={"redis_url": RedisURL.parse(url)})
+                received = _run(chosen, files, data)
+        except embedded.EmbeddedError as error:
+            fail(str(error))
+    else:
+        received = _run(chosen, files, None)
+    if received:
+        signals.exit_by_signal(received[-1])
+
+
+def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals]:
+    """Serve until a signal comes; return the signals that came."""
+    # All this takes a while to import, and a wrong setting is to be reported at once.
+    import uvloop  # noqa: PLC0415
+
+    try:
+        from guestbook.web.app import create_app  # noqa: PLC0415
+        from guestbook.web.security_headers import SECURITY_HEADERS  # noqa: PLC0415
+    except ValueError as error:
+        # OpenTelemetry's API, which FastAPI imports, reads this variable when it is imported.
+        fail(f"OTEL_PROPAGATORS: {error}")
+    from guestbook.server import ConnectionTimeouts, Server, configure  # noqa: PLC0415
+
+    listener = _listen(chosen.host, chosen.port)
+    application = create_app(chosen, _tracing())
+    guestbook = application.state.guestbook
+    waiting = ConnectionTimeouts(
+        chosen, files - _FILES_RESERVED, count_detached=lambda: len(guestbook.fanout)
+    )
+    server = Server(
+        configure(application, SECURITY_HEADERS, waiting),
+        announce=lambda: _announce(chosen, listener, data),
+        drain=lambda: guestbook.drain(chosen.drain_seconds),
+        waiting=waiting,
+    )
+    # Everything imported by now stays: the collector need not look through it again.
+    gc.freeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(_log_loop_error)
+        runner.run(server.serve(sockets=[listener]))
+    return server.received
+
+
+def _raise_file_limit() -> int:
+    """Raise the limit of open files as far as possible and return it.
+
+    Every connection is an open file, and the soft limit is often 1024.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # On macOS the hard limit is infinite and cannot be set.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def _limit_streams(chosen: Settings, files: int) -> Settings:
+    """Return the settings with no more streams than the limit of open files allows."""
+    room = max(1, files - _FILES_RESERVED - _FILES_FOR_REQUESTS)
+    if chosen.max_streams <= room:
+        return chosen
+    logger.warning(
+        "the limit of open files (ulimit -n) allows fewer streams than GUESTBOOK_MAX_STREAMS",
+        files=files,
+        streams=room,
+    )
+    return chosen.model_copy(update={"max_streams": room})
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, number)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        fail(f"HOST {host}, PORT {port}: cannot listen there: {reason}")
+    return listener
+
+
+def _announce(chosen: Settings, listener: socket.socket, data: Path | None) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
+    page = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    where = {"redis": str(chosen.redis_url)} if data is None else {"data": str(data)}
+    logger.info("guestbook is up", page=page, **where, version=__version__)
+
+
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that happened in the loop and in no task."""
+    if "SSL protocol" in context["message"]:
+        # uvloop was still reading from a connection that had been given up.
+        logger.info("a TLS connection broke", error=str(context.get("exception")))
+    else:
+        loop.default_exception_handler(context)
+
+
+def _tracing() -> Tracing | None:
+    """Return a maker of traces if the variables ask for them; else import nothing of it."""
+    if not are_traces_wanted(os.environ):
+        return None
+    from guestbook.pod import own_name  # noqa: PLC0415
+
+    try:
+        from guestbook.telemetry.tracing import Tracing, TracingError  # noqa: PLC0415
+    except ImportError:
+        fail(
+            "the OTEL_* variables ask for traces, which need the extra otel: "
+            "pip install 'live-guestbook[otel]', or set OTEL_SDK_DISABLED=true"
+        )
+    try:
+        return Tracing(os.environ, own_name())
+    except TracingError as error:
+        fail(str(error))
