@@ -24,6 +24,8 @@ from guestbook.core import EntryId, Message
 from guestbook.storage import Store
 
 _PAGE = 500
+# Deletions that are done before a bar has been imported.
+_SHORT_WORK = 100
 
 
 @cleanup_on_signal()
@@ -82,7 +84,8 @@ def delete_messages(
 
     async def delete(store: Store) -> int:
         deleted = 0
-        with progress_bar("deleting", len(targets)) as advance:
+        is_long = len(targets) > _SHORT_WORK
+        with progress_bar("deleting", len(targets), is_shown=is_long) as advance:
             for target in targets:
                 key = f"own:{secrets.token_hex(16)}"
                 if await store.delete(target, key=key, until_ms=0) is None:
