@@ -1,15 +1,18 @@
-"""Every event to every open stream. Knows neither HTTP frameworks nor Redis."""
+"""Every event to every open stream. Knows no web framework and no Redis."""
 
-from guestbook.broadcast.fanout import Fanout, Stream
+from guestbook.broadcast.asgi import AsgiStream
+from guestbook.broadcast.counts import Counts
+from guestbook.broadcast.fanout import Fanout
 from guestbook.broadcast.replay import ReadAfter, ReplayUnavailableError
-from guestbook.broadcast.sockets import IS_POSSIBLE, Sockets, SocketStream
+from guestbook.broadcast.sockets import HAS_EPOLL, SocketStream, SocketWatcher
 
 __all__ = [
-    "IS_POSSIBLE",
+    "HAS_EPOLL",
+    "AsgiStream",
+    "Counts",
     "Fanout",
     "ReadAfter",
     "ReplayUnavailableError",
     "SocketStream",
-    "Sockets",
-    "Stream",
+    "SocketWatcher",
 ]

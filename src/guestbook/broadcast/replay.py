@@ -1,4 +1,4 @@
-"""What streams lack: taken from the log, or read from Redis, once for all who lack it."""
+"""Chunks of entries for streams that catch up, each read once for all streams that need it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from itertools import accumulate
 
 from guestbook.core import Entry, EntryId, EventLog, LogEntry
 
-# What a client does not take stays in memory: no more is given at once than sockets mostly take.
-_STRETCH_BYTES = 32 * 1024
-_STRETCH_ENTRIES = (8, 256)
-_KEPT = 32
+# A client that does not read keeps its chunk in memory: one is no larger than most sockets take.
+_CHUNK_BYTES = 32 * 1024
+_MIN_ENTRIES, _MAX_ENTRIES = 8, 256
+_CHUNKS_KEPT = 32
 
 Frame = Callable[[bytes], bytes]
 ReadAfter = Callable[[EntryId, int], Awaitable[tuple[list[Entry], EntryId | None, EntryId]]]
@@ -28,18 +28,18 @@ class ReplayUnavailableError(Exception):
     """Entries that are no longer in memory cannot be read at the moment."""
 
 
-class Stretch:
-    """Entries that follow each other, from after one id up to another, framed one by one."""
+class ReplayChunk:
+    """Consecutive entries, from after one id up to another, framed one by one."""
 
     def __init__(
-        self, after: EntryId, reached: EntryId, records: list[LogEntry], frame: Frame
+        self, after: EntryId, reached: EntryId, entries: list[LogEntry], frame: Frame
     ) -> None:
-        # Nothing is left of the frame of a message that was deleted.
-        frames = [frame(record.frame) if record.frame else b"" for record in records]
+        # A deleted message has an empty frame.
+        frames = [frame(entry.frame) if entry.frame else b"" for entry in entries]
         self.after = after
         self.reached = reached
         self.frame = frame
-        self._ids = [record.id for record in records]
+        self._ids = [entry.id for entry in entries]
         self._offsets = list(accumulate(map(len, frames), initial=0))
         self._data = memoryview(b"".join(frames))
 
@@ -48,68 +48,80 @@ class Stretch:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size of all frames, in bytes."""
         return len(self._data)
 
     def beyond(self, cursor: EntryId) -> tuple[memoryview, int]:
-        """What comes after a cursor, shared and not copied; how many entries that is."""
+        """Return the frames after a cursor, shared and not copied, and the number of entries."""
         index = bisect_right(self._ids, cursor)
         return self._data[self._offsets[index] :], len(self) - index
 
 
 class Replay:
-    """The stretches that were asked for last.
+    """The chunks that were read last.
 
-    Streams that were cut off together come back together, and go on side by side: after the first
-    stretch, wherever each began, all of them are given the same ones.
+    Streams that were cut off together come back together and advance side by side: after the
+    first chunk, wherever each of them began, they all get the same ones.
     """
 
-    def __init__(self, read_after: ReadAfter, log: EventLog) -> None:
-        self._read_after = read_after
+    def __init__(self, log: EventLog, read_after: ReadAfter) -> None:
         self._log = log
+        self._read_after = read_after
         self._revision = log.revision
-        self._kept: deque[Stretch] = deque(maxlen=_KEPT)
-        self._reading: dict[tuple[EntryId, Frame, int], asyncio.Task[Stretch | None]] = {}
-        self._count = _STRETCH_ENTRIES[0]
+        self._chunks: deque[ReplayChunk] = deque(maxlen=_CHUNKS_KEPT)
+        self._reads: dict[tuple[EntryId, Frame, int], asyncio.Task[ReplayChunk | None]] = {}
+        self._count = _MIN_ENTRIES
 
-    async def after(self, cursor: EntryId, frame: Frame) -> Stretch | None:
-        """What comes after a cursor, about one write of it; None if that is no longer kept.
+    async def after(self, cursor: EntryId, frame: Frame) -> ReplayChunk | None:
+        """Return a chunk that goes on after a cursor; None if that has been trimmed.
 
         Raises ReplayUnavailableError.
         """
         if self._revision != self._log.revision:
-            self.forget()
-        for stretch in reversed(self._kept):
-            if stretch.after <= cursor < stretch.reached and stretch.frame is frame:
-                return stretch
+            self.clear()
+        for chunk in reversed(self._chunks):
+            if chunk.after <= cursor < chunk.reached and chunk.frame is frame:
+                return chunk
         if cursor >= self._log.low_watermark:
-            records = self._log.some(self._log.position_after(cursor), _STRETCH_BYTES)
-            reached = records[-1].id if records else cursor
-            self._kept.append(Stretch(cursor, reached, records, frame))
-            return self._kept[-1]
-        # Who asks after a deletion is not given what was read before: it may tell what was deleted.
+            return self._from_log(cursor, frame)
+        # With the revision, because what was asked for before a deletion may have the message.
         key = cursor, frame, self._log.revision
-        if key not in self._reading:
-            self._reading[key] = asyncio.create_task(self._read(cursor, frame))
-            self._reading[key].add_done_callback(lambda _: self._reading.pop(key))
-        # It goes on when the stream that has asked first is gone: others wait for it too.
-        return await asyncio.shield(self._reading[key])
+        if key not in self._reads:
+            self._reads[key] = asyncio.create_task(self._read(cursor, frame))
+            self._reads[key].add_done_callback(lambda task: self._forget_read(key, task))
+        # The read goes on when the stream that asked first is gone: others may wait for it too.
+        return await asyncio.shield(self._reads[key])
 
-    async def _read(self, cursor: EntryId, frame: Frame) -> Stretch | None:
+    def _forget_read(
+        self,
+        key: tuple[EntryId, Frame, int],
+        task: asyncio.Task[ReplayChunk | None],
+    ) -> None:
+        del self._reads[key]
+        if not task.cancelled():
+            # Were all its streams gone, asyncio would log an error that was never retrieved.
+            task.exception()
+
+    def _from_log(self, cursor: EntryId, frame: Frame) -> ReplayChunk:
+        entries = self._log.some(self._log.position_after(cursor), _CHUNK_BYTES)
+        chunk = ReplayChunk(cursor, entries[-1].id if entries else cursor, entries, frame)
+        self._chunks.append(chunk)
+        return chunk
+
+    async def _read(self, cursor: EntryId, frame: Frame) -> ReplayChunk | None:
         revision = self._log.revision
         entries, reached, trimmed = await self._read_after(cursor, self._count)
         if cursor < trimmed:
             return None
-        records = [LogEntry.of(entry) for entry in entries]
-        stretch = Stretch(cursor, reached or self._log.low_watermark, records, frame)
-        fewest, most = _STRETCH_ENTRIES
-        count = self._count * _STRETCH_BYTES // (stretch.size or 1)
-        self._count = max(fewest, min(count, most))
+        log_entries = [LogEntry.of(entry) for entry in entries]
+        chunk = ReplayChunk(cursor, reached or self._log.low_watermark, log_entries, frame)
+        count = self._count * _CHUNK_BYTES // (chunk.size or 1)
+        self._count = max(_MIN_ENTRIES, min(count, _MAX_ENTRIES))
         if self._log.revision == revision:
-            self._kept.append(stretch)
-        return stretch
+            self._chunks.append(chunk)
+        return chunk
 
-    def forget(self) -> None:
-        """Lets go of what was read."""
-        self._kept.clear()
+    def clear(self) -> None:
+        """Forget the chunks that were read."""
+        self._chunks.clear()
         self._revision = self._log.revision

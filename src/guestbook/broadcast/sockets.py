@@ -1,4 +1,4 @@
-"""Streams that own their sockets: written to straight, and watched by one epoll of the kernel."""
+"""Streams that own their sockets: they write to them directly, and one epoll watches them all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import select
 import socket
 
-from guestbook.broadcast.fanout import Fanout, Stream
+from guestbook.broadcast.fanout import Fanout
+from guestbook.broadcast.stream import State, Stream
 from guestbook.core import EntryId
 
 # The kernel would buffer megabytes for a client that does not read.
@@ -14,73 +15,76 @@ _BUFFER_BYTES = 64 * 1024
 _EVENTS_AT_ONCE = 256
 _IGNORED_BYTES = 16 * 1024
 
-IS_POSSIBLE = hasattr(select, "epoll")
-"""Whether this system has what it takes: Linux has."""
+HAS_EPOLL = hasattr(select, "epoll")
+"""Whether this system has what a SocketWatcher needs: Linux does."""
 
 
-class Sockets:
-    """What the kernel watches: whether clients leave, and whether full sockets have room again.
+class SocketWatcher:
+    """Notices when clients leave, and when full sockets have room again.
 
-    The event loop sees the epoll alone. Its transports would cost a stream twice the memory, and a
-    write a quarter more than the kernel does.
+    The event loop watches nothing but the epoll. Its transports would double the memory of a
+    stream, and make a write a quarter dearer than the kernel does.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._streams: dict[int, SocketStream] = {}
-        self._is_watched = False
 
     def add(self, descriptor: int, stream: SocketStream) -> None:
-        """Has a stream told what happens to its socket."""
-        if not self._is_watched:
-            self._is_watched = True
-            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._look)
+        """Have a stream notified of what happens to its socket."""
+        if not self._streams:
+            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._poll)
         self._streams[descriptor] = stream
         self._epoll.register(descriptor, select.EPOLLIN)
 
-    def expect_room(self, descriptor: int, *, is_full: bool) -> None:
-        """Whether a stream waits for its socket to have room."""
+    def set_full(self, descriptor: int, is_full: bool) -> None:
+        """Set whether a stream waits for its socket to have room."""
         self._epoll.modify(descriptor, select.EPOLLIN | (select.EPOLLOUT if is_full else 0))
 
     def remove(self, descriptor: int) -> None:
-        """Before the socket is closed: the next one may get its number."""
+        """Watch a socket no more; before it is closed, as the next one may get its number."""
         self._epoll.unregister(descriptor)
         del self._streams[descriptor]
+        if not self._streams:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         for descriptor, events in self._epoll.poll(0, _EVENTS_AT_ONCE):
             stream = self._streams.get(descriptor)
             if stream is not None:
-                stream.notice(events)
+                stream.handle(events)
 
 
 class SocketStream(Stream):
-    """A stream that has its connection for itself: the server has handed it over after the head.
+    """A stream on a connection of its own, which the server has handed over.
 
     Nothing of HTTP is left but the chunks (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("_fanout", "_rest", "_socket", "_sockets", "send")
+    __slots__ = ("_fanout", "_socket", "_unsent", "_watcher", "send")
 
     def __init__(
         self,
         fanout: Fanout,
-        sockets: Sockets,
+        watcher: SocketWatcher,
+        connection: socket.socket,
+        *,
         address: str,
         cursor: EntryId | None,
         request_id: str,
     ) -> None:
         super().__init__(address, cursor, request_id)
         self._fanout = fanout
-        self._sockets = sockets
+        self._watcher = watcher
+        self._socket = connection
+        self._unsent: bytes | memoryview = b""
+        self.send = connection.send
 
-    def take(self, own: socket.socket, head: bytes) -> None:
-        """Begin on a connection of its own; `head` goes out with the first event."""
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        self._socket = own
-        self._rest: bytes | memoryview = head
-        self.send = own.send
-        self._sockets.add(own.fileno(), self)
+    def open(self, head: bytes) -> None:
+        """Begin. The head of the response goes out in one packet with the first event."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self._unsent = head
+        self._watcher.add(self._socket.fileno(), self)
         self._fanout.open(self)
 
     @staticmethod
@@ -90,38 +94,38 @@ class SocketStream(Stream):
     def write(self, framed: bytes | memoryview) -> None:
         if self._is_closed:
             return
-        if self._rest:
-            framed = b"".join((self._rest, framed))
+        if self._unsent:
+            framed = b"".join((self._unsent, framed))
         if self.paused_at is not None:
-            self._rest = framed
-        elif not self._sends_all(framed):
-            self._sockets.expect_room(self._socket.fileno(), is_full=True)
+            self._unsent = framed
+        elif not self._send_all(framed):
+            self._watcher.set_full(self._socket.fileno(), True)
             self._fanout.pause(self)
 
-    def _sends_all(self, framed: bytes | memoryview) -> bool:
+    def _send_all(self, framed: bytes | memoryview) -> bool:
         try:
             sent = self.send(framed)
         except OSError:
-            # It is full; or it is broken, which the epoll tells too.
+            # The socket is full; or it is broken, which the epoll reports too.
             sent = 0
-        # What is left is of a chunk that many streams share: it is not copied for each.
-        self._rest = memoryview(framed)[sent:] if sent < len(framed) else b""
-        return not self._rest
+        # The rest of a chunk that many streams share is not copied for each of them.
+        self._unsent = memoryview(framed)[sent:] if sent < len(framed) else b""
+        return not self._unsent
 
-    def notice(self, events: int) -> None:
-        """Something has happened to the socket (`select.EPOLLIN` and the like)."""
-        if events & ~select.EPOLLOUT and self._has_left():
+    def handle(self, events: int) -> None:
+        """React to what epoll has reported of the socket."""
+        if events & ~select.EPOLLOUT and self._is_disconnected():
             self.abort()
-        elif events & select.EPOLLOUT and self._sends_all(self._rest):
-            self._sockets.expect_room(self._socket.fileno(), is_full=False)
-            if self.ended:
+        elif events & select.EPOLLOUT and self._send_all(self._unsent):
+            self._watcher.set_full(self._socket.fileno(), False)
+            if self.state is State.CLOSED:
                 self.abort()
             else:
                 self._fanout.resume(self)
 
-    def _has_left(self) -> bool:
+    def _is_disconnected(self) -> bool:
         try:
-            # What a client says after its request is of no interest, but that it says no more.
+            # What a client sends after its request is ignored; b"" means that it has left.
             return not self._socket.recv(_IGNORED_BYTES)
         except BlockingIOError:
             return False
@@ -130,21 +134,18 @@ class SocketStream(Stream):
 
     def finish(self) -> None:
         self.write(b"0\r\n\r\n")
-        if not self._rest:
+        if not self._unsent:
             self.abort()
 
     def abort(self) -> None:
         if self._is_closed:
             return
-        self._sockets.remove(self._socket.fileno())
+        self._watcher.remove(self._socket.fileno())
         self._socket.close()
-        self._rest = b""
-        # Not at once: whoever does this to some streams may be looking through all of them.
-        asyncio.get_running_loop().call_soon(self._leave)
+        self._unsent = b""
+        # Later, because the caller may be iterating over the streams.
+        asyncio.get_running_loop().call_soon(self._fanout.connection_lost, self)
 
     @property
     def _is_closed(self) -> bool:
         return self._socket.fileno() < 0
-
-    def _leave(self) -> None:
-        self._fanout.leave(self, "client gone")

@@ -40,29 +40,30 @@ class GuestbookCollector(Collector):
 
     def _streams(self) -> Iterator[Metric]:
         fanout = self._guestbook.fanout
+        counts = fanout.counts
         yield GaugeMetricFamily("guestbook_streams", "Open event streams", value=len(fanout))
         yield CounterMetricFamily(
-            "guestbook_streams_opened", "Event streams opened", value=fanout.opened
+            "guestbook_streams_opened", "Event streams opened", value=counts.opened
         )
-        yield _by_reason("guestbook_streams_closed", "Event streams that ended", fanout.closed)
-        yield _by_reason("guestbook_streams_refused", "Event streams refused", fanout.refused)
+        yield _by_reason("guestbook_streams_closed", "Event streams that ended", counts.closed)
+        yield _by_reason("guestbook_streams_refused", "Event streams refused", counts.refused)
         yield CounterMetricFamily(
             "guestbook_streams_reset",
             "Event streams told to load the list again",
-            value=fanout.resets,
+            value=counts.resets,
         )
         yield CounterMetricFamily(
             "guestbook_events_delivered",
             "Messages and deletions written, counted for each stream",
-            value=fanout.delivered,
+            value=counts.delivered,
         )
         replays = SummaryMetricFamily(
             "guestbook_replay_events",
             "Messages and deletions that streams were given belatedly, by where they came from",
             labels=("source",),
         )
-        for source, number in fanout.replays.items():
-            replays.add_metric((source,), number, fanout.replayed[source])
+        for source, number in counts.replays.items():
+            replays.add_metric((source,), number, counts.replayed[source])
         yield replays
 
     def _messages(self) -> Iterator[Metric]:

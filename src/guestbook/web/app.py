@@ -77,7 +77,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     problem.install(app)
 
     pages.install(app, guestbook, page)
-    app.router.routes.append(events.route(guestbook))
+    app.router.routes.append(events.route())
     messages.install(app, guestbook, page)
     probes.install(app, guestbook, metrics)
     if settings.legacy_api:

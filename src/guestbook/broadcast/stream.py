@@ -1,0 +1,108 @@
+"""One open stream: its state, its position, and how it is written to."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from guestbook.core import EntryId
+
+if TYPE_CHECKING:
+    from guestbook.broadcast.groups import Group
+
+WRITE_BYTES = 64 * 1024
+"""About how much is written to a stream at once."""
+
+
+class State(enum.Enum):
+    """What a stream is doing. `Fanout` changes it, in one function.
+
+    That its socket is full (`paused_at`) is a second fact beside it: a stream can be paused in
+    every state, and goes on in the same state when there is room again.
+    """
+
+    WAITING = enum.auto()
+    """For the log: it has not been loaded yet, or not been read up to the stream's cursor."""
+    CATCHING_UP = enum.auto()
+    """It lacks more than one write, which a task of its own writes in turns with others."""
+    LIVE = enum.auto()
+    """It has a position in the log, and belongs to a group unless it is paused."""
+    CLOSED = enum.auto()
+    """It gets no more events; what was written before may still be on its way."""
+
+
+class Position(NamedTuple):
+    """What a stream has been sent: log entries, `pods` events and pings, each as a number."""
+
+    entries: int
+    pods: int
+    pings: int
+
+
+class Stream(ABC):
+    """One open stream.
+
+    An implementation calls the fan-out when its buffer is not empty (`pause`), when it is empty
+    again (`resume`), and when its connection is gone (`connection_lost`).
+    """
+
+    __slots__ = (
+        "address",
+        "cursor",
+        "cursor_at",
+        "end_reason",
+        "entries",
+        "group",
+        "live_from",
+        "opened_at",
+        "paused_at",
+        "position",
+        "request_id",
+        "state",
+    )
+
+    position: Position
+    """While it is in a group, the group's position counts, not this one."""
+    send: Callable[[bytes | memoryview], int]
+    """Send as much of a framed chunk as the socket takes at once; return how many bytes that is.
+
+    Raises OSError if it takes none. An attribute, so that the fan-out calls it without a detour.
+    """
+
+    def __init__(self, address: str, cursor: EntryId | None, request_id: str = "") -> None:
+        # Behind a load balancer all streams may have the same address.
+        self.address = sys.intern(address)
+        self.cursor = cursor
+        self.request_id = request_id
+        self.state = State.WAITING
+        self.end_reason = ""
+        self.entries = 0
+        """How many entries it was sent, without those since it went live."""
+        self.live_from = 0
+        """From which entry of the log on it is live."""
+        self.group: Group | None = None
+        self.opened_at = self.cursor_at = time.monotonic()
+        """When it was opened, and when it got its present cursor."""
+        self.paused_at: float | None = None
+        """Since when its socket has been full; None: it has room."""
+
+    @staticmethod
+    @abstractmethod
+    def frame(data: bytes) -> bytes:
+        """Return events in the form in which `write` takes them."""
+
+    @abstractmethod
+    def write(self, framed: bytes | memoryview) -> None:
+        """Send a framed chunk, or keep what cannot be sent yet."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """End the response properly, after everything that has been written."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Cut the connection, whatever is still to be sent."""
