@@ -179,7 +179,7 @@ async def _post(port: int, posts: int, seconds: float) -> None:
     started = time.monotonic()
     for number in range(int(posts * seconds)):
         await asyncio.sleep(started + number / posts - time.monotonic())
-        draft = NewMessage.of(repr(time.time()), "Ada")
+        draft = NewMessage.parse(repr(time.time()), "Ada")
         await store.post(
             draft, "bench", key=f"own:{number}", is_own_key=True, until_ms=0, address="", rate=None
         )

@@ -74,7 +74,7 @@ def _valid(texts: Iterable[str]) -> list[tuple[str, str | None]]:
     drafts: list[tuple[str, str | None]] = []
     for text in texts:
         try:
-            NewMessage.of(text, text[:AUTHOR_MAX])
+            NewMessage.parse(text, text[:AUTHOR_MAX])
             drafts.append((text, text[:AUTHOR_MAX]))
         except InvalidMessageError:
             assert not normalise(text) or len(normalise(text)) > TEXT_MAX

@@ -1,9 +1,10 @@
-"""The log in memory: its bounds, its positions, deletions, and reading it in both directions."""
+"""The event log: bounds, positions, deletions, and reading in both directions."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,32 +20,31 @@ MANY_BYTES = 10**9
 
 
 def message(ms: int, text: str = "hello") -> LogEntry:
-    """A message with the id `ms-0`."""
-    return LogEntry.of(Message(EntryId(ms, 0), None, text, "pod-a"))
+    """Make a message with the id `ms-0`."""
+    return LogEntry.encode(Message(EntryId(ms, 0), None, text, "pod-a"))
 
 
 def deletion(ms: int, target: int) -> LogEntry:
-    """The deletion `ms-0` of the message `target-0`."""
-    return LogEntry.of(Deletion(EntryId(ms, 0), EntryId(target, 0)))
+    """Make the deletion `ms-0` of the message `target-0`."""
+    return LogEntry.encode(Deletion(EntryId(ms, 0), EntryId(target, 0)))
 
 
-def filled(*records: LogEntry, most: int = 100, most_bytes: int = MANY_BYTES) -> EventLog:
-    """A log that has been loaded empty, and then got these records one by one."""
+def filled(*entries: LogEntry, most: int = 100, most_bytes: int = MANY_BYTES) -> EventLog:
+    """Load an empty log and append the entries one by one."""
     log = EventLog(most, most_bytes)
     log.load([], low_watermark=ORIGIN, last=ORIGIN, is_complete=True)
-    for record in records:
-        log.append([record], record.id)
+    for entry in entries:
+        log.append([entry], entry.id)
     return log
 
 
-def numbers(records: object) -> list[int]:
-    """The first halves of the records' ids."""
-    assert hasattr(records, "__iter__")
-    return [record.id.ms for record in records]
+def numbers(entries: Iterable[LogEntry | Message]) -> list[int]:
+    """Return the first halves of the ids."""
+    return [entry.id.ms for entry in entries]
 
 
-def test_log_gives_its_messages_in_both_directions() -> None:
-    """Newest first before an id, oldest first after one; the id itself is in neither."""
+def test_log_is_read_in_both_directions() -> None:
+    """`newest` reads before an id, `oldest` after one; neither includes the id itself."""
     log = filled(*map(message, [1, 2, 3, 4]))
     assert numbers(log.newest()) == [4, 3, 2, 1]
     assert numbers(log.newest(EntryId(3, 0))) == [2, 1]
@@ -56,8 +56,8 @@ def test_log_gives_its_messages_in_both_directions() -> None:
     assert numbers(log.newest(EntryId(1, 0))) == []
 
 
-def test_log_keeps_the_newest_records_up_to_its_number() -> None:
-    """The oldest go first; what is gone is below the floor."""
+def test_log_is_bounded_by_number() -> None:
+    """The oldest entries are dropped first; the low watermark is the last that was dropped."""
     log = filled(*map(message, range(1, 8)), most=3)
     assert numbers(log.newest()) == [7, 6, 5]
     assert log.low_watermark == EntryId(4, 0)
@@ -65,8 +65,8 @@ def test_log_keeps_the_newest_records_up_to_its_number() -> None:
     assert log.get(EntryId(4, 0)) is None
 
 
-def test_log_keeps_the_newest_records_up_to_its_bytes() -> None:
-    """Long messages push others out earlier; then Redis has more than memory."""
+def test_log_is_bounded_by_bytes() -> None:
+    """Long messages drop others earlier; then Redis has more than memory."""
     size = len(message(1, "x" * 500).frame)
     log = filled(*(message(n, "x" * 500) for n in range(1, 6)), most_bytes=2 * size)
     assert numbers(log.newest()) == [5, 4]
@@ -74,13 +74,13 @@ def test_log_keeps_the_newest_records_up_to_its_bytes() -> None:
     assert not log.is_complete
 
 
-def test_log_that_drops_by_number_only_is_still_whole() -> None:
-    """Redis keeps no more than the same number, so that nothing is to be had from it."""
+def test_log_that_drops_by_number_stays_complete() -> None:
+    """Redis keeps no more than the same number of messages."""
     assert filled(*map(message, range(1, 8)), most=3).is_complete
 
 
-def test_record_larger_than_the_log_leaves_it_empty_and_true() -> None:
-    """Even a bound below one record's size breaks nothing."""
+def test_entry_larger_than_the_log_leaves_it_empty() -> None:
+    """A bound below the size of one entry breaks nothing."""
     log = filled(message(1), message(2), most_bytes=10)
     assert numbers(log.newest()) == []
     assert (log.low_watermark, log.last) == (EntryId(2, 0), EntryId(2, 0))
@@ -89,8 +89,8 @@ def test_record_larger_than_the_log_leaves_it_empty_and_true() -> None:
     assert log.end == 3
 
 
-def test_deleted_message_is_gone_from_all_reads() -> None:
-    """And from what later streams are given, while the deletion itself is there."""
+def test_deleted_message_is_in_no_read() -> None:
+    """Pages and streams lack the message; streams have the deletion."""
     log = filled(message(1, "one"), message(2, "two"), message(3, "three"), deletion(4, 2))
     assert numbers(log.newest()) == [3, 1]
     assert numbers(log.oldest(ORIGIN)) == [1, 3]
@@ -102,8 +102,8 @@ def test_deleted_message_is_gone_from_all_reads() -> None:
     assert position == log.end
 
 
-def test_deleted_message_leaves_room_for_another() -> None:
-    """Only what has a frame counts, in number and in bytes."""
+def test_deleted_message_makes_room() -> None:
+    """Only entries with a frame count, in number and in bytes."""
     log = filled(message(1), message(2), message(3), deletion(4, 2), deletion(5, 3), most=3)
     assert numbers(log.newest()) == [1]
     log.append([message(6)], EntryId(6, 0))
@@ -111,8 +111,8 @@ def test_deleted_message_leaves_room_for_another() -> None:
     assert log.position_after(EntryId(3, 0)) == log.end - 3
 
 
-def test_deletion_of_what_is_not_there_changes_nothing() -> None:
-    """Of a message that was dropped before, of one deleted already, and of a deletion."""
+def test_deletion_without_a_target_changes_nothing() -> None:
+    """The target may have been dropped, deleted before, or be a deletion."""
     log = filled(message(1), message(2), message(3), most=2)
     log.append([deletion(4, 1)], EntryId(4, 0))
     assert numbers(log.newest()) == [3]
@@ -121,8 +121,8 @@ def test_deletion_of_what_is_not_there_changes_nothing() -> None:
     assert log.frames(log.start, MANY_BYTES)[0].count(b"event: deleted") == 3
 
 
-def test_positions_stay_true_when_old_records_are_dropped() -> None:
-    """A position means the same record before and after, for as long as it is kept."""
+def test_position_stays_valid_when_old_entries_are_dropped() -> None:
+    """A position names the same entry before and after, for as long as the entry is kept."""
     log = filled(*map(message, [1, 2, 3]), most=3)
     third = log.position_after(EntryId(2, 0))
     assert log.frames(third, MANY_BYTES)[0] == message(3).frame
@@ -132,8 +132,8 @@ def test_positions_stay_true_when_old_records_are_dropped() -> None:
     assert log.frames(third, MANY_BYTES)[0] == b"".join(message(n).frame for n in (3, 4, 5))
 
 
-def test_frames_come_in_pieces_of_about_the_size_that_was_asked_for() -> None:
-    """At least one record at a time, and all of them in the end, each once."""
+def test_frames_are_read_in_parts_of_about_the_given_size() -> None:
+    """A part has at least one frame, and together they have each frame once."""
     log = filled(*map(message, range(1, 10)))
     size = len(message(1).frame)
     for most in (1, size, 3 * size, MANY_BYTES):
@@ -146,8 +146,8 @@ def test_frames_come_in_pieces_of_about_the_size_that_was_asked_for() -> None:
     assert log.frames(log.end, 1) == (b"", log.end)
 
 
-def test_log_forgets_what_redis_has_trimmed() -> None:
-    """Up to that id and no further; positions stay true, and nothing more is to be had of Redis."""
+def test_log_drops_what_redis_has_trimmed() -> None:
+    """Entries up to that id go, positions stay valid, and the log is complete."""
     size = len(message(1).frame)
     log = filled(*map(message, [1, 2, 3, 4]), deletion(5, 3), most_bytes=5 * size)
     end = log.end
@@ -166,8 +166,8 @@ def test_log_forgets_what_redis_has_trimmed() -> None:
     assert numbers(log.newest()) == [6]
 
 
-def test_reload_keeps_counting_positions() -> None:
-    """After Redis has lost data no old position points at a new record."""
+def test_positions_go_on_after_a_reload() -> None:
+    """After Redis has lost data no old position names a new entry."""
     log = filled(*map(message, [10, 11, 12]))
     end = log.end
     log.load([message(1), message(2)], low_watermark=ORIGIN, last=EntryId(2, 0), is_complete=True)
@@ -176,22 +176,22 @@ def test_reload_keeps_counting_positions() -> None:
     assert log.last == EntryId(2, 0)
 
 
-def test_an_entry_has_its_message_and_the_same_as_a_frame() -> None:
-    """Pages read the fields, streams the frame: both tell of the same message."""
+def test_entry_has_the_message_and_its_frame() -> None:
+    """Pages read the fields and streams the frame of the same message."""
     message = Message(EntryId(1, 0), "Ada", "one\ntwo: data: \u2028 é", "pod-a")
-    entry = LogEntry.of(message)
+    entry = LogEntry.encode(message)
     assert entry.message is message
     assert entry.frame == b"id: 1-0\ndata: " + message.json() + b"\n\n"
-    deletion = LogEntry.of(Deletion(EntryId(2, 0), EntryId(1, 0)))
+    deletion = LogEntry.encode(Deletion(EntryId(2, 0), EntryId(1, 0)))
     assert deletion.message is None
     assert b'data: {"id":"1-0"}' in deletion.frame
 
 
-async def test_who_waits_for_an_entry_is_told_when_it_is_there() -> None:
-    """Not earlier, not only when it is the newest; and at once when it was there before."""
+async def test_wait_for_returns_when_the_entry_has_been_read() -> None:
+    """Not earlier, also if a newer entry was read with it, and at once if it was read before."""
     log = filled(message(1))
-    await asyncio.wait_for(log.reached(EntryId(1, 0)), 1)
-    waiting = [asyncio.create_task(log.reached(EntryId(n, 0))) for n in (2, 3, 9)]
+    await asyncio.wait_for(log.wait_for(EntryId(1, 0)), 1)
+    waiting = [asyncio.create_task(log.wait_for(EntryId(n, 0))) for n in (2, 3, 9)]
     await asyncio.sleep(0)
     log.append([message(2)], EntryId(2, 0))
     await eventually(waiting[0].done)
@@ -209,12 +209,12 @@ async def test_who_waits_for_an_entry_is_told_when_it_is_there() -> None:
     st.integers(1, 10),
     st.integers(1, 7),
 )
-def test_pages_cover_all_messages_once(kinds: list[bool], most: int, page: int) -> None:
-    """Read a few at a time, in either direction, every message comes once, in order."""
+def test_paging_returns_each_message_once(kinds: list[bool], most: int, page: int) -> None:
+    """A few at a time, in either direction and in order."""
     log = filled(most=most * 5)
     for number, is_message in enumerate(kinds, start=1):
-        record = message(number) if is_message else deletion(number, number // 2)
-        log.append([record], record.id)
+        entry = message(number) if is_message else deletion(number, number // 2)
+        log.append([entry], entry.id)
     everything = numbers(log.oldest(ORIGIN))
 
     backwards: list[int] = []
@@ -234,28 +234,29 @@ def test_pages_cover_all_messages_once(kinds: list[bool], most: int, page: int) 
 
 @dataclass
 class Model:
-    """All that ever happened, in the plainest form."""
+    """Everything that was ever appended, as a list."""
 
     entries: list[Entry] = field(default_factory=list)
 
     def deleted(self) -> set[EntryId]:
-        """The ids that deletions name."""
+        """Return the targets of all deletions."""
         return {entry.target for entry in self.entries if isinstance(entry, Deletion)}
 
     def frames(self, dropped: int) -> bytes:
-        """What a client that has seen the first `dropped` entries is to get."""
+        """Return the frames for a client that has seen the first `dropped` entries."""
         gone = self.deleted()
-        return b"".join(LogEntry.of(e).frame for e in self.entries[dropped:] if e.id not in gone)
+        kept = self.entries[dropped:]
+        return b"".join(LogEntry.encode(e).frame for e in kept if e.id not in gone)
 
     def messages(self, dropped: int) -> list[EntryId]:
-        """The ids of the messages among the entries that are kept."""
+        """Return the ids of the messages after the first `dropped` entries."""
         gone = self.deleted()
         kept = self.entries[dropped:]
         return [e.id for e in kept if isinstance(e, Message) and e.id not in gone]
 
 
 class LogMachine(RuleBasedStateMachine):
-    """Whatever is appended and deleted, the log agrees with a list that forgets nothing."""
+    """After any appends, deletions and trims the log agrees with the model."""
 
     @initialize(most=st.integers(1, 6), most_bytes=st.integers(200, 2000))
     def begin(self, most: int, most_bytes: int) -> None:
@@ -264,7 +265,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def _append(self, entries: list[Entry]) -> None:
         self.model.entries += entries
-        self.log.append(map(LogEntry.of, entries), entries[-1].id)
+        self.log.append(map(LogEntry.encode, entries), entries[-1].id)
 
     def _next(self) -> EntryId:
         return EntryId(1, len(self.model.entries) + 1)
@@ -310,7 +311,7 @@ class LogMachine(RuleBasedStateMachine):
 
 
 def log_frames(log: EventLog) -> list[bytes]:
-    """The frames that a log holds, one by one."""
+    """Return the frames of a log, one by one."""
     frames, position = [], log.start
     while position < log.end:
         frame, position = log.frames(position, 1)

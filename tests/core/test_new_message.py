@@ -1,4 +1,4 @@
-"""What may be posted: the contract's rules for `text` and `author`."""
+"""The rules for `text` and `author` of a new message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from guestbook.core.messages import InvalidMessageError, NewMessage, normalise
 
-# Weighted towards what the rules are about.
+# Weighted towards the characters that the rules are about.
 awkward = st.text(
     st.one_of(
         st.characters(exclude_categories=["Cs"]),
@@ -21,43 +21,43 @@ awkward = st.text(
 
 
 def expected(value: str) -> str:
-    """The contract, word for word and as slowly as it likes."""
+    """Apply the rules in the plainest way."""
     ends = value.replace("\r\n", "\n").replace("\r", "\n")
     kept = [c for c in ends if c == "\n" or unicodedata.category(c) != "Cc"]
     return "".join(kept).strip()
 
 
 @given(awkward)
-def test_normalising_is_what_the_contract_says(value: str) -> None:
-    """Line ends become LF, other control characters go, then the ends are trimmed."""
+def test_normalise_follows_the_rules(value: str) -> None:
+    """Line ends become LF, other control characters are removed, then the text is trimmed."""
     assert normalise(value) == expected(value)
 
 
 @given(awkward)
-def test_normalising_twice_changes_nothing_more(value: str) -> None:
-    """What has been normalised is in its final form."""
+def test_normalise_is_idempotent(value: str) -> None:
+    """A normalised text stays as it is."""
     assert normalise(normalise(value)) == normalise(value)
 
 
 @given(awkward)
 def test_normalised_text_has_no_control_character_but_lf(value: str) -> None:
-    """No CR, no NUL, no escape that a terminal would obey."""
+    """No CR, no NUL, no escape sequence for a terminal."""
     controls = {c for c in normalise(value) if unicodedata.category(c) == "Cc"}
     assert controls <= {"\n"}
 
 
 @given(awkward, st.none() | awkward)
-def test_draft_is_within_bounds_or_refused(text: str, author: str | None) -> None:
-    """A draft has 1-1000 and 0-60 characters; whatever has not is refused, and nothing else."""
+def test_new_message_is_within_bounds_or_rejected(text: str, author: str | None) -> None:
+    """1-1000 characters of text and 0-60 of author are accepted, and nothing else."""
     clean_text, clean_author = expected(text), expected(author or "")
     is_fit = 1 <= len(clean_text) <= 1000 and len(clean_author) <= 60
     try:
-        draft = NewMessage.of(text, author)
+        new = NewMessage.parse(text, author)
     except InvalidMessageError:
         assert not is_fit
         return
     assert is_fit
-    assert draft == NewMessage(clean_text, clean_author or None)
+    assert new == NewMessage(clean_text, clean_author or None)
 
 
 @pytest.mark.parametrize(
@@ -77,24 +77,24 @@ def test_draft_is_within_bounds_or_refused(text: str, author: str | None) -> Non
     ],
 )
 def test_examples(typed: str, kept: str) -> None:
-    """Some texts as people send them."""
-    assert NewMessage.of(typed).text == kept
+    """Typical texts."""
+    assert NewMessage.parse(typed).text == kept
 
 
 def test_length_is_counted_as_python_counts() -> None:
-    """1000 characters outside the basic plane are 1000, and count after trimming."""
-    assert len(NewMessage.of("  " + "😀" * 1000 + "\n").text) == 1000
+    """1000 characters outside the basic plane are 1000, counted after trimming."""
+    assert len(NewMessage.parse("  " + "😀" * 1000 + "\n").text) == 1000
     with pytest.raises(InvalidMessageError, match=r"text.*1001.*1000"):
-        NewMessage.of("😀" * 1001)
-    assert len(NewMessage.of("x", " " + "😀" * 60).author or "") == 60
+        NewMessage.parse("😀" * 1001)
+    assert len(NewMessage.parse("x", " " + "😀" * 60).author or "") == 60
     with pytest.raises(InvalidMessageError, match=r"author.*61.*60"):
-        NewMessage.of("x", "😀" * 61)
+        NewMessage.parse("x", "😀" * 61)
 
 
 @pytest.mark.parametrize("author", [None, "", "   ", "\0\r\n"])
-def test_no_name_is_null(author: str | None) -> None:
-    """Who leaves the name empty, or sends only blanks, is anonymous."""
-    assert NewMessage.of("x", author).author is None
+def test_empty_author_is_none(author: str | None) -> None:
+    """An author that is missing, empty or blank means anonymous."""
+    assert NewMessage.parse("x", author).author is None
 
 
 @pytest.mark.parametrize(
@@ -116,20 +116,20 @@ def test_no_name_is_null(author: str | None) -> None:
         ("x", "y" * 61, "author"),
     ],
 )
-def test_refusal_names_the_field_and_the_reason(text: object, author: object, field: str) -> None:
-    """What is no message says which part is at fault and why."""
-    with pytest.raises(InvalidMessageError) as refused:
-        NewMessage.of(text, author)
-    assert refused.value.field == field
-    assert refused.value.reason
-    str(refused.value).encode()
+def test_error_names_the_field_and_the_reason(text: object, author: object, field: str) -> None:
+    """The client learns which part is wrong, and why."""
+    with pytest.raises(InvalidMessageError) as rejected:
+        NewMessage.parse(text, author)
+    assert rejected.value.field == field
+    assert rejected.value.reason
+    str(rejected.value).encode()
 
 
 @given(st.text(st.characters(categories=["Cs", "Lu"]), min_size=1, max_size=20))
-def test_half_a_surrogate_pair_is_refused(text: str) -> None:
-    """What cannot be written as UTF-8 never reaches the store."""
+def test_half_a_surrogate_pair_is_rejected(text: str) -> None:
+    """A text that has no UTF-8 form never reaches the store."""
     if any(unicodedata.category(c) == "Cs" for c in text):
         with pytest.raises(InvalidMessageError, match="surrogate"):
-            NewMessage.of(text)
+            NewMessage.parse(text)
     else:
-        assert NewMessage.of(text).text == text
+        assert NewMessage.parse(text).text == text

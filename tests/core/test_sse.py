@@ -26,7 +26,7 @@ class Decoder:
     _last_event_id: str = ""
 
     def interpret(self, stream: bytes) -> Decoder:
-        """Takes a whole stream; an event that is not ended by a blank line is discarded."""
+        """Decode a whole stream; an event that no blank line ends is discarded."""
         text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
         *lines, rest = re.split(r"\r\n|\n|\r", text)
         for line in lines:
@@ -64,7 +64,7 @@ class Decoder:
 one_line = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1
 )
-# What stands before a value's first character must not be taken for part of the format.
+# A byte order mark at the start of a value would be taken for part of the format.
 values = one_line.filter(lambda value: not value.startswith("\ufeff"))
 data = st.text(
     st.one_of(
@@ -79,8 +79,10 @@ def _with_lf(value: str) -> str:
 
 
 @given(st.lists(st.tuples(data, st.none() | values, st.none() | values)))
-def test_what_is_encoded_comes_back(events: list[tuple[str, str | None, str | None]]) -> None:
-    """Any data, any name and any id are what a client dispatches, in order; the last id stays."""
+def test_client_dispatches_what_was_encoded(
+    events: list[tuple[str, str | None, str | None]],
+) -> None:
+    """Any data, name and id, in order; an event without an id keeps the last one."""
     stream = b"".join(
         sse.event(body.encode(), id=own_id, name=name) for body, own_id, name in events
     )
@@ -93,16 +95,16 @@ def test_what_is_encoded_comes_back(events: list[tuple[str, str | None, str | No
 
 
 @given(data, st.integers(0, 10**9), one_line)
-def test_comment_and_retry_are_no_events(body: str, milliseconds: int, said: str) -> None:
+def test_comment_and_retry_are_no_events(body: str, milliseconds: int, text: str) -> None:
     """They may stand anywhere between events and change none."""
-    around = sse.comment(said) + sse.retry(milliseconds)
+    around = sse.comment(text) + sse.retry(milliseconds)
     decoder = Decoder().interpret(around + sse.event(body.encode()) + around + b"\n")
     assert decoder.dispatched == [("message", _with_lf(body), "")]
     assert decoder.reconnection_time == milliseconds
 
 
 def test_ping_is_an_event_that_a_page_can_see() -> None:
-    """Not a comment; and it has no id, so that it leaves the cursor alone."""
+    """It is no comment, and has no id, so that the cursor stays."""
     before = sse.event(b"1", id="1-0")
     assert Decoder().interpret(before + sse.PING).dispatched == [
         ("message", "1", "1-0"),
@@ -123,21 +125,21 @@ texts = st.text(
 def test_message_never_breaks_a_client_that_splits_at_unicode_line_ends(
     text: str, author: str | None, pod: str
 ) -> None:
-    """Python's `splitlines` knows eleven line ends; the frame has only the three that we mean."""
+    """Python's `splitlines` splits at eleven characters; the frame has only its own LFs."""
     message = Message(EntryId(1, 0), author, text, pod)
-    lines = LogEntry.of(message).frame.decode().splitlines()
+    lines = LogEntry.encode(message).frame.decode().splitlines()
     assert lines == ["id: 1-0", f"data: {message.json().decode()}", ""]
     assert json.loads(lines[1].removeprefix("data: "))["text"] == text
 
 
 @given(texts)
-def test_what_was_typed_is_what_a_client_reads(typed: str) -> None:
-    """From the form to the far end: normalised, encoded, framed, decoded."""
+def test_client_reads_the_text_that_was_posted(typed: str) -> None:
+    """After normalising, encoding, framing and decoding."""
     try:
-        draft = NewMessage.of(typed)
+        new = NewMessage.parse(typed)
     except InvalidMessageError:
         return
-    frame = LogEntry.of(Message(EntryId(5, 7), None, draft.text, "pod-a")).frame
+    frame = LogEntry.encode(Message(EntryId(5, 7), None, new.text, "pod-a")).frame
     ((name, body, last_id),) = Decoder().interpret(frame).dispatched
     assert (name, last_id) == ("message", "5-7")
-    assert json.loads(body)["text"] == draft.text
+    assert json.loads(body)["text"] == new.text

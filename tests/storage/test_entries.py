@@ -29,7 +29,7 @@ def test_message_is_read_as_it_was_written(message: Message) -> None:
 def test_normalised_text_survives_redis_and_json(text: str) -> None:
     """A normalised text is the same text after Redis and JSON."""
     try:
-        new = NewMessage.of(text)
+        new = NewMessage.parse(text)
     except InvalidMessageError:
         return
     stored = {b"text": new.text.encode(), b"pod": b"pod-a"}

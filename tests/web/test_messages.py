@@ -291,7 +291,7 @@ async def test_any_text_comes_back_the_same_everywhere(
     """Normalised once, the text is the same in the answer, the message, the list and the page."""
     answer = await api.post("/messages", json={"text": text, "author": author})
     try:
-        draft = NewMessage.of(text, author)
+        draft = NewMessage.parse(text, author)
     except InvalidMessageError as refused:
         problem(answer, 422, refused.field)
         return

@@ -113,7 +113,7 @@ class Replay:
         entries, reached, trimmed = await self._read_after(cursor, self._count)
         if cursor < trimmed:
             return None
-        log_entries = [LogEntry.of(entry) for entry in entries]
+        log_entries = [LogEntry.encode(entry) for entry in entries]
         chunk = ReplayChunk(cursor, reached or self._log.low_watermark, log_entries, frame)
         count = self._count * _CHUNK_BYTES // (chunk.size or 1)
         self._count = max(_MIN_ENTRIES, min(count, _MAX_ENTRIES))

@@ -70,7 +70,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _parse(number: int, line: bytes, latest: EntryId) -> Message:
     try:
         value = json.loads(line)
-        new = NewMessage.of(value["text"], value.get("author"))
+        new = NewMessage.parse(value["text"], value.get("author"))
         message = Message(EntryId.parse(value["id"]), new.author, new.text, normalise(value["pod"]))
         message.json()
     except InvalidMessageError as error:

@@ -1,4 +1,4 @@
-"""What everything else is made of: messages, their order, and the wire format. No I/O."""
+"""Messages, their order in memory, limits, and the wire formats. No I/O."""
 
 from guestbook.core.event_log import EventLog, LogEntry
 from guestbook.core.messages import (

@@ -1,4 +1,4 @@
-"""The stream's newest entries, held in memory and encoded for the wire once."""
+"""The newest entries of the stream, kept in memory and encoded for the wire once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _by_id = attrgetter("id")
 
 @dataclass(slots=True)
 class LogEntry:
-    """An entry and its SSE frame. `deletes` is set where it is a deletion."""
+    """An entry and its SSE frame. `deletes` is the target of a deletion."""
 
     id: EntryId
     frame: bytes
@@ -26,13 +26,15 @@ class LogEntry:
     trace: str = ""
 
     @classmethod
-    def of(cls, entry: Entry) -> LogEntry:
+    def encode(cls, entry: Entry) -> LogEntry:
         """Encode an entry for the wire, once for all streams."""
         if isinstance(entry, Deletion):
             frame = sse.event(entry.json(), id=str(entry.id), name="deleted")
             return cls(entry.id, frame, None, entry.target, entry.trace)
         frame = sse.event(entry.json(), id=str(entry.id))
         return cls(entry.id, frame, entry, None, entry.trace)
+
+    of = encode
 
     def tombstone(self) -> None:
         """Remove a deleted message's content; its place in the order stays."""
@@ -41,10 +43,11 @@ class LogEntry:
 
 
 class EventLog:
-    """What every stream is served from and every page is made of.
+    """The source of every stream and every page.
 
-    A position counts entries since the process began: it stays true when old entries are
-    dropped. Bounded by the number of entries that have a frame, and by their bytes.
+    A position counts the entries since the process started, so that it stays valid when old
+    entries are dropped. The log is bounded by the number of entries that have a frame, and by the
+    bytes of the frames.
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
@@ -57,15 +60,15 @@ class EventLog:
         self.start = 0
         """The position of the oldest entry in memory."""
         self.low_watermark = ORIGIN
-        """Entries with this id or a smaller one may be missing from memory."""
+        """Entries up to this id may be missing from memory."""
         self.last = ORIGIN
         """The id up to which the stream has been read."""
         self.is_complete = False
-        """Whether Redis keeps nothing that is not in memory too."""
+        """Whether memory has all that Redis keeps."""
         self.is_loaded = False
-        """Whether the log has been filled from Redis since the process began."""
+        """Whether the log has been loaded from Redis since the process started."""
         self.revision = 0
-        """Goes up with whatever makes wrong what was read of the stream: deletions, a reload."""
+        """Goes up with each deletion and reload: what was read of the stream before is outdated."""
 
     @property
     def end(self) -> int:
@@ -75,8 +78,8 @@ class EventLog:
     def load(
         self, entries: list[LogEntry], *, low_watermark: EntryId, last: EntryId, is_complete: bool
     ) -> None:
-        """Replaces everything: `entries` are all that the stream has after `low_watermark`."""
-        # One further, so that whoever stood at the old end does not stand at the new beginning.
+        """Replace everything; `entries` is what the stream has after `low_watermark`."""
+        # One more, so that the old end is not taken for the new start.
         self.start = self.end + 1 if self.is_loaded else self.end
         self._entries = []
         self._live = self._bytes = 0
@@ -86,13 +89,13 @@ class EventLog:
         self._extend(entries)
         self.last = last
         self.is_loaded = True
-        self._tell_waiters()
+        self._wake_waiters()
 
     def append(self, entries: Iterable[LogEntry], last: EntryId) -> None:
-        """Adds what the stream got since; `last` is the id up to which it has been read."""
+        """Append new entries; `last` is the id up to which the stream has been read."""
         self._extend(entries)
         self.last = last
-        self._tell_waiters()
+        self._wake_waiters()
 
     def _extend(self, entries: Iterable[LogEntry]) -> None:
         for entry in entries:
@@ -115,7 +118,7 @@ class EventLog:
         dropped = 0
         while self._live > self.max_entries or self._bytes > self.max_bytes:
             entry = self._entries[dropped]
-            # Redis drops old messages by their number too, but knows no limit of bytes.
+            # Redis limits the number of messages too, but not their bytes.
             self.is_complete = self.is_complete and self._live > self.max_entries
             dropped += 1
             self._live -= bool(entry.frame)
@@ -126,7 +129,7 @@ class EventLog:
             del self._entries[:dropped]
 
     def trim_to(self, trimmed: EntryId) -> None:
-        """Drops what Redis has trimmed: everything up to this id."""
+        """Drop all entries up to this id, as Redis has done."""
         if trimmed <= self.low_watermark:
             return
         count = bisect_right(self._entries, trimmed, key=_by_id)
@@ -136,15 +139,15 @@ class EventLog:
         del self._entries[:count]
         self.start += count
         self.low_watermark = trimmed
-        # What Redis still has is newer than this, and so than all that was not in memory.
+        # All that Redis had and memory had not was older than this.
         self.is_complete = True
 
     def position_after(self, cursor: EntryId) -> int:
-        """Where a stream goes on that has seen everything up to `cursor` (>= `low_watermark`)."""
+        """Return the position of the first entry after `cursor` (>= `low_watermark`)."""
         return self.start + bisect_right(self._entries, cursor, key=_by_id)
 
     def id_before(self, position: int) -> EntryId:
-        """The cursor of a stream that stands at a position that is in memory."""
+        """Return the cursor of a stream at a position that is in memory."""
         return (
             self._entries[position - self.start - 1].id
             if position > self.start
@@ -152,12 +155,12 @@ class EventLog:
         )
 
     def frames(self, position: int, max_bytes: int) -> tuple[bytes, int]:
-        """What comes from `position` on, up to about `max_bytes`, and the position after it."""
+        """Return the frames from `position` on, about `max_bytes`, and the position after them."""
         entries = self.some(position, max_bytes)
         return b"".join([entry.frame for entry in entries]), position + len(entries)
 
     def some(self, position: int, max_bytes: int) -> list[LogEntry]:
-        """The entries from `position` on whose frames are about `max_bytes`, or all there are."""
+        """Return the entries from `position` on, at most about `max_bytes` of frames."""
         size = 0
         begin = position - self.start
         for index in range(begin, len(self._entries)):
@@ -167,7 +170,7 @@ class EventLog:
         return self._entries[begin:]
 
     def between(self, position: int, end: int) -> list[LogEntry]:
-        """The entries from `position` on and before `end` that are still in memory."""
+        """Return the entries from `position` on and before `end` that are still in memory."""
         return self._entries[max(position - self.start, 0) : max(end - self.start, 0)]
 
     def get(self, entry_id: EntryId) -> Message | None:
@@ -193,15 +196,15 @@ class EventLog:
         begin = bisect_right(self._entries, after, key=_by_id)
         return _messages(self._entries[i] for i in range(begin, len(self._entries)))
 
-    async def reached(self, entry_id: EntryId) -> None:
-        """Waits until the stream has been read up to `entry_id`."""
+    async def wait_for(self, entry_id: EntryId) -> None:
+        """Wait until the stream has been read up to `entry_id`."""
         if self.last >= entry_id:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append((entry_id, waiter))
         await waiter
 
-    def _tell_waiters(self) -> None:
+    def _wake_waiters(self) -> None:
         if not self._waiters:
             return
         waiting = []

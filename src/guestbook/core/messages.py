@@ -1,4 +1,4 @@
-"""What the Redis stream holds: messages and deletions, in one order, named by their ids."""
+"""The entries of the stream, messages and deletions, and their ids."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import NamedTuple, Self
 
 from pydantic_core import to_json
 
-# Redis stores both halves of an id as unsigned 64-bit numbers.
-_ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
-_HALF_MAX = 2**64 - 1
 TEXT_MAX = 1000
 AUTHOR_MAX = 60
-_EPOCH = datetime(1970, 1, 1)  # in UTC, as the ids are
+
+_ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
+# Redis stores both halves of an id as unsigned 64-bit numbers.
+_HALF_MAX = 2**64 - 1
+_EPOCH = datetime(1970, 1, 1)  # in UTC, like the ids
 _DATETIME_MAX_MS = 253_402_300_799_999
-# Many clients split a stream at every line end that Unicode knows, not only at CR and LF.
-_LINE_ENDS = [(end.encode(), b"\\u%04x" % ord(end)) for end in "\u0085\u2028\u2029"]
-
-
-_LINE_END = re.compile(r"\r\n?")
+# Many clients split a stream at every line end of Unicode, not only at CR and LF.
+_UNICODE_LINE_ENDS = [(end.encode(), b"\\u%04x" % ord(end)) for end in "\u0085\u2028\u2029"]
+_CR = re.compile(r"\r\n?")
 
 
 class EntryId(NamedTuple):
-    """The id of a stream entry: the name, the order, the time and the cursor in one.
+    """The id of a stream entry: its name, its place in the order, its time, and a cursor.
 
-    Compares as two numbers, as Redis does; `str()` gives the canonical form.
+    Ids compare as two numbers, like in Redis; `str()` returns the canonical form.
     """
 
     ms: int
@@ -35,7 +34,7 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, value: str) -> Self:
-        """Reads `ms-seq`, or `ms` alone (then `seq` is 0); ValueError for anything else."""
+        """Parse `ms-seq`, or `ms` alone, which means `ms-0`. Raises ValueError."""
         match = _ID.fullmatch(value)
         if match is None:
             raise ValueError("is not a message id such as 1795416665955-0")
@@ -45,8 +44,8 @@ class EntryId(NamedTuple):
         return cls(ms, seq)
 
     @classmethod
-    def of(cls, raw: bytes) -> Self:
-        """An id as Redis gives it: in its canonical form."""
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Return the id that Redis sent, which is in canonical form."""
         ms, _, seq = raw.partition(b"-")
         return cls(int(ms), int(seq))
 
@@ -55,12 +54,12 @@ class EntryId(NamedTuple):
 
     @property
     def time(self) -> str:
-        """RFC 3339 in UTC with milliseconds."""
+        """The time of the entry: RFC 3339 in UTC with milliseconds."""
         at = _EPOCH + timedelta(milliseconds=min(self.ms, _DATETIME_MAX_MS))
         return at.isoformat(timespec="milliseconds") + "Z"
 
     def before(self) -> EntryId:
-        """The largest id smaller than this one (0-0 for itself)."""
+        """Return the largest id smaller than this one; 0-0 for itself."""
         if self.seq:
             return EntryId(self.ms, self.seq - 1)
         return EntryId(self.ms - 1, _HALF_MAX) if self.ms else self
@@ -77,22 +76,22 @@ ORIGIN = EntryId(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a visitor wrote, and which pod accepted it."""
+    """A message of a visitor, and the pod that accepted it."""
 
     id: EntryId
     author: str | None
     text: str
     pod: str
     trace: str = field(default="", compare=False)
-    """The trace (W3C `traceparent`) of the request that made it, where such are recorded."""
+    """The W3C `traceparent` of the request that posted it; empty if it was not traced."""
 
     @property
     def posted_at(self) -> str:
-        """RFC 3339 in UTC with milliseconds, read from the id."""
+        """The time of the id: RFC 3339 in UTC with milliseconds."""
         return self.id.time
 
     def json(self) -> bytes:
-        """The message as the API and the stream give it: one line of UTF-8."""
+        """Return the message as the API and the stream send it: one line of UTF-8."""
         return _json(
             {
                 "id": str(self.id),
@@ -106,13 +105,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A message was taken away: `target` names it."""
+    """The deletion of the message `target`."""
 
     id: EntryId
     target: EntryId
     trace: str = field(default="", compare=False)
 
     def json(self) -> bytes:
+        """Return the data of the `deleted` event: the id of the deleted message."""
         return _json({"id": str(self.target)})
 
 
@@ -122,15 +122,16 @@ Entry = Message | Deletion
 def _json(value: object) -> bytes:
     text = to_json(value)
     if not text.isascii():
-        for end, escaped in _LINE_ENDS:
+        for end, escaped in _UNICODE_LINE_ENDS:
             text = text.replace(end, escaped)
     return text
 
 
 class InvalidMessageError(ValueError):
-    """A draft that is not a message: `field` names the part at fault, `reason` says why.
+    """The text or the author of a new message breaks a rule.
 
-    `code` says the same in a word, for whoever tells it in another language.
+    `field` names the part, `reason` is the rule as a sentence, and `code` as one word, from which
+    the page makes a sentence in the visitor's language.
     """
 
     def __init__(self, field: str, code: str, reason: str) -> None:
@@ -142,22 +143,24 @@ class InvalidMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message that has no id yet. Made by `NewMessage.of`, it is within all bounds."""
+    """A message that is not stored yet. From `parse` it is valid."""
 
     text: str
     author: str | None
 
     @classmethod
-    def of(cls, text: object, author: object = None) -> NewMessage:
-        """Normalises both parts; raises InvalidMessageError where that does not give a message."""
+    def parse(cls, text: object, author: object = None) -> NewMessage:
+        """Normalise and validate both parts. Raises InvalidMessageError."""
         clean_text = _clean("text", text, TEXT_MAX)
         if not clean_text:
             raise InvalidMessageError("text", "empty", "is empty: write at least one character")
         clean_author = None if author is None else _clean("author", author, AUTHOR_MAX)
         return cls(clean_text, clean_author or None)
 
+    of = parse
 
-def _clean(field: str, value: object, longest: int) -> str:
+
+def _clean(field: str, value: object, max_length: int) -> str:
     if value is None:
         raise InvalidMessageError(field, "missing", "is missing")
     if not isinstance(value, str):
@@ -168,15 +171,15 @@ def _clean(field: str, value: object, longest: int) -> str:
     except UnicodeEncodeError:
         reason = "is not valid Unicode: it has half of a surrogate pair"
         raise InvalidMessageError(field, "not_unicode", reason) from None
-    if len(clean) > longest:
-        reason = f"is {len(clean)} characters long: at most {longest} are allowed"
+    if len(clean) > max_length:
+        reason = f"is {len(clean)} characters long: at most {max_length} are allowed"
         raise InvalidMessageError(field, "too_long", reason)
     return clean
 
 
 def normalise(value: str) -> str:
-    """Line ends become LF, other control characters (Unicode's Cc) go, the ends are trimmed."""
-    lines = _LINE_END.sub("\n", value)
+    """Make every line end LF, remove other control characters (Unicode's Cc), and trim."""
+    lines = _CR.sub("\n", value)
     kept = lines if lines.isprintable() else "".join(c for c in lines if _is_kept(c))
     return kept.strip()
 

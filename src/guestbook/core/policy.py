@@ -1,4 +1,4 @@
-"""What is allowed and what is kept: posting rates, and how many messages."""
+"""Limits: how often an address may post, and how many messages are kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _IPV6_SITE = 64
 
 
 class PostRate(NamedTuple):
-    """At most `posts` in any `seconds`."""
+    """At most `posts` within any `seconds`, for each address."""
 
     posts: int
     seconds: int
@@ -23,7 +23,10 @@ class Retention(NamedTuple):
 
 
 def rate_key(address: str) -> str:
-    """The address; of IPv6 only the site's part, of which a host can have any number."""
+    """Return the address for which posts are counted.
+
+    That is the /64 of an IPv6 address, because one host can use any address in it.
+    """
     if ":" not in address:
         return address
     try:

@@ -10,7 +10,7 @@ PING = b"event: ping\ndata: {}\n\n"
 
 
 def event(data: bytes, *, id: str | None = None, name: str | None = None) -> bytes:
-    """Frames one event; `data` may have several lines, `id` and `name` may not."""
+    """Frame an event; `data` may have several lines, `id` and `name` may not."""
     head = b"" if id is None else b"id: %s\n" % id.encode()
     if name is not None:
         head += b"event: %s\n" % name.encode()
@@ -18,10 +18,10 @@ def event(data: bytes, *, id: str | None = None, name: str | None = None) -> byt
 
 
 def comment(text: str) -> bytes:
-    """A line that clients ignore; `text` has no line end."""
+    """Frame a line that clients ignore; `text` has no line end."""
     return b": %s\n" % text.encode()
 
 
 def retry(milliseconds: int) -> bytes:
-    """Tells the client how long to wait before it reconnects."""
+    """Frame the time that a client is to wait before it reconnects."""
     return b"retry: %d\n" % milliseconds

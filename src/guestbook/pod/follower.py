@@ -125,7 +125,7 @@ class Follower:
             return
         self._log.trim_to(trimmed)
         if page.reached is not None:
-            self._log.append(map(LogEntry.of, page.entries), page.reached)
+            self._log.append(map(LogEntry.encode, page.entries), page.reached)
             self._on_entries()
 
     async def _verify_continuity(self) -> bool:
@@ -179,7 +179,7 @@ class Follower:
             page = await self._store.older(before, _PAGE)
             before = page.reached
             for entry in page.entries:
-                entries.append(LogEntry.of(entry))
+                entries.append(LogEntry.encode(entry))
                 size += len(entries[-1].frame)
         floor = ORIGIN if before is None else before.before()
         whole = before is None

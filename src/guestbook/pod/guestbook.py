@@ -179,7 +179,7 @@ class Guestbook:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self.log.reached(entry_id)
+                await self.log.wait_for(entry_id)
 
     # Reads: from memory, and from Redis only for what is older
 

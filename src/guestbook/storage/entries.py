@@ -22,7 +22,7 @@ def encode_trace(trace: str) -> list[str]:
 
 def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
     """Return the entry that Redis returned; None for one that this version does not know."""
-    own_id = EntryId.of(entry_id)
+    own_id = EntryId.from_bytes(entry_id)
     trace = fields.get(b"trace", b"").decode(errors="replace")
     if b"text" in fields:
         author = fields.get(b"author")

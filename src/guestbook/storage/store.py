@@ -141,7 +141,7 @@ class Store:
             raise TooManyPostsError(max(1, math.ceil(rest[0] / 1000)))
         receipt, _, known = rest[0].partition(b" ")
         author, text, pod = from_json(known) if known else (new.author, new.text, pod)
-        message = Message(EntryId.of(receipt), author, text, pod)
+        message = Message(EntryId.from_bytes(receipt), author, text, pod)
         # A key of our own is known only to the request that tries again.
         return Stored(message, outcome == b"new" or is_own_key)
 
@@ -173,7 +173,7 @@ class Store:
         )
         if receipt == b"late":
             raise DeadlineExceededError
-        return None if receipt == b"absent" else EntryId.of(receipt)
+        return None if receipt == b"absent" else EntryId.from_bytes(receipt)
 
     async def heartbeat(
         self,
@@ -197,7 +197,11 @@ class Store:
             at, _, text = value.decode().partition(" ")
             peers[name.decode()] = (int(now) - int(at), json.loads(text))
         return HeartbeatReply(
-            int(now), named.decode(), EntryId.of(last), int(added), peers if with_peers else None
+            int(now),
+            named.decode(),
+            EntryId.from_bytes(last),
+            int(added),
+            peers if with_peers else None,
         )
 
     async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId]:
@@ -276,7 +280,7 @@ class Store:
         if not await self._client.exists(EVENTS):
             return ORIGIN
         info = await self._client.xinfo_stream(EVENTS)
-        return EntryId.of(info["last-generated-id"])
+        return EntryId.from_bytes(info["last-generated-id"])
 
     async def info(self) -> str:
         """Return the text of Redis's INFO command."""
@@ -287,8 +291,8 @@ class Store:
 def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
     decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
     entries = [entry for entry in decoded if entry is not None]
-    return Page(entries, EntryId.of(raw[-1][0]) if raw else None)
+    return Page(entries, EntryId.from_bytes(raw[-1][0]) if raw else None)
 
 
 def _id_or_origin(value: bytes | None) -> EntryId:
-    return EntryId.of(value) if value else ORIGIN
+    return EntryId.from_bytes(value) if value else ORIGIN

@@ -52,7 +52,7 @@ def install(app: FastAPI, guestbook: Guestbook) -> None:
     async def rpush(request: Request, key: str, value: str) -> Response:  # noqa: ARG001
         refuse_cross_site(request)
         try:
-            draft = NewMessage.of(value)
+            draft = NewMessage.parse(value)
         except InvalidMessageError as error:
             raise ProblemError(422, error.reason, field="value", code=error.code) from None
         await post(guestbook, request, draft)

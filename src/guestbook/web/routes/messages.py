@@ -168,7 +168,7 @@ def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
 
 def _draft(posted: body.Posted) -> NewMessage:
     try:
-        return NewMessage.of(posted.text, posted.author)
+        return NewMessage.parse(posted.text, posted.author)
     except InvalidMessageError as error:
         raise ProblemError(422, error.reason, field=error.field, code=error.code) from None
 
