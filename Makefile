@@ -23,8 +23,15 @@ check: .venv/dev.done .venv/luacheck.done
 	$(BIN)/hadolint Dockerfile
 	@! command -v luacheck >/dev/null || luacheck --quiet --no-color src/guestbook/storage/scripts
 
+# The processes that the tests start are measured too: see tests/support/coverage.
+MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
+	PYTHONPATH=$(CURDIR)/tests/support/coverage
+
 pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+	@rm -f .coverage .coverage.*
+	$(MEASURED) $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --skip-empty
 
 slow: .venv/dev.done .venv/browser.done .venv/prometheus.done  ## Run the tests that take long: load, fuzzing, memory
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
