@@ -75,7 +75,7 @@ clean:  ## Remove what was made here, but not the messages in .guestbook
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Guestbook needs Python 3.11 or later: make PYTHON=python3.13 ...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 # hatchling comes with the lock, so that building this package asks for nothing else.
 .venv/run.done: requirements/embedded.txt pyproject.toml | .venv/bin/python

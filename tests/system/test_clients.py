@@ -1,0 +1,82 @@
+"""The clients of docs/api.md, run as they are printed there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Serve
+from tests.support.servers import Server
+from tests.support.waiting import eventually
+
+_API = Path(__file__).parents[2] / "docs" / "api.md"
+_COMMANDS = {
+    "python": ("follow.py", [sys.executable]),
+    "js": ("follow.mjs", ["node"]),
+    "sh": ("follow.sh", ["sh"]),
+}
+
+
+async def _post(server: Server, *texts: str) -> list[str]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        answers = [await http.post("/messages", json={"text": text}) for text in texts]
+    return [answer.json()["id"] for answer in answers]
+
+
+async def _restart(server: Server, number: signal.Signals) -> None:
+    server.signal(number)
+    await server.ended()
+    await server.start().ready()
+
+
+@pytest.mark.parametrize("language", _COMMANDS)
+async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: Path) -> None:
+    """It prints the list and every later entry once and in order, whatever ends the server."""
+    name, command = _COMMANDS[language]
+    needed = {"js": ["node"], "sh": ["curl", "jq"]}.get(language, [])
+    if missing := [tool for tool in needed if shutil.which(tool) is None]:
+        pytest.skip(f"not on this machine: {missing}")
+    _, printed = _API.read_text().split("\n## Three clients\n")
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", printed, re.MULTILINE | re.DOTALL)
+    (tmp_path / name).write_text(code)
+    server = await serve(GUESTBOOK_ADMIN_TOKEN="secret-of-the-clients")
+    first = await _post(server, "in the list 1", "in the list 2")
+    log = tmp_path / "printed"
+    with log.open("w") as output:
+        client = subprocess.Popen(
+            [*command, name],
+            cwd=tmp_path,
+            env={**os.environ, "URL": server.url},
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    async def until(*wanted: str) -> None:
+        await eventually(lambda: tuple(re.findall(r"\d{9,}-\d+", log.read_text())) == wanted)
+
+    try:
+        await until(*first)
+        before = await _post(server, r"live \n", "deleted soon")
+        await until(*first, *before)
+        async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+            token = {"Authorization": "Bearer secret-of-the-clients"}
+            assert (await http.delete(f"/messages/{before[1]}", headers=token)).status_code == 204
+        wanted = [*first, *before, before[1]]
+        await until(*wanted)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            await _restart(server, number)
+            wanted += await _post(server, f"after {number.name} 1", f"after {number.name} 2")
+            await until(*wanted)
+    finally:
+        os.killpg(client.pid, signal.SIGKILL)
+        client.wait()
+    assert log.read_text().count("deleted ") == 1 + log.read_text().count("deleted soon")
