@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check pytest slow bench faults lighthouse screenshots image lock clean
+.PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image lock clean
 
 help:  ## Show what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with a Valkey of its own
 	@exec $(BIN)/guestbook serve --embedded
@@ -26,6 +26,11 @@ check: .venv/dev.done .venv/luacheck.done
 # The processes that the tests start are measured too: see tests/support/coverage.
 MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
 	PYTHONPATH=$(CURDIR)/tests/support/coverage
+
+check-js: tools/js/node_modules/.done  ## Lint the page's scripts and check their types (needs npm)
+	cd tools/js && npx prettier --check . ../../static/js --config prettier.json
+	tools/js/node_modules/.bin/eslint --config tools/js/eslint.config.js static/js
+	tools/js/node_modules/.bin/tsc --project tools/js
 
 pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done
 	@rm -f .coverage .coverage.*
@@ -71,7 +76,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-in
 	--custom-compile-command "make lock"
 
 clean:  ## Remove what was made here, but not the messages in .guestbook
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist tools/node_modules
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist tools/node_modules tools/js/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Guestbook needs Python 3.11 or later: make PYTHON=python3.13 ...")'
@@ -97,6 +102,10 @@ clean:  ## Remove what was made here, but not the messages in .guestbook
 
 tools/node_modules/.done: tools/package-lock.json
 	npm ci --prefix tools
+	@touch $@
+
+tools/js/node_modules/.done: tools/js/package-lock.json
+	npm ci --prefix tools/js
 	@touch $@
 
 # What checks the alerts and the dashboard. Debian has it; elsewhere it is looked for when it is used.

@@ -1,0 +1,197 @@
+// The form: what it refuses, and why.
+
+import { byId, newKey } from "./browser.js";
+import { normalise } from "./text.js";
+
+const GROWS = CSS.supports("field-sizing", "content");
+
+/** @typedef {HTMLTextAreaElement | HTMLInputElement} Field */
+
+/** As the server counts. @param {string} text */
+const lengthOf = (text) => [...text].length;
+
+export class Problems {
+  #page;
+
+  /** @param {Page} page */
+  constructor(page) {
+    this.#page = page;
+  }
+
+  /** @param {string | undefined} name @returns {Field | undefined} */
+  field(name) {
+    return name === "text" || name === "author"
+      ? /** @type {any} */ (this.#page.form.elements)[name]
+      : undefined;
+  }
+
+  /** @param {ProblemDetails} problem @param {{text: string, author: string}} draft @returns {Problem} */
+  explain({ status, errors }, draft) {
+    const error = errors?.[0];
+    const field = this.field(error?.field) ? /** @type {"text" | "author"} */ (error?.field) : undefined;
+    const general = byId("form-problem").dataset;
+    const own = field ? byId(`${field}-problem`).dataset : general;
+    const words = own[error?.code ?? ""] ?? own[status] ?? general[status] ?? general.refused;
+    const n = lengthOf((field && draft[field]) ?? "");
+    const reason = this.#page.texts.fill(words, { n, max: Number(this.field(field)?.dataset.max) });
+    return { field: field ?? "form", reason };
+  }
+
+  /** @param {string} name @param {string} reason */
+  show(name, reason) {
+    byId(`${name}-problem`).textContent = reason;
+    if (reason) this.field(name)?.setAttribute("aria-invalid", "true");
+    else this.field(name)?.removeAttribute("aria-invalid");
+  }
+
+  clear() {
+    for (const name of ["text", "author", "form"]) this.show(name, "");
+  }
+}
+
+export class Form {
+  #page;
+  #text;
+  #author;
+  #note = byId("note");
+  #room = byId("room");
+  /** @type {Set<string>} */
+  #written = new Set();
+  /** @type {Draft | undefined} */
+  #takenBack;
+  #newest = 0;
+
+  /** @param {Page} page */
+  constructor(page) {
+    this.#page = page;
+    const { form, bus, problems, storage, list } = page;
+    this.#text = /** @type {Field} */ (problems.field("text"));
+    this.#author = /** @type {Field} */ (problems.field("author"));
+    form.noValidate = true;
+    this.#author.value ||= storage["guestbook.author"] ?? "";
+    this.#listen();
+    list.element.addEventListener("click", ({ target }) => this.#choose(/** @type {HTMLElement} */ (target)));
+    bus.on("emptied", ({ isSent }) => {
+      if (!["sending", "waiting"].includes(form.dataset.state ?? "")) return;
+      if (isSent) this.#show("sent", this.#note.dataset.sent);
+      else this.#show("idle");
+    });
+    bus.on("delayed", (why) => this.#show("waiting", this.#note.dataset[why], this.#note.dataset.waiting));
+    bus.on("refused", ({ key }) => {
+      this.#show("refused");
+      if (!this.#text.value && this.#written.has(key)) this.#takeBack(key);
+    });
+    this.#edited();
+  }
+
+  #listen() {
+    this.#page.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#page.form.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#page.form.addEventListener("input", ({ target }) => {
+      this.#page.problems.show(/** @type {Field} */ (target).name, "");
+      this.#edited();
+      if (["sent", "refused"].includes(this.#page.form.dataset.state ?? "")) this.#show("idle");
+    });
+  }
+
+  /** @param {HTMLElement} target */
+  #choose(target) {
+    const { key } = /** @type {HTMLElement | null} */ (target.closest(".pending"))?.dataset ?? {};
+    if (target.matches(".edit")) this.#takeBack(key);
+    else if (target.matches(".discard")) this.#discard(key);
+  }
+
+  #submit() {
+    const text = normalise(this.#text.value);
+    const author = normalise(this.#author.value);
+    const fault = this.#findFault({ text, author });
+    if (fault) {
+      this.#show("refused");
+      return fault.focus();
+    }
+    const draft = {
+      key: newKey(),
+      text,
+      author,
+      at: (this.#newest = Math.max(Date.now(), this.#newest + 1)),
+    };
+    // Sent again unchanged it is the same message.
+    if (text === this.#takenBack?.text && author === this.#takenBack.author) draft.key = this.#takenBack.key;
+    const { isFree } = this.#page.outbox;
+    try {
+      this.#page.storage["guestbook.author"] = this.#author.value;
+      this.#page.outbox.keep(draft);
+    } catch {
+      // The storage is full.
+      return this.#page.problems.show("form", byId("form-problem").dataset.refused ?? "");
+    }
+    this.#takenBack = undefined;
+    this.#written.add(draft.key);
+    this.#text.value = "";
+    this.#edited();
+    if (isFree) this.#show("sending");
+    this.#page.outbox.announce(draft.key);
+  }
+
+  /** @param {string | undefined} key */
+  #takeBack(key) {
+    const draft = this.#page.outbox.take(key);
+    if (!draft) return;
+    this.#text.value = [draft.text, this.#text.value].filter(Boolean).join("\n\n");
+    this.#author.value = draft.author;
+    this.#takenBack = draft;
+    this.#edited();
+    this.#page.problems.clear();
+    if (draft.refused) this.#page.problems.show(draft.refused.field, draft.refused.reason);
+    else this.#show("idle");
+    (this.#page.problems.field(draft.refused?.field) ?? this.#text).focus();
+  }
+
+  /** @param {string | undefined} key */
+  #discard(key) {
+    this.#page.outbox.take(key);
+    if (!this.#page.outbox.drafts.length) this.#show("idle");
+    this.#text.focus();
+  }
+
+  /** @param {string} state @param {(string | undefined)[]} words */
+  #show(state, ...words) {
+    this.#page.form.dataset.state = state;
+    this.#note.textContent = words.join(" ");
+  }
+
+  #edited() {
+    const room = Number(this.#text.dataset.max) - lengthOf(normalise(this.#text.value));
+    const { left, over } = this.#room.dataset;
+    if (room < 0) this.#room.textContent = this.#page.texts.fill(over, { n: -room });
+    else this.#room.textContent = room < 100 ? this.#page.texts.fill(left, { n: room }) : "";
+    if (GROWS) return;
+    this.#text.style.height = "auto";
+    this.#text.style.height = `${this.#text.scrollHeight + 4}px`;
+  }
+
+  /** @param {{text: string, author: string}} draft */
+  #findFault(draft) {
+    this.#page.problems.clear();
+    let first;
+    for (const field of [this.#text, this.#author]) {
+      const name = /** @type {"text" | "author"} */ (field.name);
+      const length = lengthOf(draft[name]);
+      let code;
+      if (name === "text" && !length) code = "empty";
+      else if (length > Number(field.dataset.max)) code = "too_long";
+      else continue;
+      const problem = { status: 422, errors: [{ field: name, code, reason: "" }] };
+      this.#page.problems.show(name, this.#page.problems.explain(problem, draft).reason);
+      first ??= field;
+    }
+    return first;
+  }
+}

@@ -1,0 +1,226 @@
+// The messages, what is new among them, older ones.
+
+import { byId, cloneTemplate, find, getListing, part } from "./browser.js";
+import { hueOf, isNewer, writeText } from "./text.js";
+
+const ANCHORS = CSS.supports("overflow-anchor", "auto"); // Safari has none
+
+export class MessageList {
+  element = byId("messages");
+  isBelow = false;
+  /** @type {Set<string>} */
+  deleted = new Set();
+  #older = /** @type {HTMLAnchorElement | null} */ (find("older"));
+  #bus;
+  #texts;
+  #mostShown;
+
+  /** @param {Page} page */
+  constructor({ bus, texts, main }) {
+    this.#bus = bus;
+    this.#texts = texts;
+    this.isArchive = main.dataset.archive !== undefined;
+    this.#mostShown = main.dataset.view === "wall" ? 40 : 1000;
+    bus.on("deleted", ({ id }) => {
+      this.deleted.add(id);
+      find(id)?.remove();
+    });
+    bus.on("listing", (listing) => this.isArchive || this.#reconcile(listing));
+    if (this.#older) this.#watchEnd(this.#older);
+  }
+
+  measure() {
+    this.isBelow = this.element.getBoundingClientRect().top < 0;
+  }
+
+  showTimes() {
+    for (const time of this.element.querySelectorAll("time")) this.#texts.showTime(time);
+  }
+
+  /** @param {string} id */
+  knows(id) {
+    return this.deleted.has(id) || Boolean(find(id));
+  }
+
+  /** @param {Message} message */
+  createItem(message) {
+    const item = cloneTemplate("message");
+    const time = /** @type {HTMLTimeElement} */ (part(item, "time"));
+    item.dataset.id = item.id = message.id;
+    writeText(part(item, ".text"), message.text);
+    if (message.author) part(item, ".author").textContent = message.author;
+    time.dateTime = message.posted_at;
+    this.#texts.showTime(time);
+    part(item, ".pod").textContent = message.pod;
+    part(item, ".pod").dataset.hue = hueOf(message.pod);
+    return item;
+  }
+
+  /** @param {Message} message */
+  show(message) {
+    if (this.isArchive || this.knows(message.id)) return;
+    const item = this.createItem(message);
+    item.classList.add("arriving");
+    this.#insert(item);
+  }
+
+  /** Not beyond a gap. @param {HTMLElement} item */
+  #insert(item) {
+    const entries = /** @type {HTMLElement[]} */ ([...this.element.children]);
+    const next = entries.find(({ dataset }) => dataset.id && !isNewer(dataset.id, item.id));
+    if (!next && this.#older?.hidden === false && this.#lastId()) return;
+    this.#keepPlace(() => this.element.insertBefore(item, next ?? null));
+    this.#trim();
+  }
+
+  /** @param {() => void} change */
+  #keepPlace(change) {
+    if (ANCHORS || !this.isBelow) return change();
+    const root = document.documentElement;
+    const before = root.scrollHeight;
+    change();
+    scrollBy({ top: root.scrollHeight - before, behavior: "instant" });
+  }
+
+  #trim() {
+    if (this.isBelow || this.element.childElementCount <= this.#mostShown) return;
+    while (this.element.childElementCount > this.#mostShown) this.element.lastElementChild?.remove();
+    this.#showOlder(true);
+  }
+
+  /** Older entries stay if the listing reaches down to them. @param {PageEvents["listing"]} listing */
+  #reconcile({ messages, next, isNews }) {
+    const ids = new Set(messages.map(({ id }) => id));
+    const oldest = messages[messages.length - 1]?.id;
+    const entries = [...this.element.querySelectorAll("[data-id]")];
+    const reachesDown = next && entries.some(({ id }) => ids.has(id));
+    for (const item of entries) {
+      const isOlder = reachesDown && isNewer(oldest, item.id);
+      if (!ids.has(item.id) && !isOlder) item.remove();
+    }
+    for (const message of [...messages].reverse()) {
+      if (isNews) this.#bus.emit("message", message);
+      else this.show(message);
+    }
+    if (!reachesDown) this.#showOlder(Boolean(next));
+  }
+
+  #lastId() {
+    return /** @type {HTMLElement | null} */ (this.element.lastElementChild)?.dataset.id;
+  }
+
+  /** @param {boolean} areThere */
+  #showOlder(areThere) {
+    if (!this.#older) return;
+    const last = this.#lastId();
+    this.#older.hidden = !areThere || !last;
+    if (last) this.#older.href = `/?before=${last}`;
+  }
+
+  /** @param {HTMLAnchorElement} older */
+  #watchEnd(older) {
+    const end = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && load(), {
+      rootMargin: "600px",
+    });
+    const load = async () => {
+      const last = this.#lastId();
+      end.unobserve(older);
+      const isLoaded = await this.#loadOlder(older);
+      // What brought nothing is not repeated at once.
+      setTimeout(() => end.observe(older), last === this.#lastId() ? 10_000 : 0);
+      return isLoaded;
+    };
+    older.addEventListener("click", async (event) => {
+      event.preventDefault();
+      if (!(await load())) location.assign(older.href);
+    });
+    end.observe(older);
+  }
+
+  /** @param {HTMLAnchorElement} older */
+  async #loadOlder(older) {
+    const last = this.#lastId();
+    if (older.hidden || !last) return true;
+    const listing = await getListing(`/messages?limit=50&before=${last}`);
+    if (!listing) return false;
+    if (last === this.#lastId()) {
+      const unknown = listing.messages.filter(({ id }) => !this.knows(id));
+      this.element.append(...unknown.map((message) => this.createItem(message)));
+      this.#showOlder(Boolean(listing.next));
+    }
+    return true;
+  }
+}
+
+export class News {
+  #page;
+  #title = document.title;
+  #pill = find("unseen");
+  #unseen = 0; // above the window
+  #unread = 0; // in a hidden tab
+  /** @type {Message[]} */
+  #unsaid = [];
+  #saidAt = 0;
+
+  /** @param {Page} page */
+  constructor(page) {
+    this.#page = page;
+    page.bus.on("message", (message) => {
+      if (!page.list.knows(message.id) && !page.outbox?.hold(message)) this.#add(message);
+    });
+    addEventListener("scroll", () => this.look(), { passive: true });
+    this.#pill?.addEventListener("click", () => this.#goToTop());
+  }
+
+  read() {
+    this.#unread = 0;
+    this.#show();
+  }
+
+  look() {
+    const { list } = this.#page;
+    list.measure();
+    if (list.isBelow || list.isArchive || !this.#unseen) return;
+    this.#unseen = 0;
+    this.#show();
+  }
+
+  /** @param {Message} message */
+  #add(message) {
+    const { list } = this.#page;
+    list.show(message);
+    if (document.hidden) this.#unread += 1;
+    if (list.isBelow || list.isArchive) this.#unseen += 1;
+    this.#show();
+    if (!this.#unsaid.length) setTimeout(() => this.#say(), Math.max(800, this.#saidAt + 6_000 - Date.now()));
+    this.#unsaid.push(message);
+  }
+
+  #show() {
+    const { texts } = this.#page;
+    document.title = this.#unread ? `(${texts.numbers.format(this.#unread)}) ${this.#title}` : this.#title;
+    if (!this.#pill) return;
+    this.#pill.hidden = !this.#unseen;
+    if (this.#unseen) this.#pill.textContent = texts.count(this.#pill, this.#unseen);
+  }
+
+  /** To screen readers, and seldom. */
+  #say() {
+    const { texts } = this.#page;
+    const news = byId("news");
+    const { one, anonymous } = news.dataset;
+    const [{ author, text }, ...more] = this.#unsaid;
+    news.textContent = more.length
+      ? texts.count(news, this.#unsaid.length)
+      : texts.fill(one, { author: author ?? anonymous, text });
+    this.#unsaid = [];
+    this.#saidAt = Date.now();
+  }
+
+  #goToTop() {
+    const { list } = this.#page;
+    if (list.isArchive) return location.assign("/");
+    byId("messages-title").focus({ preventScroll: true });
+    list.element.parentElement?.scrollIntoView();
+  }
+}

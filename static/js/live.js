@@ -1,0 +1,284 @@
+// The cursor, the stream, and polling in its place.
+
+import { backOff, byId, getListing } from "./browser.js";
+import { isNewer } from "./text.js";
+
+export const SILENCE = 40_000; // two pings and a half
+const PATIENCE = 12_000; // for the first event
+const SETTLED = 5_000; // a stream this old was no failure
+const BLOCKED = 5; // failures in a row
+const POLL = 3_000;
+const CLOSED = 2; // EventSource.CLOSED
+
+export class Timeline {
+  #page;
+  /** For other tabs. @type {Item[]} */
+  recent = [];
+  /** @type {Item | undefined} */
+  lastPods;
+  heardAt = Date.now();
+  renewals = 0; // under way
+
+  /** @param {Page} page */
+  constructor(page) {
+    this.#page = page;
+  }
+
+  get cursor() {
+    return this.#page.main.dataset.cursor ?? "";
+  }
+
+  /** Also after a clock was set back. @param {number} ms */
+  isSilentFor(ms) {
+    return Math.abs(Date.now() - this.heardAt) > ms;
+  }
+
+  /** @param {Item} item */
+  take(item) {
+    if (item.id) {
+      if (this.cursor && !isNewer(item.id, this.cursor)) return;
+      this.#page.main.dataset.cursor = item.id;
+      this.recent.push(item);
+      if (this.recent.length > 500) this.recent.shift();
+    }
+    if (item.name === "pods") this.lastPods = item;
+    this.#page.bus.emit(item.name, item.data);
+  }
+
+  /** @param {Item["name"]} name @param {any} [data] @param {string} [id] */
+  share(name, data, id) {
+    const item = { name, data, id, after: this.cursor };
+    this.#page.bus.emit("tell", { item });
+    this.take(item);
+  }
+
+  /** Read the list, go on from its newest message. @returns {Promise<"moved" | "same" | undefined>} */
+  async renew(fallback = this.cursor) {
+    this.renewals += 1;
+    try {
+      const listing = await getListing("/messages?limit=50");
+      if (!listing) return;
+      const newest = listing.messages[0]?.id ?? (fallback || "0-0");
+      const outcome = newest === this.cursor ? "same" : "moved";
+      this.#page.bus.emit("listing", { ...listing, isNews: Boolean(this.cursor) });
+      this.recent = [];
+      this.#page.main.dataset.cursor = newest;
+      return outcome;
+    } finally {
+      this.renewals -= 1;
+    }
+  }
+}
+
+/** An EventSource gives up on some failures: here each ends it, and a new one starts from the cursor. */
+export class Live {
+  #page;
+  isLeading = false;
+  /** @type {EventSource | undefined} */
+  #source;
+  #timer = 0;
+  #due = 0; // a hidden tab's timer may be a minute late
+  #livelySince = 0;
+  #failures = 0;
+  /** @type {{pod: string, at: number} | undefined} */
+  #gone;
+  #isRedisAway = false;
+  #polls = 0;
+  #polling = 0;
+
+  /** @param {Page} page */
+  constructor(page) {
+    this.#page = page;
+    const { bus } = page;
+    bus.on("pods", ({ redis }) => {
+      this.#isRedisAway = redis === "away";
+      if (this.isLeading && this.#livelySince) this.#shareState();
+    });
+    addEventListener("offline", () => this.#lose());
+  }
+
+  /** @returns {State} */
+  get state() {
+    if (this.#livelySince) return this.#isRedisAway ? "away" : "live";
+    if (!navigator.onLine) return "offline";
+    return this.#polls ? "polling" : "reconnecting";
+  }
+
+  lead() {
+    this.isLeading = true;
+    this.#connect();
+  }
+
+  rest() {
+    this.isLeading = false;
+    clearTimeout(this.#timer);
+    this.#stopPolling();
+    this.#source?.close();
+    this.#livelySince = 0;
+  }
+
+  wake() {
+    if (this.#isClosed() || this.#page.timeline.isSilentFor(SILENCE / 2)) this.#connect();
+  }
+
+  watch() {
+    if (this.#isClosed()) {
+      if (Date.now() >= this.#due && !this.#page.timeline.renewals) this.#connect();
+    } else if (!this.#livelySince && this.#page.timeline.isSilentFor(PATIENCE)) {
+      this.#failures += BLOCKED; // something holds it back
+      this.#lose();
+    } else if (this.#page.timeline.isSilentFor(SILENCE)) this.#lose();
+  }
+
+  #isClosed() {
+    return !this.#source || this.#source.readyState === CLOSED;
+  }
+
+  #shareState() {
+    this.#page.timeline.share("state", this.state);
+  }
+
+  #connect() {
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#page.timeline.heardAt = Date.now();
+    this.#livelySince = 0;
+    const { cursor } = this.#page.timeline;
+    try {
+      this.#source = new EventSource(cursor ? `/events?after=${encodeURIComponent(cursor)}` : "/events");
+    } catch {
+      this.#source = undefined;
+      this.#failures += BLOCKED;
+      return this.#lose();
+    }
+    this.#listen(this.#source);
+  }
+
+  /** @param {EventSource} stream */
+  #listen(stream) {
+    stream.onerror = () => this.#lose();
+    stream.addEventListener("bye", () => {
+      this.#leave();
+      this.#pause(100 + Math.random() * 500);
+    });
+    stream.addEventListener("reset", (event) => {
+      stream.close();
+      this.#livelySince = 0;
+      this.#gone = undefined;
+      this.#shareState();
+      this.#renew(event.lastEventId);
+    });
+    for (const name of /** @type {Item["name"][]} */ (["message", "deleted", "pods", "ping"])) {
+      stream.addEventListener(name, (event) => this.#receive(name, /** @type {MessageEvent} */ (event)));
+    }
+  }
+
+  /** @param {Item["name"]} name @param {MessageEvent} event */
+  #receive(name, { data: json, lastEventId }) {
+    const { cursor } = this.#page.timeline;
+    const data = JSON.parse(json);
+    this.#hear();
+    // The others bear the id of the last one that had its own.
+    const id = name === "message" || name === "deleted" ? lastEventId : undefined;
+    if (cursor || !id) this.#page.timeline.share(name, data, id);
+    if (name === "pods") this.#arriveOn(data.pod);
+    // The page was made before its pod had read the messages.
+    if (!cursor) this.#renew(lastEventId);
+  }
+
+  #hear() {
+    this.#page.timeline.heardAt = Date.now();
+    if (this.#livelySince) return;
+    this.#livelySince = Date.now();
+    const wasPolling = this.#polls;
+    this.#stopPolling();
+    this.#shareState();
+    if (wasPolling) this.#renew(); // polls bring no deletions
+  }
+
+  /** @param {string} [fallback] */
+  async #renew(fallback) {
+    const isEnded = this.#isClosed();
+    if (this.#page.timeline.renewals && !isEnded) return;
+    const stream = this.#source;
+    const outcome = await this.#page.timeline.renew(fallback);
+    if (!this.isLeading || this.#source !== stream) return;
+    if (outcome) this.#page.bus.emit("tell", { renew: true });
+    if (outcome === "moved") this.#connect();
+    else if (isEnded) this.#lose(); // not at once: the answer would be the same
+  }
+
+  #leave() {
+    const at = this.#page.timeline.isSilentFor(SILENCE) ? this.#page.timeline.heardAt : Date.now();
+    this.#gone ??= { pod: this.#page.main.dataset.pod ?? "", at };
+  }
+
+  #lose() {
+    if (!this.isLeading) return;
+    if (this.#livelySince) this.#leave();
+    const wasSettled = this.#livelySince && Date.now() - this.#livelySince > SETTLED;
+    this.#failures = wasSettled ? 0 : this.#failures + 1;
+    if (this.#failures >= BLOCKED) this.#polling ||= setTimeout(() => this.#poll());
+    this.#pause(this.#polls ? 30_000 * (1 + Math.random()) : backOff(this.#failures));
+  }
+
+  /** @param {number} ms */
+  #pause(ms) {
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#livelySince = 0;
+    this.#shareState();
+    this.#due = Date.now() + ms;
+    this.#timer = setTimeout(() => this.#connect(), ms);
+  }
+
+  /** @param {string} pod */
+  #arriveOn(pod) {
+    if (!this.#gone) return;
+    const { pod: from, at } = this.#gone;
+    const seconds = (Date.now() - at) / 1000;
+    // A reset would follow at once.
+    setTimeout(() => {
+      if (this.#gone) this.#page.timeline.share("moved", { from, to: pod, seconds });
+      this.#gone = undefined;
+    }, 200);
+  }
+
+  #stopPolling() {
+    clearTimeout(this.#polling);
+    this.#polling = 0;
+    this.#polls = 0;
+  }
+
+  async #poll() {
+    const { cursor } = this.#page.timeline;
+    const isToRenew = this.#polls % 10 === 9 || !cursor;
+    const listing = isToRenew ? undefined : await getListing(`/messages?limit=500&after=${cursor}`);
+    const works = isToRenew ? await this.#page.timeline.renew() : listing;
+    if (!this.isLeading || this.#livelySince) return this.#stopPolling();
+    this.#polls = works ? this.#polls + 1 : 0;
+    if (this.#polls === 1 && this.#isClosed()) this.#connect(); // streams may work, too
+    if (isToRenew && works) this.#page.bus.emit("tell", { renew: true });
+    for (const message of listing?.messages ?? []) this.#page.timeline.share("message", message, message.id);
+    this.#shareState();
+    const ms = listing?.next ? 0 : POLL * (0.75 + Math.random() / 2);
+    this.#polling = works ? setTimeout(() => this.#poll(), ms) : 0;
+  }
+}
+
+export class Status {
+  #root = document.documentElement;
+
+  /** @param {Page} page */
+  constructor({ bus }) {
+    bus.on("state", (state) => {
+      if (this.current === state) return;
+      this.#root.dataset.state = state;
+      byId("state").textContent = byId("state").dataset[state] ?? "";
+    });
+  }
+
+  get current() {
+    return this.#root.dataset.state;
+  }
+}

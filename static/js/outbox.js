@@ -1,0 +1,239 @@
+// What was written stays in this browser until the guestbook has it.
+
+import { backOff, cloneTemplate, exclusively, find, isMessage, parse, part, request } from "./browser.js";
+
+const PREFIX = "guestbook.outbox.";
+const KEY_LIVES = 23 * 3600 * 1000; // the server forgets them after 24
+const LATER = [408, 429];
+
+/** @param {Draft} draft */
+const nameOf = ({ at, key }) => `${PREFIX}${at}-${key}`;
+
+export class Outbox {
+  #page;
+  /** @type {Draft[]} */
+  drafts = [];
+  /** @type {Set<string>} */
+  #settled = new Set();
+  /** May be ours: the answer to our post will tell. @type {Map<string, Message>} */
+  #held = new Map();
+  #notBefore = 0;
+  #rateLimit = 0;
+  #attempts = 0;
+  #retry = 0;
+  #isQueued = false;
+  #turn = Promise.resolve();
+
+  /** @param {Page} page */
+  constructor(page) {
+    this.#page = page;
+    const { bus } = page;
+    /** @type {State | undefined} */
+    let before;
+    bus.on("state", (state) => {
+      if (state === "live" && before !== state) this.#sendSoon();
+      before = state;
+    });
+    bus.on("deleted", ({ id }) => this.#held.delete(id));
+    bus.on("settled", (settled) => this.#settle(settled));
+    bus.on("sending", (key) => this.#mark(key, "sending"));
+    bus.on("waiting", (delay) => {
+      this.#delay(delay);
+      // In case the tab that sends is closed.
+      clearTimeout(this.#retry);
+      this.#retry = setTimeout(() => this.send(), 2 * delay.ms + 10_000);
+    });
+    addEventListener("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && this.show());
+  }
+
+  get isFree() {
+    return performance.now() >= this.#notBefore;
+  }
+
+  /** @param {Message} message */
+  hold(message) {
+    const isHeld = this.#isOnItsWay(message);
+    if (isHeld) this.#held.set(message.id, message);
+    return isHeld;
+  }
+
+  /** Each draft is an item: no tab writes another's. @param {Draft} draft */
+  keep(draft) {
+    this.#page.storage[nameOf(draft)] = JSON.stringify(draft);
+  }
+
+  /** @param {string} key */
+  announce(key) {
+    this.show();
+    this.#mark(key, this.isFree ? "sending" : "waiting");
+    this.send();
+  }
+
+  /** @param {string | undefined} key */
+  take(key) {
+    const draft = this.drafts.find((other) => other.key === key);
+    if (draft) delete this.#page.storage[nameOf(draft)];
+    this.show();
+    return draft;
+  }
+
+  show(isSent = false) {
+    this.drafts = this.#read().filter(({ key }) => !this.#settled.has(key));
+    const keys = new Set(this.drafts.map(({ key }) => key));
+    for (const item of this.#items()) if (!keys.has(item.dataset.key ?? "")) item.remove();
+    for (const draft of this.drafts) {
+      if (!this.#find(draft.key)) this.#page.list.element.prepend(this.#createItem(draft));
+      if (draft.refused) this.#mark(draft.key, "refused", draft.refused.reason);
+    }
+    for (const [id, message] of this.#held) {
+      if (this.#isOnItsWay(message)) continue;
+      this.#held.delete(id);
+      this.#page.bus.emit("message", message);
+    }
+    if (!this.drafts.length) this.#page.bus.emit("emptied", { isSent });
+  }
+
+  send() {
+    clearTimeout(this.#retry);
+    if (this.#isQueued || !this.#next()) return;
+    this.#isQueued = true;
+    this.#turn = this.#turn.catch(() => {}).then(() => this.#takeTurn());
+  }
+
+  async #takeTurn() {
+    let wait = 10_000; // after an error
+    try {
+      await exclusively("guestbook.outbox", () => this.#sendAll());
+      wait = this.#notBefore - performance.now();
+    } finally {
+      this.#isQueued = false;
+      if (this.#next()) this.#retry = setTimeout(() => this.send(), Math.max(0, wait));
+    }
+  }
+
+  async #sendAll() {
+    this.#isQueued = false;
+    for (let draft; this.isFree && (draft = this.#next());) await this.#sendOne(draft);
+  }
+
+  #sendSoon() {
+    this.#notBefore = Math.min(this.#notBefore, this.#rateLimit);
+    this.send();
+  }
+
+  #next() {
+    return this.#read().find(({ key, refused }) => !refused && !this.#settled.has(key));
+  }
+
+  /** @param {Draft} draft */
+  async #sendOne(draft) {
+    if (Date.now() - draft.at > KEY_LIVES) return this.#refuse(draft, { status: "stale" });
+    this.#mark(draft.key, "sending");
+    this.#page.bus.emit("tell", { sending: draft.key });
+    const { message, problem, why = "unreachable", seconds = 0 } = await this.#post(draft);
+    if (message) {
+      const settled = { key: draft.key, message };
+      this.#attempts = 0;
+      this.#settle(settled);
+      this.#page.bus.emit("tell", { settled });
+      delete this.#page.storage[nameOf(draft)];
+    } else if (problem) this.#refuse(draft, problem);
+    else {
+      this.#attempts += 1;
+      const ms = seconds > 0 ? seconds * 1000 + Math.random() * 500 : backOff(this.#attempts);
+      this.#delay({ why, ms });
+      this.#page.bus.emit("tell", { waiting: { why, ms } });
+    }
+  }
+
+  /** @param {Draft} draft @returns {Promise<Outcome>} */
+  async #post({ key, text, author }) {
+    const options = {
+      method: "POST",
+      headers: { Accept: "application/json", "Content-Type": "application/json", "Idempotency-Key": key },
+      body: JSON.stringify({ text, author: author || undefined }),
+    };
+    const answer = await request(this.#page.form.action, options, 15_000);
+    if (!answer) return { why: "unreachable" };
+    const { status, ok, body, seconds } = answer;
+    if (ok && isMessage(body)) return { message: body };
+    if (status >= 400 && status < 500 && !LATER.includes(status)) return { problem: { status, ...body } };
+    return { why: status === 429 ? "often" : "busy", seconds };
+  }
+
+  /** @param {Settled} settled */
+  #settle({ key, message }) {
+    const item = this.#find(key);
+    this.#settled.add(key);
+    item?.remove();
+    if (item || this.#held.delete(message.id)) this.#page.list.show(message);
+    if (item) find(message.id)?.classList.remove("arriving");
+    this.show(Boolean(item));
+  }
+
+  /** @param {Delay} delay */
+  #delay({ why, ms }) {
+    for (const { key, refused } of this.drafts) if (!refused) this.#mark(key, "waiting");
+    if (this.drafts.length) this.#page.bus.emit("delayed", why);
+    this.#notBefore = performance.now() + ms;
+    if (why === "often") this.#rateLimit = this.#notBefore;
+  }
+
+  /** @param {Draft} draft @param {ProblemDetails} problem */
+  #refuse(draft, problem) {
+    draft.refused = this.#page.problems.explain(problem, draft);
+    if (!(nameOf(draft) in this.#page.storage)) return; // taken back meanwhile
+    this.keep(draft);
+    this.show();
+    this.#page.bus.emit("refused", draft);
+  }
+
+  /** @param {{text: string, author: string | null}} message */
+  #isOnItsWay({ text, author }) {
+    return this.drafts.some((draft) => draft.text === text && (draft.author || null) === author);
+  }
+
+  /** @returns {Draft[]} */
+  #read() {
+    return Object.keys(this.#page.storage)
+      .filter((name) => name.startsWith(PREFIX))
+      .sort()
+      .map((name) => parse(this.#page.storage[name]))
+      .filter((draft) => typeof draft?.text === "string" && typeof draft.key === "string");
+  }
+
+  #items() {
+    return /** @type {NodeListOf<HTMLElement>} */ (this.#page.list.element.querySelectorAll(".pending"));
+  }
+
+  /** @param {string} key */
+  #find(key) {
+    return [...this.#items()].find(({ dataset }) => dataset.key === key);
+  }
+
+  /** @param {Draft} draft */
+  #createItem({ key, text, author, at }) {
+    const item = this.#page.list.createItem({
+      id: "",
+      text,
+      author,
+      posted_at: new Date(at).toISOString(),
+      pod: "",
+    });
+    item.removeAttribute("id");
+    delete item.dataset.id;
+    item.classList.add("pending");
+    item.dataset.key = key;
+    item.append(cloneTemplate("way"));
+    return item;
+  }
+
+  /** @param {string} key @param {string} state @param {string} [reason] */
+  #mark(key, state, reason) {
+    const item = this.#find(key);
+    if (!item) return;
+    item.dataset.state = state;
+    const why = part(item, ".why");
+    why.textContent = reason ?? why.dataset[state] ?? "";
+  }
+}

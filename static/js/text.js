@@ -1,0 +1,128 @@
+// Words, times, links, as the reader's language and the server have them.
+
+/** @param {string} lang @param {readonly string[]} preferences */
+function chooseLocale(lang, preferences) {
+  const isUsable = (/** @type {string} */ tag) => {
+    try {
+      return tag.split("-")[0] === lang && Intl.getCanonicalLocales(tag).length;
+    } catch {
+      return false; // such as "en-US@posix"
+    }
+  };
+  return preferences.find(isUsable) ?? lang;
+}
+
+/** @param {Date} date @returns {[number, "second" | "minute" | "hour" | "day"]} */
+function timeSince(date) {
+  const seconds = Math.max(0, (Date.now() - date.getTime()) / 1000); // the visitor's clock may be slow
+  if (seconds < 60) return [Math.floor(seconds), "second"];
+  if (seconds < 3600) return [Math.floor(seconds / 60), "minute"];
+  if (seconds < 86_400) return [Math.floor(seconds / 3600), "hour"];
+  return [Math.floor(seconds / 86_400), "day"];
+}
+
+export class Texts {
+  /** @param {string} lang @param {readonly string[]} preferences */
+  constructor(lang, preferences) {
+    const locale = chooseLocale(lang, preferences);
+    this.locale = locale;
+    this.numbers = new Intl.NumberFormat(locale, { maximumFractionDigits: 1, useGrouping: "min2" });
+    this.plurals = new Intl.PluralRules(locale);
+    this.ago = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
+    this.day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
+    this.exact = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
+    this.clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
+  }
+
+  /** "{n} of {max}", filled in. @param {string | undefined} words @param {Record<string, any>} values */
+  fill(words = "", values) {
+    return words.replace(/\{(\w+)\}/g, (_, name) =>
+      typeof values[name] === "number" ? this.numbers.format(values[name]) : values[name],
+    );
+  }
+
+  /** @param {HTMLElement} element @param {number} n */
+  count({ dataset }, n) {
+    return this.fill(dataset[this.plurals.select(n)] ?? dataset.other, { n });
+  }
+
+  /** @param {HTMLTimeElement} time */
+  showTime(time) {
+    const date = new Date(time.dateTime);
+    const [n, unit] = timeSince(date);
+    if (unit === "day") time.textContent = this.day.format(date);
+    else time.textContent = unit === "second" ? this.ago.format(0, unit) : this.ago.format(-n, unit);
+    time.title ||= this.exact.format(date);
+  }
+
+  /** @param {Date} date */
+  age(date) {
+    const [n, unit] = timeSince(date);
+    return new Intl.NumberFormat(this.locale, { style: "unit", unit, unitDisplay: "short" }).format(n);
+  }
+}
+
+const ADDRESS = /https?:\/\/[^\s\p{Cc}<>"`]+/gu;
+/** @type {Record<string, string>} */
+const OPENING = { ")": "(", "]": "[", "}": "{" };
+
+/** @param {string} address */
+function trimAddress(address) {
+  const count = (/** @type {string} */ character) => address.split(character).length;
+  for (; address; address = address.slice(0, -1)) {
+    const last = address[address.length - 1];
+    const opening = OPENING[last];
+    const isSurplus = opening && count(last) > count(opening);
+    if (!isSurplus && !".,;:!?'".includes(last)) break;
+  }
+  return address;
+}
+
+/** @param {string} address */
+function link(address) {
+  const anchor = document.createElement("a");
+  anchor.setAttribute("href", address);
+  anchor.setAttribute("rel", "nofollow ugc noopener");
+  anchor.textContent = address;
+  return anchor;
+}
+
+/** @param {Element} element @param {string} text */
+export function writeText(element, text) {
+  /** @type {(string | Node)[]} */
+  const parts = [];
+  let position = 0;
+  for (const { 0: candidate, index } of text.matchAll(ADDRESS)) {
+    const address = trimAddress(candidate);
+    if (!/\/\/.*[^/]/.test(address)) continue;
+    parts.push(text.slice(position, index), link(address));
+    position = index + address.length;
+  }
+  element.replaceChildren(...parts, text.slice(position));
+}
+
+/** FNV-1a of a pod's name. @param {string} name */
+export function hueOf(name) {
+  let hash = 2166136261;
+  for (const byte of new TextEncoder().encode(name)) hash = Math.imul(hash ^ byte, 16777619);
+  return String((hash >>> 0) % 24);
+}
+
+/** @param {string} character */
+const isSpace = (character) => /[^\S\ufeff]/.test(character);
+
+/** LF, no other control characters, trimmed as Python does; in linear time. @param {string} text */
+export function normalise(text) {
+  const kept = text.replace(/\r\n?/g, "\n").replace(/(?!\n)\p{Cc}/gu, "");
+  let [start, end] = [0, kept.length];
+  while (start < end && isSpace(kept[start])) start += 1;
+  while (start < end && isSpace(kept[end - 1])) end -= 1;
+  return kept.slice(start, end);
+}
+
+/** As texts, "9-0" would be newer than "10-0". @param {string} one @param {string} other */
+export function isNewer(one, other) {
+  const [ms, number] = one.split("-").map(BigInt);
+  const [otherMs, otherNumber] = other.split("-").map(BigInt);
+  return ms === otherMs ? number > otherNumber : ms > otherMs;
+}

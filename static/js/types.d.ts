@@ -1,0 +1,147 @@
+// The shapes that the page's modules share. For tsc and for readers: no browser loads this file.
+
+interface Message {
+  id: string; // "milliseconds-number": the entry's id in the stream
+  author: string | null;
+  text: string;
+  posted_at: string;
+  pod: string;
+}
+
+interface Listing {
+  messages: Message[]; // newest first; oldest first after a cursor
+  next: string | null;
+}
+
+interface Pod {
+  name: string;
+  version: string;
+  started_at: string;
+  streams: number;
+  state: string;
+  lab?: string[];
+}
+
+interface PodsEvent {
+  pods: Pod[];
+  streams: number;
+  pod: string; // the one at the other end of the stream
+  redis?: string;
+}
+
+interface Move {
+  from: string;
+  to: string;
+  seconds: number;
+}
+
+type State = "live" | "polling" | "away" | "reconnecting" | "offline";
+
+/** What a stream, a poll or another tab brings; with an id where it has a place in the order. */
+interface Item {
+  name: "message" | "deleted" | "pods" | "moved" | "state" | "ping";
+  data?: any;
+  id?: string;
+  after?: string; // the cursor before it: tells another tab whether it missed something
+}
+
+interface Problem {
+  field: string; // "form" where the reason lies in none of the fields
+  reason: string;
+}
+
+/** The server's answer to a message that it does not take (RFC 9457). */
+interface ProblemDetails {
+  status: number | "stale";
+  detail?: string;
+  errors?: { field: string; code: string; reason: string }[];
+}
+
+interface Draft {
+  key: string; // its Idempotency-Key
+  text: string;
+  author: string;
+  at: number;
+  refused?: Problem;
+}
+
+type Obstacle = "unreachable" | "busy" | "often";
+
+/** Why the outbox waits, and for how many milliseconds. */
+interface Delay {
+  why: Obstacle;
+  ms: number;
+}
+
+interface Outcome {
+  message?: Message;
+  problem?: ProblemDetails;
+  why?: Obstacle;
+  seconds?: number;
+}
+
+interface Settled {
+  key: string;
+  message: Message;
+}
+
+/** What a tab needs to go on from where it is. */
+interface CatchUp {
+  after: string;
+  items?: Item[]; // missing where the leader does not reach back that far
+  pods?: Item;
+  state: State;
+  deleted: string[];
+}
+
+/** What one tab tells the others: exactly one of these. */
+interface Told {
+  item?: Item;
+  hello?: string; // a tab's cursor: answered with catchUp
+  catchUp?: CatchUp;
+  led?: true; // another tab leads now
+  renew?: true; // the list was read again: do so, too
+  wake?: true; // the stream is silent and a visitor looks
+  watch?: true; // see whether the stream works
+  sending?: string; // a draft's key
+  waiting?: Delay;
+  settled?: Settled;
+}
+
+/** What goes over the bus: names, and what comes with each. */
+interface PageEvents {
+  // In the stream's order, whatever brings them
+  message: Message;
+  deleted: { id: string };
+  pods: PodsEvent;
+  moved: Move;
+  state: State;
+  ping: undefined;
+  // The newest page of the list, read again; `isNews` where the page had a list before
+  listing: Listing & { isNews: boolean };
+  // Between tabs: to the others, and from them
+  tell: Told;
+  sending: string;
+  waiting: Delay;
+  settled: Settled;
+  // From the outbox to the form
+  emptied: { isSent: boolean };
+  delayed: Obstacle;
+  refused: Draft;
+}
+
+/** The parts of the page, as page.js makes them: a constructor takes those that it needs. */
+interface Page {
+  main: HTMLElement;
+  bus: import("./page.js").Bus;
+  texts: import("./text.js").Texts;
+  storage: Record<string, string>;
+  list: import("./list.js").MessageList;
+  status: import("./live.js").Status;
+  timeline: import("./live.js").Timeline;
+  live: import("./live.js").Live;
+  happenings: import("./pods.js").Happenings;
+  form: HTMLFormElement; // and what follows: only where the page has one
+  problems: import("./form.js").Problems;
+  outbox: import("./outbox.js").Outbox;
+}
