@@ -77,10 +77,25 @@ CLIENTS: dict[str, tuple[list[bytes], float, list[int]]] = {
     "one request, then half of one": ([GET, HEAD], 0.2, [200, 408]),
     "half a body behind a request": ([GET + POST + b"Content-Length: 20\r\n\r\n{"], 0, [200, 408]),
     "nonsense": ([b"\x16\x03\x01\x02\x00\x01\x00"], 0, [400]),
-    "nonsense behind requests": ([GET * 3 + b"nonsense\r\n\r\n"], 0, [200] * 3),
-    "a body of nonsense behind requests": ([GET * 3 + CHUNKED + b"nonsense\r\n"], 0, [200] * 3),
+    "nonsense behind requests": ([GET * 3 + b"nonsense\r\n\r\n"], 0, [200] * 3 + [400]),
+    "a body of nonsense behind requests": (
+        [GET * 3 + CHUNKED + b"nonsense\r\n"],
+        0,
+        [200] * 3 + [400],
+    ),
     "nonsense in a body": ([CHUNKED + b"nonsense\r\n"], 0, [400]),
-    "more requests than are kept": ([GET * 200], 0, [200] * 33),
+    "many requests ahead of their answers": ([GET * 3000], 0, [200] * 3000),
+    "a long head ahead of its turn": (
+        [GET + HEAD + b"".join(_TOO_LONG[:9]) + b"\r\n"],
+        0,
+        [200, 431],
+    ),
+    "many short fields": ([HEAD + b"a:\r\n" * 3000 + b"\r\n"], 0, [431]),
+    "long chunk extensions": (
+        [CHUNKED + b"1;%s\r\n \r\n" % (b"x" * 1000) * 300 + b"0\r\n\r\n"],
+        0,
+        [413],
+    ),
     "a request that ends there": ([HEAD + b"Connection: close\r\n\r\n" + GET], 0, [200]),
 }
 

@@ -6,14 +6,15 @@ import contextlib
 import itertools
 import os
 import socket
+from collections.abc import Iterator
 
-# Below what the kernel gives to outgoing connections, and for each of pytest's processes its own:
-# a port that is free now must still be free when a server has started.
-_PORTS = itertools.cycle(range(10_000, 32_000))
-
-
-for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) * 2_500):
-    next(_PORTS)
+# Below what the kernel gives to outgoing connections, and from another start for each process of
+# each test run: a port that is free now must still be free when a server has started.
+_FIRST, _LAST = 10_000, 32_000
+_START = os.getpid() * 1_009 % (_LAST - _FIRST)
+_PORTS: Iterator[int] = itertools.cycle(
+    [*range(_FIRST + _START, _LAST), *range(_FIRST, _FIRST + _START)]
+)
 
 
 def free_port() -> int:

@@ -221,6 +221,6 @@ async def test_what_is_no_request_is_logged_too(server: Server) -> None:
     writer.write(b"no HTTP at all\r\n\r\n")
     assert b" 400 " in await reader.readline()
     writer.close()
-    found = await line(server, event="refused a request")
+    found = await line(server, event="rejected a request")
     assert (found["level"], found["status"], found["address"]) == ("info", 400, "127.0.0.1")
     assert found["reason"] == "This is not a request of HTTP/1.1."

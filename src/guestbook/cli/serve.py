@@ -79,15 +79,23 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
 
     listener = _listen(chosen.host, chosen.port)
     application = create_app(chosen, _tracing())
-    guestbook = application.state.guestbook
-    waiting = ConnectionTimeouts(
-        chosen, files - _FILES_RESERVED, count_detached=lambda: len(guestbook.fanout)
+    timeouts = ConnectionTimeouts(
+        request_seconds=chosen.request_seconds,
+        keep_alive_seconds=chosen.keep_alive_seconds,
+        max_connections=chosen.max_connections,
+        max_open=files - _FILES_RESERVED,
+        count_detached=lambda: len(application.state.guestbook.fanout),
     )
     server = Server(
-        configure(application, SECURITY_HEADERS, waiting),
+        configure(
+            application,
+            headers=SECURITY_HEADERS,
+            timeouts=timeouts,
+            max_head_bytes=chosen.max_head_bytes,
+        ),
         announce=lambda: _announce(chosen, listener, data),
-        drain=lambda: guestbook.drain(chosen.drain_seconds),
-        waiting=waiting,
+        drain=lambda: application.state.guestbook.drain(chosen.drain_seconds),
+        timeouts=timeouts,
     )
     # Everything imported by now stays: the collector need not look through it again.
     gc.freeze()

@@ -1,13 +1,6 @@
-"""uvicorn, with a drain, bounds and a way to take over a connection.
-
-The only package that imports uvicorn.
-"""
+"""uvicorn with a drain, bounds, and a way to hand over a connection; nothing else imports it."""
 
 from guestbook.server.limits import ConnectionTimeouts
-from guestbook.server.server import Server, configure
+from guestbook.server.server import SHUTDOWN_SECONDS, Server, configure
 
-__all__ = [
-    "ConnectionTimeouts",
-    "Server",
-    "configure",
-]
+__all__ = ["SHUTDOWN_SECONDS", "ConnectionTimeouts", "Server", "configure"]

@@ -1,91 +1,373 @@
-"""The connections that wait for their clients: how long they may, and how many there may be."""
+"""Bounds on what a client may send and how long it may take: uvicorn has hardly any.
+
+Without this file the server works all the same: `configure` then names `DetachableProtocol`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Literal, Protocol
 
+import httptools
 import structlog
 
-from guestbook.settings import Settings
+from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
+from guestbook.server.detach import DetachableProtocol
 
 logger = structlog.get_logger(__name__)
 
+# Of a request's body, the framing of chunks included: the application reads less.
+_MAX_BODY_BYTES = 256 * 1024
+# What may be received ahead of its turn before reading is paused.
+_MAX_PENDING_BYTES = 64 * 1024
+_HEAD_END = b"\r\n\r\n"
+
 
 class Connection(Protocol):
-    """A connection over which requests come."""
+    """What `ConnectionTimeouts` needs of a connection."""
 
     def time_out(self) -> bool:
-        """Its client had its time: ends it. False where the client is still taking an answer."""
+        """Close the connection; return False if the client is still reading a response."""
 
     def evict(self) -> None:
-        """Another connection needs its place: ends it."""
+        """Close the connection, because another one needs its place."""
 
 
 class ConnectionTimeouts:
-    """All connections that wait for their clients, the one that began first at the front.
+    """The deadlines of all connections that wait for their clients, the oldest first.
 
-    Looking after them all in one place costs a request next to nothing, where a timer for each
-    would have to be set and taken back. `room` is how many connections of any kind there may be,
-    those included that were detached.
+    `sweep` looks through them once a second: that costs a request next to nothing, while a timer
+    for each connection would have to be set and cancelled. Where there are more connections than
+    `max_connections`, or more open files than `max_open`, the one that has waited longest is
+    closed, so that idle connections cannot keep others out.
     """
 
     def __init__(
-        self, settings: Settings, room: int, count_detached: Callable[[], int] = lambda: 0
+        self,
+        *,
+        request_seconds: float,
+        keep_alive_seconds: float,
+        max_connections: int = sys.maxsize,
+        max_open: int = sys.maxsize,
+        count_detached: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.settings = settings
+        self._request_seconds = request_seconds
+        self._keep_alive_seconds = keep_alive_seconds
+        self._max_connections = max_connections
+        self._max_open = max_open
         self._count_detached = count_detached
-        self._room = room
-        self._until: dict[Connection, float] = {}
-        self._ended = 0
-        self.connections = 0
-        """How many connections are open over which requests come: all but the streams."""
+        self._deadlines: dict[Connection, float] = {}
+        self._connections = 0
+        self._evicted = 0
 
-    def enter(self, connection: Connection) -> None:
-        """Takes a new connection.
+    def __len__(self) -> int:
+        """Return the number of open connections, without the detached ones."""
+        return self._connections
 
-        Where that is too much the connection ends that has waited longest, so that those who hold
-        connections without using them cannot lock out those who come with a request.
-        """
-        self.connections += 1
+    def add(self, connection: Connection) -> None:
+        """Count a new connection and expect its first request; evict another if need be."""
+        self._connections += 1
         self.expect_request(connection)
-        total = self.connections + self._count_detached()
-        if self.connections > self.settings.max_connections or total > self._room:
-            longest = next(iter(self._until))
-            del self._until[longest]
-            self._ended += 1
-            longest.evict()
+        is_crowded = self._connections > self._max_connections
+        if is_crowded or self._connections + self._count_detached() > self._max_open:
+            oldest = next(iter(self._deadlines))
+            del self._deadlines[oldest]
+            self._evicted += 1
+            oldest.evict()
 
-    def leave(self, connection: Connection) -> None:
-        """The connection is gone, or a stream has taken it over."""
-        self.connections -= 1
-        self._until.pop(connection, None)
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that was closed or detached."""
+        self._connections -= 1
+        self.clear(connection)
 
     def expect_request(self, connection: Connection) -> None:
-        """The client has to send the rest of a request."""
-        self._expect(connection, self.settings.request_seconds)
+        """Start the time within which the rest of a request has to arrive."""
+        self._start(connection, self._request_seconds)
 
     def expect_more(self, connection: Connection) -> None:
-        """The client may send another request, and has to take what is sent to it."""
-        self._expect(connection, self.settings.keep_alive_seconds)
+        """Start the time within which the client has to read, or to send another request."""
+        self._start(connection, self._keep_alive_seconds)
 
-    def _expect(self, connection: Connection, seconds: float) -> None:
-        self._until.pop(connection, None)
-        self._until[connection] = time.monotonic() + seconds
+    def _start(self, connection: Connection, seconds: float) -> None:
+        # Deleted first, so that the order is that of the starts.
+        self._deadlines.pop(connection, None)
+        self._deadlines[connection] = time.monotonic() + seconds
 
-    def done(self, connection: Connection) -> None:
-        """It is not the client's turn any more."""
-        self._until.pop(connection, None)
+    def clear(self, connection: Connection) -> None:
+        """Stop the time: nothing is expected of the client."""
+        self._deadlines.pop(connection, None)
 
     def sweep(self) -> None:
-        """Ends the connections whose time is over. To be called about once a second."""
+        """Close the connections whose time is over."""
         now = time.monotonic()
-        for connection in [each for each, until in self._until.items() if until <= now]:
+        for connection in [each for each, until in self._deadlines.items() if until <= now]:
             if connection.time_out():
-                self._until.pop(connection, None)
+                self.clear(connection)
             else:
                 self.expect_more(connection)
-        if self._ended:
-            logger.warning("too many connections: ended those that waited longest", n=self._ended)
-            self._ended = 0
+        if self._evicted:
+            logger.warning(
+                "too many connections: closed those that waited longest", n=self._evicted
+            )
+            self._evicted = 0
+
+
+class BoundedProtocol(DetachableProtocol):
+    """An HTTP connection that reads one request at a time, each of them within the bounds.
+
+    What a client sends ahead waits until the request before is answered. So an error is always in
+    the only request there is, and can be answered unless its response has begun.
+    """
+
+    # Which part of a request is being read, and how much of it was received.
+    _part: Literal["head", "body"] | None = None
+    _size = 0
+    # How much of a body is missing, where its length is known.
+    _missing = 0
+    # What was received and not parsed; the last bytes that were parsed.
+    _pending = b""
+    _tail = b""
+    _is_rejected = False
+    _unsent = 0
+
+    def __init__(
+        self,
+        *args: Any,
+        timeouts: ConnectionTimeouts,
+        max_head_bytes: int,
+        headers: Mapping[str, str],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._timeouts = timeouts
+        self._max_head_bytes = max_head_bytes
+        self._headers_of_errors = headers
+
+    # Reading
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._timeouts.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Replace uvicorn's, which parses everything at once and has no bounds."""
+        if not self._is_rejected:
+            self._pending += data
+            self._parse()
+
+    def _parse(self) -> None:
+        while self._pending and not (self._is_rejected or self._is_answering):
+            piece = self._next_piece()
+            self._size += len(piece)
+            try:
+                self._feed(piece)
+                self._check_size()
+            except ProblemError as problem:
+                self._reject(problem)
+            except httptools.HttpParserError as error:
+                # What a callback raised is the parser's context.
+                known = error.__context__ if isinstance(error.__context__, ProblemError) else None
+                self._reject(known or ProblemError(400, "This is not a request of HTTP/1.1."))
+        if len(self._pending) > _MAX_PENDING_BYTES:
+            self.flow.pause_reading()
+
+    def _feed(self, piece: bytes) -> None:
+        with contextlib.suppress(httptools.HttpParserUpgrade):
+            self.parser.feed_data(piece)
+            return
+        # For an upgrade this parser would keep all that follows, the body included.
+        head = self._without_upgrade()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(head)
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request has been read and is not answered yet."""
+        return self._part is None and self.cycle is not None and not self.cycle.response_complete
+
+    def _next_piece(self) -> bytes:
+        """Take from the pending bytes what cannot reach beyond the end of a request.
+
+        A head and a chunked body end with an empty line, any other body after its length. (Cutting
+        at an empty line elsewhere does no harm.)
+        """
+        if self._missing:
+            size = self._missing
+            self._missing -= min(size, len(self._pending))
+        elif (seam := (self._tail + self._pending[:3]).find(_HEAD_END)) >= 0:
+            size = seam + len(_HEAD_END) - len(self._tail)
+        elif (end := self._pending.find(_HEAD_END)) >= 0:
+            size = end + len(_HEAD_END)
+        else:
+            size = len(self._pending)
+        piece, self._pending = self._pending[:size], self._pending[size:]
+        self._tail = (self._tail + piece)[-3:]
+        return piece
+
+    def _check_size(self) -> None:
+        if self._part == "head" and self._size > self._max_head_bytes:
+            raise ProblemError(431, "The head of the request is too long.")
+        if self._part == "body" and self._size > _MAX_BODY_BYTES:
+            raise ProblemError(413, "The body is too long.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._part = "head"
+        if self.cycle is not None:
+            self._timeouts.expect_request(self)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self._max_head_bytes:
+            raise ProblemError(414, "The address is too long.")
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # the head is parsed again, without the upgrade
+        self._check_size()
+        self._check_head()
+        super().on_headers_complete()
+        self._part = "body"
+        self._size = 0
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        self._missing = int(lengths[0]) if lengths else 0
+        # Trailers must not be taken for headers (RFC 9110, section 6.5.1).
+        self.headers = []
+
+    def _check_head(self) -> None:
+        version = self.parser.get_http_version()
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if version not in ("1.1", "1.0"):
+            raise ProblemError(400, "Only versions 1.1 and 1.0 of HTTP are supported.")
+        if hosts > 1 or (not hosts and version == "1.1"):
+            raise ProblemError(400, "A request has exactly one Host.")
+        if self.parser.should_upgrade():
+            raise ProblemError(405, "This is not a proxy.", headers={"Allow": "GET, HEAD"})
+
+    def on_message_complete(self) -> None:
+        if self._part == "head":
+            return  # an upgrade, see above
+        self._check_size()
+        self._part = None
+        self._size = 0
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._timeouts.expect_more(self)
+        else:
+            self._timeouts.clear(self)
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head that was read as if it had not asked for another protocol."""
+        version = self.parser.get_http_version().encode()
+        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                head.append(b"connection:" + b",".join(kept))
+            elif name != b"upgrade":
+                head.append(b"%s:%s" % (name, value))
+        return b"\r\n".join(head) + _HEAD_END
+
+    # Answering
+
+    def on_response_complete(self) -> None:
+        """Replace uvicorn's, which sets a timer for each connection."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._part is None:
+            self._timeouts.expect_more(self)
+            self._parse()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._part is None:
+            self._timeouts.expect_more(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unsent = 0
+        if self._is_answering:
+            self._timeouts.clear(self)
+
+    # The end
+
+    def _reject(self, problem: ProblemError) -> None:
+        """Answer with a problem if that is still possible, and read no more."""
+        self._is_rejected = True
+        self._timeouts.expect_request(self)
+        if self._may_answer:
+            self._answer(problem)
+        elif not self.cycle.response_complete:
+            self.transport.abort()
+            return
+        self._disconnect()
+        # Closed now, the kernel would drop the answer as soon as more data arrived.
+        self.transport.write_eof()
+
+    @property
+    def _may_answer(self) -> bool:
+        return self._part != "body" or not self.cycle.response_started
+
+    def _answer(self, problem: ProblemError) -> None:
+        address = self.client[0] if self.client else ""
+        logger.info(
+            "rejected a request", status=problem.status, reason=problem.detail, address=address
+        )
+        body = problem.json()
+        fields = {
+            **self._headers_of_errors,
+            **problem.headers,
+            "content-type": PROBLEM_TYPE,
+            "content-length": str(len(body)),
+            "connection": "close",
+        }
+        lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n".encode()]
+        lines += [b"%s: %s\r\n" % field for field in self.server_state.default_headers]
+        lines += [f"{name.lower()}: {value}\r\n".encode() for name, value in fields.items()]
+        self.transport.write(b"".join(lines) + b"\r\n" + body)
+
+    def _close(self, problem: ProblemError | None) -> None:
+        is_stuck = self.transport.get_write_buffer_size() > 0
+        if problem is not None and not is_stuck and not self._is_rejected and self._may_answer:
+            self._answer(problem)
+        self._disconnect()
+        if is_stuck:
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def _disconnect(self) -> None:
+        """Let the application see that the client is gone."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def time_out(self) -> bool:
+        """Close the connection; return False if the client is still reading a response."""
+        unsent = self.transport.get_write_buffer_size()
+        is_moving = unsent and (not self._unsent or unsent < self._unsent)
+        self._unsent = unsent
+        if is_moving and self._part is None and not self._is_rejected:
+            return False
+        late = ProblemError(408, "The request did not arrive in time.")
+        self._close(late if self._part else None)
+        return True
+
+    def evict(self) -> None:
+        """Close the connection, because another one needs its place."""
+        crowded = unavailable("Too many connections: try again.")
+        self._close(crowded if self._part or self.cycle is None else None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timeouts.remove(self)
+        super().connection_lost(exc)
+
+    def detach(self) -> Any:
+        """As inherited; requests that wait behind this one are to be answered, too."""
+        return None if self._pending else super().detach()
