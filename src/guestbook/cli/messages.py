@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,10 +13,9 @@ import typer
 from guestbook.cli.output import (
     count_of_messages,
     fail,
+    open_output,
     report,
     standard_input,
-    standard_output,
-    write,
 )
 from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import run_with_store
@@ -44,15 +44,14 @@ def list_messages(
     disturb a terminal are written as escapes, such as \\x1b.
     """
     edge = None if before is None else _parse_id(before)
-    output = standard_output()
 
     async def show(store: Store) -> None:
         async for message in _newest(store, limit, edge):
             text = as_json(message) if is_json else format_message(message).encode()
-            write(output, text + b"\n")
-        write(output, b"")
+            output.write(text + b"\n")
 
-    run_with_store(show)
+    with open_output(Path("-")) as output:
+        run_with_store(show)
 
 
 async def _newest(store: Store, limit: int, before: EntryId | None) -> AsyncIterator[Message]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NoReturn
+from typing import BinaryIO, NoReturn, cast
 
 import typer
+
+from guestbook.cli.stdio import OutputFile
+
+_BUFFER = 64 * 1024
 
 
 def report(line: str) -> None:
@@ -35,50 +39,49 @@ def standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def standard_output() -> BinaryIO:
-    """Return standard output, as bytes."""
-    if sys.stdout is None:
-        fail("standard output is closed")
-    return sys.stdout.buffer
-
-
-def open_file(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
-    """Open a file, or fail with its name."""
+def open_input(path: Path) -> BinaryIO:
+    """Open a file for reading, or fail with its name."""
     try:
-        return path.open(mode)
+        return path.open("rb")
     except OSError as error:
         fail(f"{path}: {error.strerror}")
 
 
 @contextlib.contextmanager
-def complete_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that gets its name only when it is complete."""
-    if path.exists() and not path.is_file():
-        # A device or a pipe cannot be renamed; a folder is refused.
-        with open_file(path, "wb") as file:
-            yield file
+def open_output(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing ("-": standard output). Raises OutputError if a byte is lost.
+
+    A regular file gets its name only when it is complete.
+    """
+    if str(path) == "-":
+        with _flushed(OutputFile(1, "standard output")) as buffer:
+            yield buffer
         return
-    partial = path.with_name(f"{path.name}.partial")
+    # A device or a pipe cannot be renamed; a folder is refused.
+    is_regular = path.is_file() or not path.exists()
+    target = path.with_name(f"{path.name}.partial") if is_regular else path
     # The file may be there as soon as it is being opened, and a signal may come any time.
     try:
-        with open_file(partial, "wb") as file:
-            yield file
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with (
+            target.open("wb", buffering=0) as file,
+            _flushed(OutputFile(file.fileno(), str(target))) as buffer,
+        ):
+            yield buffer
+        if is_regular:
+            target.replace(path)
     except OSError as error:
-        fail(f"{partial}: {error.strerror}")
+        fail(f"{target}: {error.strerror}")
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        if is_regular:
+            target.unlink(missing_ok=True)
 
 
-def write(file: BinaryIO, piece: bytes) -> None:
-    """Write a piece, or flush after an empty one. Fail with the file's name."""
+@contextlib.contextmanager
+def _flushed(file: OutputFile) -> Iterator[BinaryIO]:
+    buffer = io.BufferedWriter(file, _BUFFER)
     try:
-        file.write(piece)
-        if not piece:
-            file.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        fail(f"{file.name}: {error.strerror}")
+        yield cast(BinaryIO, buffer)
+        buffer.flush()
+        file.sync()
+    finally:
+        file.abandon()

@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def exit_by_signal(number: int) -> NoReturn:
     """End the process as the signal would have by default, so that its exit status tells."""
-    # A handler may interrupt a write to the stream, and its reader may be gone.
-    with contextlib.suppress(OSError, RuntimeError):
-        sys.stdout.flush()
-        sys.stderr.flush()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     # The kernel spares process 1 of a container.
@@ -30,8 +25,14 @@ def handle() -> None:
 
     Process 1 of a container ignores a SIGTERM that has no handler.
     """
+    _set_handlers(_exit)
+
+
+def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> None:
     for number in _SIGNALS:
-        signal.signal(number, _exit)
+        # `nohup` has a process ignore that its terminal was closed.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _exit(number: int, _frame: FrameType | None) -> NoReturn:
@@ -55,8 +56,7 @@ def cleanup_on_signal() -> Iterator[None]:
         handle()
         raise _Interrupted(number)
 
-    for number in _SIGNALS:
-        signal.signal(number, interrupt)
+    _set_handlers(interrupt)
     try:
         yield
     except _Interrupted as interrupted:

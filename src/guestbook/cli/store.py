@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from guestbook import settings
-from guestbook.cli import signals
 from guestbook.cli.output import fail
 from guestbook.settings import Settings
 from guestbook.storage import REDIS_ERRORS, Store, explain
@@ -39,8 +37,5 @@ def run_with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
 
     try:
         return asyncio.run(connected())
-    except BrokenPipeError:
-        # The reader of the output has left, as `head` does: that is no error.
-        signals.exit_by_signal(signal.SIGPIPE)
     except REDIS_ERRORS as error:
         fail(f"REDIS_URL: Redis at {chosen.redis_url}: {explain(error)}")

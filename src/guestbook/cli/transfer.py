@@ -7,21 +7,19 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from guestbook.cli import restore
 from guestbook.cli.formats import Format, encode
 from guestbook.cli.output import (
-    complete_file,
     count_of_messages,
     fail,
-    open_file,
+    open_input,
+    open_output,
     report,
     standard_input,
-    standard_output,
-    write,
 )
 from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import load_settings, run_with_store
@@ -49,9 +47,8 @@ def export_messages(
     """
     chosen = load_settings()
     form = form or Format.of(file)
-    is_stdout = str(file) == "-"
 
-    async def export(store: Store, to: BinaryIO) -> int:
+    async def export(store: Store) -> int:
         count = 0
 
         async def counted() -> AsyncIterator[list[Message]]:
@@ -62,15 +59,13 @@ def export_messages(
                 advance(len(page))
 
         total = await store.count()
-        is_shown = not (is_stdout and to.isatty())
-        with progress_bar("exporting", total, is_shown=is_shown) as advance:
+        with progress_bar("exporting", total, is_shown=not output.isatty()) as advance:
             async for piece in encode(form, counted(), chosen.title or "Guestbook"):
-                write(to, piece)
-            write(to, b"")
+                output.write(piece)
         return count
 
-    with contextlib.nullcontext(standard_output()) if is_stdout else complete_file(file) as to:
-        count = run_with_store(lambda store: export(store, to))
+    with open_output(file) as output:
+        count = run_with_store(export)
     report(f"exported {count_of_messages(count)}")
 
 
@@ -111,7 +106,7 @@ def import_messages(
 
 def _import_file(path: Path) -> None:
     is_stdin = str(path) == "-"
-    with contextlib.nullcontext(standard_input()) if is_stdin else open_file(path, "rb") as file:
+    with contextlib.nullcontext(standard_input()) if is_stdin else open_input(path) as file:
         size = os.fstat(file.fileno()).st_size if file.seekable() else None
 
         async def import_all(store: Store) -> Counter[str]:

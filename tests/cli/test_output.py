@@ -1,0 +1,197 @@
+"""Everything that a command writes is written, or the command fails with status 2 and one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.support.servers import command_env
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+_EVENTS = "{guestbook}:events"
+# More than a pipe and a buffer hold.
+_MESSAGES = 300
+
+BUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"])
+COMMANDS = [
+    ("export", "-"),
+    ("export", "--format", "csv"),
+    ("export", "--format", "html"),
+    ("export", "/dev/full"),
+    ("list",),
+    ("list", "--json", "--limit", "1000"),
+    ("check",),
+    ("--version",),
+    ("serve", "--help"),
+]
+
+
+@pytest.fixture(scope="module")
+async def redis_url(shared_valkey: Valkey) -> str:
+    """A database with messages in it."""
+    url = f"redis://{shared_valkey.address}/9031"
+    async with Redis.from_url(url) as redis:
+        await redis.flushdb()
+        for number in range(1, _MESSAGES + 1):
+            fields = {"text": f"{number} {'x' * 400}", "pod": "p"}
+            await redis.xadd(_EVENTS, fields, id=f"{number}-0")  # type: ignore[arg-type]
+    return url
+
+
+def start(
+    redis: str, *arguments: str, stdout: int, before: str = "true", **env: str
+) -> subprocess.Popen[bytes]:
+    """Start a command from a shell that does something before."""
+    return subprocess.Popen(
+        [
+            "/bin/sh",
+            "-c",
+            f'{before}; exec "$@"',
+            "sh",
+            sys.executable,
+            "-m",
+            "guestbook",
+            *arguments,
+        ],
+        env=command_env(redis, **env),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+
+
+def assert_failed(process: subprocess.Popen[bytes], reason: str) -> None:
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.decode()) == (2, f"guestbook: {reason}\n")
+
+
+@BUFFERED
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_full_disk_fails_every_command(
+    redis_url: str, arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    """Standard output on a full disk: status 2 and the reason, whatever the command writes."""
+    name = "/dev/full" if "/dev/full" in arguments else "standard output"
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = start(redis_url, *arguments, stdout=full, PYTHONUNBUFFERED=unbuffered)
+    os.close(full)
+    assert_failed(process, f"{name}: No space left on device")
+
+
+@BUFFERED
+@pytest.mark.parametrize("form", ["jsonl", "csv", "html"])
+def test_disk_that_becomes_full_fails_an_export(
+    redis_url: str, tmp_path: Path, form: str, unbuffered: str
+) -> None:
+    """A write of which only a part is taken is noticed; a file is not left half written."""
+    # In blocks of 512 bytes.
+    limit_size = "ulimit -f 137"
+    options = ("--format", form)
+    whole, piped = tmp_path / "whole", tmp_path / "piped"
+    with piped.open("wb") as file:
+        to_stdout = start(
+            *(redis_url, "export", "-", *options),
+            stdout=file.fileno(),
+            before=limit_size,
+            PYTHONUNBUFFERED=unbuffered,
+        )
+    assert_failed(to_stdout, "standard output: File too large")
+    assert piped.stat().st_size == 137 * 512
+    to_file = start(
+        *(redis_url, "export", str(whole), *options),
+        stdout=subprocess.DEVNULL,
+        before=limit_size,
+        PYTHONUNBUFFERED=unbuffered,
+    )
+    assert_failed(to_file, f"{whole}.partial: File too large")
+    assert list(tmp_path.iterdir()) == [piped]
+
+
+@BUFFERED
+@pytest.mark.parametrize("command", ["export", "list --json --limit 1000"])
+async def test_slow_reader_gets_everything(redis_url: str, command: str, unbuffered: str) -> None:
+    """A pipe that does not block and is full is waited for: no line is left out."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process = start(redis_url, *command.split(), stdout=writing, PYTHONUNBUFFERED=unbuffered)
+
+    await eventually(lambda: not select.select([], [writing], [], 0)[1], within=30)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        lines = await asyncio.to_thread(file.readlines)
+    _, said = await asyncio.to_thread(process.communicate, timeout=30)
+    assert process.returncode == 0, said
+    texts = [json.loads(line) for line in lines]
+    assert sum("text" in message for message in texts) == _MESSAGES
+
+
+@pytest.mark.parametrize("command", ["export", "list", "check", "--version"])
+def test_closed_output_fails_a_command(redis_url: str, command: str) -> None:
+    """`guestbook export >&-` does not say that all is well."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "guestbook", command],
+        env=command_env(redis_url),
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"guestbook: standard output: it is closed\n"
+
+
+def test_command_needs_no_standard_error(redis_url: str, tmp_path: Path) -> None:
+    """What a command reports may be lost: what it does is not, nor its exit status."""
+    for redirection in ("2>&-", "2>/dev/full"):
+        file = tmp_path / "messages.jsonl"
+        for arguments, status in ((["export", str(file)], 0), (["delete", "99999-0"], 1)):
+            done = subprocess.run(
+                ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m",
+                 "guestbook", *arguments],
+                env=command_env(redis_url), check=False, timeout=60,
+            )  # fmt: skip
+            assert done.returncode == status
+        assert file.read_bytes().count(b'"text"') == _MESSAGES
+        file.unlink()
+
+
+async def test_closed_terminal_ends_a_command_and_leaves_nothing(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """A terminal that goes away ends an export by SIGHUP; the .partial file goes too."""
+    partial = tmp_path / "messages.csv.partial"
+    valkey.freeze()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = [sys.executable, "-m", "guestbook", "export", str(tmp_path / "messages.csv")]
+        os.execve(sys.executable, command, command_env(valkey.address))
+    await eventually(partial.exists, within=30)
+    os.close(terminal)
+    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGHUP
+    assert list(tmp_path.glob("messages*")) == []
+
+
+async def test_nohup_outlives_its_terminal(valkey: Valkey, tmp_path: Path) -> None:
+    """A process that ignores SIGHUP from its start goes on ignoring it."""
+    partial = tmp_path / "messages.csv.partial"
+    valkey.freeze()
+    process = start(
+        *(valkey.address, "export", str(tmp_path / "messages.csv")),
+        stdout=subprocess.DEVNULL,
+        before="trap '' HUP",
+    )
+    await eventually(partial.exists, within=30)
+    process.send_signal(signal.SIGHUP)
+    valkey.thaw()
+    await asyncio.to_thread(process.communicate, timeout=30)
+    assert process.returncode == 0
