@@ -1,5 +1,3 @@
-// Elements by name, and what a browser may lack or refuse.
-
 /** @param {string} id */
 export const find = (id) => document.getElementById(id);
 

@@ -1,5 +1,3 @@
-// The form: what it refuses, and why.
-
 import { byId, newKey } from "./browser.js";
 import { normalise } from "./text.js";
 
@@ -18,23 +16,21 @@ export class Problems {
     this.#page = page;
   }
 
-  /** @param {string | undefined} name @returns {Field | undefined} */
-  field(name) {
-    return name === "text" || name === "author"
-      ? /** @type {any} */ (this.#page.form.elements)[name]
-      : undefined;
+  /** @param {string} [name] @returns {Field | undefined} */
+  field(name = "") {
+    const fields = /** @type {any} */ (this.#page.form.elements);
+    return ["text", "author"].includes(name) ? fields[name] : undefined;
   }
 
-  /** @param {ProblemDetails} problem @param {{text: string, author: string}} draft @returns {Problem} */
-  explain({ status, errors }, draft) {
-    const error = errors?.[0];
-    const field = this.field(error?.field) ? /** @type {"text" | "author"} */ (error?.field) : undefined;
-    const general = byId("form-problem").dataset;
-    const own = field ? byId(`${field}-problem`).dataset : general;
-    const words = own[error?.code ?? ""] ?? own[status] ?? general[status] ?? general.refused;
-    const n = lengthOf((field && draft[field]) ?? "");
-    const reason = this.#page.texts.fill(words, { n, max: Number(this.field(field)?.dataset.max) });
-    return { field: field ?? "form", reason };
+  /** @param {ProblemDetails} problem @param {Record<string, any>} draft @returns {Problem} */
+  explain({ status, errors: [{ field, code } = {}] = [] }, draft) {
+    const input = this.field(field);
+    const name = input?.name ?? "form";
+    const own = byId(`${name}-problem`).dataset;
+    const { dataset } = byId("form-problem");
+    const words = own[code ?? ""] ?? own[status] ?? dataset[status] ?? dataset.refused;
+    const values = { n: lengthOf(draft[name] ?? ""), max: Number(input?.dataset.max) };
+    return { field: name, reason: this.#page.texts.fill(words, values) };
   }
 
   /** @param {string} name @param {string} reason */
@@ -177,19 +173,18 @@ export class Form {
     this.#text.style.height = `${this.#text.scrollHeight + 4}px`;
   }
 
-  /** @param {{text: string, author: string}} draft */
+  /** @param {Record<string, string>} draft */
   #findFault(draft) {
-    this.#page.problems.clear();
+    const { problems } = this.#page;
+    problems.clear();
     let first;
     for (const field of [this.#text, this.#author]) {
-      const name = /** @type {"text" | "author"} */ (field.name);
-      const length = lengthOf(draft[name]);
-      let code;
-      if (name === "text" && !length) code = "empty";
-      else if (length > Number(field.dataset.max)) code = "too_long";
-      else continue;
-      const problem = { status: 422, errors: [{ field: name, code, reason: "" }] };
-      this.#page.problems.show(name, this.#page.problems.explain(problem, draft).reason);
+      const length = lengthOf(draft[field.name]);
+      const isTooLong = length > Number(field.dataset.max);
+      const code = isTooLong ? "too_long" : length || field === this.#author ? undefined : "empty";
+      if (!code) continue;
+      const errors = [{ field: field.name, code }];
+      problems.show(field.name, problems.explain({ status: 422, errors }, draft).reason);
       first ??= field;
     }
     return first;

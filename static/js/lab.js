@@ -1,5 +1,3 @@
-// The lab: faults on purpose.
-
 import { byId, openStorage, part, request } from "./browser.js";
 
 export class Lab {

@@ -1,5 +1,3 @@
-// The messages, what is new among them, older ones.
-
 import { byId, cloneTemplate, find, getListing, part } from "./browser.js";
 import { hueOf, isNewer, writeText } from "./text.js";
 

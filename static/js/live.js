@@ -1,5 +1,3 @@
-// The cursor, the stream, and polling in its place.
-
 import { backOff, byId, getListing } from "./browser.js";
 import { isNewer } from "./text.js";
 

@@ -1,5 +1,3 @@
-// What was written stays in this browser until the guestbook has it.
-
 import { backOff, cloneTemplate, exclusively, find, isMessage, parse, part, request } from "./browser.js";
 
 const PREFIX = "guestbook.outbox.";

@@ -1,5 +1,3 @@
-// Makes the parts.
-
 import { find, openStorage } from "./browser.js";
 import { Form, Problems } from "./form.js";
 import { MessageList, News } from "./list.js";

@@ -1,5 +1,3 @@
-// The pods, and what happened.
-
 import { byId, cloneTemplate, find, part } from "./browser.js";
 import { hueOf } from "./text.js";
 

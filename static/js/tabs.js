@@ -1,5 +1,3 @@
-// One tab of a browser holds the stream for all.
-
 import { openChannel } from "./browser.js";
 import { SILENCE } from "./live.js";
 import { isNewer } from "./text.js";

@@ -1,5 +1,3 @@
-// Words, times, links, as the reader's language and the server have them.
-
 /** @param {string} lang @param {readonly string[]} preferences */
 function chooseLocale(lang, preferences) {
   const isUsable = (/** @type {string} */ tag) => {

@@ -54,7 +54,7 @@ interface Problem {
 interface ProblemDetails {
   status: number | "stale";
   detail?: string;
-  errors?: { field: string; code: string; reason: string }[];
+  errors?: { field?: string; code?: string }[];
 }
 
 interface Draft {
