@@ -74,7 +74,7 @@ class SimulatedPod:
             version="0",
             count_streams=lambda: int(time.monotonic()),
             on_change=_ignore,
-            on_heard=_ignore,
+            on_reply=_ignore,
             on_return=_ignore,
         )
 

@@ -122,7 +122,7 @@ class Lab:
         """Gives an order to the pod of this name. Raises ProblemError."""
         able = {
             process: said["name"]
-            for process, said in self._presence.by_process().items()
+            for process, said in self._presence.records().items()
             if "lab" in said and said["state"] == "ready"
         }
         # A name may be that of a process which has died and of its successor.
@@ -216,7 +216,7 @@ class Lab:
     async def _say(self, *more: str) -> None:
         """Has everybody told at once what has been done to this pod."""
         self._presence.lab = [*self._state(), *more]
-        await self._presence.beat()
+        await self._presence.heartbeat()
 
     async def _say_last(self, word: str) -> None:
         """As `_say`, where nothing can be said afterwards."""

@@ -109,7 +109,7 @@ def build(
 
     # Parts that call each other: one of two is made before the other.
     def greeting() -> bytes:
-        return presence.current()
+        return presence.greeting()
 
     def on_return() -> None:
         follower.wake()
@@ -124,7 +124,7 @@ def build(
         version=__version__,
         count_streams=lambda: len(fanout),
         on_change=fanout.set_pods,
-        on_heard=on_reply,
+        on_reply=on_reply,
         on_return=on_return,
     )
     follower = Follower(

@@ -86,7 +86,7 @@ class GuestbookCollector(Collector):
         yield CounterMetricFamily(
             "guestbook_redis_reconnects",
             "How often Redis came back after it was away",
-            value=presence.returns,
+            value=presence.reconnects,
         )
 
 

@@ -1,0 +1,76 @@
+"""The `pods` event: the live pods, how many streams each has, and which pod serves the client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from guestbook.core import sse
+
+# A larger number of pods is not listed in full, because every stream gets the list.
+LISTED_MAX = 100
+# Placeholders for the counts in a greeting that is encoded ahead: no real count is negative.
+_OWN_COUNT, _TOTAL = -1, -2
+_OWN_COUNT_JSON, _TOTAL_JSON = (b'"streams":%d' % count for count in (_OWN_COUNT, _TOTAL))
+
+Record = dict[str, Any]
+
+
+def encode(pods: list[Record], total: int, *, name: str, is_away: bool) -> bytes:
+    """Encode the event of the pod called `name`; `is_away` is whether Redis is away."""
+    if len(pods) > LISTED_MAX:
+        # This pod is always listed.
+        pods = sorted(pods, key=lambda pod: pod["name"] != name)[:LISTED_MAX]
+    # The load balancer chose the pod, so that a client learns only here which one serves it.
+    data = {"pods": pods, "streams": total, "pod": name}
+    if is_away:
+        data["redis"] = "away"
+    return sse.event(json.dumps(data, separators=(",", ":")).encode(), name="pods")
+
+
+class Greeting:
+    """The event for a stream that opens, with the counts of this moment.
+
+    Thousands of streams may open at once: only the counts are encoded for each.
+    """
+
+    def __init__(self) -> None:
+        self._event = b""
+        self._peers: Mapping[str, Record] | None = None
+        self._key: object = None
+
+    def encode(self, own: Record, peers: Mapping[str, Record], *, is_away: bool) -> bytes:
+        """Encode the event of the pod with the record `own`; `peers` is not modified later."""
+        key = (own["state"], str(own.get("lab")), is_away)
+        if self._peers is not peers or self._key != key:
+            self._peers, self._key = peers, key
+            pods = by_name([{**own, "streams": _OWN_COUNT}, *peers.values()])
+            self._event = encode(pods, _TOTAL, name=own["name"], is_away=is_away)
+        total = own["streams"] + sum(pod["streams"] for pod in peers.values())
+        event = self._event.replace(_OWN_COUNT_JSON, b'"streams":%d' % own["streams"])
+        return event.replace(_TOTAL_JSON, b'"streams":%d' % total)
+
+
+def by_name(pods: Iterable[Record]) -> list[Record]:
+    """Sort pods by name and start."""
+    return sorted(pods, key=lambda pod: (pod["name"], pod["started_at"]))
+
+
+def without_counts(pods: list[Record]) -> list[Record]:
+    """Return the pods as if no stream were open, to compare the rest."""
+    return [{**pod, "streams": 0} for pod in pods]
+
+
+def parse(record: Record) -> Record:
+    """Return another process's record in the form of this version; it may have any version."""
+    streams = record.get("streams")
+    lab = record.get("lab")
+    return {
+        "name": str(record.get("name", "")),
+        "version": str(record.get("version", "")),
+        "started_at": str(record.get("started_at", "")),
+        "streams": streams if isinstance(streams, int) else 0,
+        "state": str(record.get("state", "ready")),
+        **({"lab": [str(action) for action in lab]} if isinstance(lab, list) else {}),
+    }

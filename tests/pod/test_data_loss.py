@@ -1,0 +1,55 @@
+"""A Redis that lost its data: the pod notices it, and tells each stream once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Serve
+from tests.support.sse import Event, EventStream
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+
+async def _heartbeats(http: httpx.AsyncClient) -> float:
+    """Return how many heartbeats Redis has answered."""
+    text = (await http.get("/metrics")).text
+    return next(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "guestbook_redis_command_seconds_count"
+        and sample.labels == {"command": "heartbeat"}
+    )
+
+
+async def test_redis_that_comes_back_empty_resets_each_stream_once(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """The follower and the heartbeat both notice the loss, but the log is loaded once."""
+    valkey = Valkey(tmp_path / "forgetful", "--appendonly", "no").start()
+    try:
+        pod = await serve("pod-a", redis=valkey.address)
+        async with (
+            httpx.AsyncClient(base_url=pod.url, timeout=10, verify=False) as http,
+            EventStream(pod.url) as stream,
+        ):
+            for number in range(5):
+                await http.post("/messages", json={"text": f"number {number}"})
+                events: list[Event] = []
+                while not events or events[-1].name != "message":
+                    events += await stream.entries(1)
+                assert [event.name for event in events[:-1]] == ["reset"] * min(number, 1)
+                valkey.kill()
+                valkey.start()
+                await pod.ready()
+                beaten = await _heartbeats(http)
+
+                async def has_beaten(least: float = beaten + 3) -> bool:
+                    return await _heartbeats(http) >= least
+
+                await eventually(has_beaten)
+    finally:
+        valkey.kill()
