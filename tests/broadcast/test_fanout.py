@@ -1,0 +1,584 @@
+"""The fan-out without a network: the states of a stream, and what it is sent in each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guestbook.broadcast import Fanout, ReplayUnavailableError, fanout
+from guestbook.broadcast.stream import State, Stream
+from guestbook.core import ORIGIN, Deletion, Entry, EntryId, EventLog, LogEntry, Message
+from tests.support.waiting import eventually
+
+_GREETING = b"event: pods\ndata: {}\n\n"
+_LONG = "x" * 30_000
+_ID = re.compile(rb"^id: (\d+)-0$", re.MULTILINE)
+
+
+class MemoryStream(Stream):
+    """A stream that keeps what it is sent. `is_full` stands for a socket that takes no more."""
+
+    def __init__(self, fanout: Fanout, cursor: EntryId | None = None) -> None:
+        super().__init__("10.0.0.1", cursor)
+        self._fanout = fanout
+        self.sent: list[bytes | memoryview] = []
+        self.unsent: list[bytes | memoryview] = []
+        self.is_full = False
+        self.is_finished = False
+        self.is_aborted = False
+        self._ids: list[int] = []
+        self._looked_at = 0
+
+    @staticmethod
+    def frame(data: bytes) -> bytes:
+        return data
+
+    def send(self, framed: bytes | memoryview) -> int:
+        if self.is_full:
+            raise BlockingIOError
+        self.sent.append(framed)
+        return len(framed)
+
+    def write(self, framed: bytes | memoryview) -> None:
+        if not self.is_full:
+            self.sent.append(framed)
+            return
+        self.unsent.append(framed)
+        if self.paused_at is None:
+            self._fanout.pause(self)
+
+    def make_room(self) -> None:
+        """Take what could not be sent, as a client does that reads again."""
+        self.is_full = False
+        self.sent += self.unsent
+        self.unsent.clear()
+        if self.paused_at is not None:
+            self._fanout.resume(self)
+
+    def finish(self) -> None:
+        self.is_finished = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+        asyncio.get_running_loop().call_soon(self._fanout.connection_lost, self)
+
+    @property
+    def data(self) -> bytes:
+        """Everything that was sent."""
+        return b"".join(self.sent)
+
+    @property
+    def ids(self) -> list[int]:
+        """The first halves of the ids of all events, in the order in which they were sent."""
+        for framed in self.sent[self._looked_at :]:
+            self._ids += [int(number) for number in _ID.findall(framed)]
+        self._looked_at = len(self.sent)
+        return list(self._ids)
+
+    def has_event(self, name: str) -> bool:
+        return f"event: {name}\n".encode() in self.data
+
+
+class Book:
+    """A stored stream of entries, a log that holds the newest of them, and a fan-out."""
+
+    def __init__(self, max_entries: int = 1000, max_bytes: int = 10**9) -> None:
+        self.stored: list[Entry] = []
+        self.trimmed = ORIGIN
+        self.reads = 0
+        self.failure: Exception | None = None
+        self.is_readable = asyncio.Event()
+        self.is_readable.set()
+        self.delivered: list[int] = []
+        self.log = EventLog(max_entries, max_bytes)
+        self.fanout = Fanout(
+            self.log,
+            self.read_after,
+            greeting=lambda: _GREETING,
+            on_delivered=lambda entries: self.delivered.extend(entry.id.ms for entry in entries),
+        )
+
+    async def read_after(
+        self, cursor: EntryId, count: int
+    ) -> tuple[list[Entry], EntryId | None, EntryId]:
+        self.reads += 1
+        found = [entry for entry in self.stored if entry.id > cursor][:count]
+        await self.is_readable.wait()
+        if self.failure is not None:
+            raise self.failure
+        return found, found[-1].id if found else None, self.trimmed
+
+    def load(self, *, low_watermark: EntryId = ORIGIN) -> None:
+        entries = [LogEntry.of(entry) for entry in self.stored if entry.id > low_watermark]
+        last = self.stored[-1].id if self.stored else ORIGIN
+        self.log.load(
+            entries, low_watermark=low_watermark, last=last, is_complete=low_watermark == ORIGIN
+        )
+        self.fanout.wake()
+
+    def append(self, *entries: Entry) -> None:
+        """Store entries and read them into the log at once."""
+        for entry in entries:
+            if isinstance(entry, Deletion):
+                self.stored = [each for each in self.stored if each.id != entry.target]
+        self.stored += entries
+        self.log.append(map(LogEntry.of, entries), entries[-1].id)
+        self.fanout.wake()
+
+    def open(self, cursor: int | None = None) -> MemoryStream:
+        stream = MemoryStream(self.fanout, None if cursor is None else EntryId(cursor, 0))
+        self.fanout.open(stream)
+        return stream
+
+
+def message(number: int, text: str = "hello") -> Message:
+    return Message(EntryId(number, 0), None, text, "pod-a")
+
+
+def deletion(number: int, target: int) -> Deletion:
+    return Deletion(EntryId(number, 0), EntryId(target, 0))
+
+
+def filled(count: int, *, low_watermark: int = 0, text: str = "hello") -> Book:
+    """A book of messages numbered from 1, of which the log has those after `low_watermark`."""
+    book = Book()
+    book.stored = [message(number, text) for number in range(1, count + 1)]
+    book.load(low_watermark=EntryId(low_watermark, 0))
+    return book
+
+
+async def until(stream: MemoryStream, *ids: int) -> None:
+    """Wait until a stream was sent these entries, and check that there are no others."""
+    await eventually(lambda: stream.ids[-1:] == list(ids)[-1:], within=5, every=0.001)
+    assert stream.ids == list(ids)
+
+
+# Opening
+
+
+async def test_cursor_in_memory_goes_live_with_what_it_missed() -> None:
+    """Greeting and missed entries are one write; later entries follow."""
+    book = filled(5)
+    stream = book.open(3)
+    assert stream.state is State.LIVE
+    assert len(stream.sent) == 1
+    assert stream.data.startswith(b": guestbook\nretry: ") or stream.data.startswith(
+        b":guestbook\n"
+    )
+    assert stream.ids == [4, 5]
+    book.append(message(6), message(7))
+    await until(stream, 4, 5, 6, 7)
+    assert len(stream.sent) == 2
+
+
+async def test_stream_without_cursor_begins_with_the_next_entry() -> None:
+    """Nothing of what is in memory is sent to it."""
+    book = filled(5)
+    stream = book.open()
+    assert (stream.state, stream.ids) == (State.LIVE, [])
+    book.append(message(6))
+    await until(stream, 6)
+
+
+async def test_streams_wait_until_the_log_is_loaded() -> None:
+    """Then one with a cursor is sent what it missed, and one without is reset."""
+    book = Book()
+    book.stored = [message(1), message(2)]
+    behind, without = book.open(1), book.open()
+    assert behind.state is without.state is State.WAITING
+    book.load()
+    await until(behind, 2)
+    await eventually(lambda: without.has_event("reset"), within=5)
+    assert without.ids == [2]
+    assert behind.state is without.state is State.LIVE
+    book.append(message(3))
+    await until(behind, 2, 3)
+    await until(without, 2, 3)
+
+
+async def test_cursor_ahead_of_the_log_waits_for_it() -> None:
+    """A process that lags behind sends nothing that the client has had from another one."""
+    book = filled(3)
+    stream = book.open(5)
+    assert stream.state is State.WAITING
+    book.append(message(4))
+    await eventually(lambda: book.delivered == [4] or not book.delivered, within=5)
+    book.append(message(5), message(6))
+    await until(stream, 6)
+    assert stream.state is State.LIVE
+
+
+async def test_cursor_that_redis_never_had_is_reset() -> None:
+    """`confirm` resets it if the answer was asked for after the cursor was known, else not."""
+    book = filled(3)
+    stream = book.open(5)
+    book.fanout.confirm(EntryId(3, 0), asked_at=stream.cursor_at)
+    book.fanout.confirm(EntryId(5, 0), asked_at=stream.cursor_at + 1)
+    assert stream.state is State.WAITING
+    book.fanout.confirm(EntryId(3, 0), asked_at=stream.cursor_at + 1)
+    assert stream.state is State.LIVE
+    assert stream.has_event("reset")
+    assert stream.ids == [3]
+    assert book.fanout.counts.resets == 1
+
+
+# Live
+
+
+async def test_streams_at_one_position_share_one_frame() -> None:
+    """An entry is framed once, whatever the number of streams and groups."""
+    book = filled(1)
+    streams = [book.open() for _ in range(300)]
+    book.append(message(2))
+    await eventually(lambda: all(stream.ids == [2] for stream in streams), within=5)
+    assert {id(stream.sent[1]) for stream in streams} == {id(streams[0].sent[1])}
+    assert book.fanout.counts.delivered == 300
+
+
+async def test_entries_of_a_moment_are_one_write() -> None:
+    """What is appended while events are gathered goes out together."""
+    book = filled(1)
+    stream = book.open()
+    for number in range(2, 12):
+        book.append(message(number))
+    await until(stream, *range(2, 12))
+    assert len(stream.sent) == 2
+
+
+async def test_delivered_entries_are_reported_once() -> None:
+    """In order, without those that were in memory before, and not while no stream is open."""
+    book = filled(3)
+    stream = book.open(0)
+    book.append(message(4))
+    book.append(message(5))
+    await eventually(lambda: book.delivered == [4, 5], within=5)
+    book.append(message(6))
+    await eventually(lambda: book.delivered == [4, 5, 6], within=5)
+    book.fanout.connection_lost(stream)
+    book.append(message(7))
+    book.open()
+    book.append(message(8))
+    await eventually(lambda: book.delivered == [4, 5, 6, 8], within=5)
+
+
+async def test_new_log_resets_live_streams() -> None:
+    """Their clients load the list again, and are sent what comes then."""
+    book = filled(5)
+    streams = [book.open(), book.open(2)]
+    book.stored = [message(10)]
+    book.load()
+    book.fanout.reset()
+    for stream in streams:
+        assert stream.ids[-1] == 10
+        assert stream.has_event("reset")
+    book.append(message(11))
+    await eventually(lambda: all(stream.ids[-2:] == [10, 11] for stream in streams), within=5)
+    book.fanout.connection_lost(streams[1])
+    # What was skipped is not counted as sent: 3, 4, 5 and 11 were.
+    assert streams[1].entries == 4
+
+
+# Full sockets
+
+
+async def test_full_stream_is_sent_what_it_missed_when_it_has_room() -> None:
+    """It holds up no other stream meanwhile."""
+    book = filled(1)
+    full, other = book.open(), book.open()
+    full.is_full = True
+    book.append(message(2))
+    await until(other, 2)
+    book.append(message(3))
+    await until(other, 2, 3)
+    assert full.paused_at is not None
+    assert full.ids == []
+    full.make_room()
+    await until(full, 2, 3)
+    assert full.paused_at is None
+    book.append(message(4))
+    await until(full, 2, 3, 4)
+    book.fanout.connection_lost(full)
+    assert full.entries == 3
+
+
+async def test_full_stream_that_falls_out_of_the_log_is_dropped() -> None:
+    """Its client comes back with its cursor."""
+    book = Book(max_entries=3)
+    book.load()
+    full, other = book.open(), book.open()
+    full.is_full = True
+    for number in range(1, 9):
+        book.append(message(number))
+        await eventually(lambda: other.ids[-1:] == [number], within=5)  # noqa: B023  # at once
+    await eventually(lambda: len(book.fanout) == 1, within=5)
+    assert full.is_aborted
+    assert (full.state, full.end_reason) == (State.CLOSED, "slow")
+    assert book.fanout.counts.closed["slow"] == 1
+
+
+async def test_full_stream_that_lags_far_behind_catches_up_in_chunks() -> None:
+    """With room again it is sent everything that it missed, then goes live."""
+    book = filled(1)
+    full = book.open()
+    full.is_full = True
+    book.append(message(2))
+    await eventually(lambda: full.paused_at is not None, within=5)
+    book.append(*(message(number, _LONG) for number in range(3, 20)))
+    full.make_room()
+    await eventually(lambda: full.state is State.CATCHING_UP, within=5, every=0)
+    await until(full, *range(2, 20))
+    await eventually(lambda: full.state is State.LIVE, within=5)
+    book.append(message(20))
+    await until(full, *range(2, 21))
+
+
+async def test_pings_drop_streams_that_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that was ended while its socket was full; every other stream gets a ping."""
+    monkeypatch.setattr(fanout, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(fanout, "_STALLED_SECONDS", 0.2)
+    book = filled(1)
+    live, waiting, full, ended = book.open(), book.open(9), book.open(), book.open()
+    full.is_full = ended.is_full = True
+    book.append(message(2))
+    await eventually(lambda: None not in (full.paused_at, ended.paused_at), within=5)
+    pinging = asyncio.create_task(book.fanout.ping())
+    await eventually(lambda: full.is_aborted and live.has_event("ping"), within=5)
+    await eventually(lambda: waiting.has_event("ping"), within=5)
+    assert full.end_reason == "stalled"
+    assert (live.state, waiting.state) == (State.LIVE, State.WAITING)
+    pinging.cancel()
+    await asyncio.gather(pinging, return_exceptions=True)
+
+
+# Catching up
+
+
+async def test_cursor_older_than_memory_is_read_and_then_live() -> None:
+    """Every entry comes once and in order, across what is read and what is in memory."""
+    book = filled(50, low_watermark=30)
+    stream = book.open(5)
+    assert stream.state is State.CATCHING_UP
+    book.append(message(51))
+    await until(stream, *range(6, 52))
+    assert stream.state is State.LIVE
+    book.append(message(52))
+    await until(stream, *range(6, 53))
+    assert book.fanout.counts.replays["redis"] == 1
+    assert book.fanout.counts.replayed["redis"] >= 25
+    assert book.fanout.counts.delivered == 47
+    book.fanout.connection_lost(stream)
+    assert stream.entries == 47
+
+
+async def test_streams_that_catch_up_share_what_is_read() -> None:
+    """Thirty streams cost hardly more reads than one, wherever each of them began."""
+    book = filled(200, low_watermark=190, text="x" * 3000)
+    alone = book.open(0)
+    await until(alone, *range(1, 201))
+    reads = book.reads
+    assert reads > 5
+    streams = [book.open(number) for number in range(30)]
+    await eventually(lambda: all(stream.ids[-1:] == [200] for stream in streams), within=10)
+    for number, stream in enumerate(streams):
+        assert stream.ids == list(range(number + 1, 201))
+    assert book.reads - reads < 4 * reads
+
+
+async def test_trimmed_cursor_is_reset() -> None:
+    """What a client missed is not stored any more: it loads the list again."""
+    book = filled(50, low_watermark=30)
+    book.trimmed = EntryId(10, 0)
+    stream = book.open(5)
+    await until(stream, 50)
+    assert stream.has_event("reset")
+    complete = book.open(10)
+    await until(complete, *range(11, 51))
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(ReplayUnavailableError(), "redis away"), (ValueError(), "error")]
+)
+async def test_stream_that_cannot_catch_up_is_ended(failure: Exception, reason: str) -> None:
+    """Properly, so that its client comes back with its cursor."""
+    book = filled(50, low_watermark=30)
+    book.failure = failure
+    stream = book.open(5)
+    await eventually(lambda: stream.is_finished, within=5)
+    assert (stream.state, stream.end_reason) == (State.CLOSED, reason)
+    assert stream.ids == []
+    book.fanout.connection_lost(stream)
+    assert book.fanout.counts.closed[reason] == 1
+    assert len(book.fanout) == 0
+
+
+async def test_message_deleted_after_it_was_read_is_not_replayed_from_memory() -> None:
+    """A late stream is not given the chunk that an earlier one was given before the deletion."""
+    book = filled(1)
+    book.append(*(message(number, _LONG) for number in range(2, 21)))
+    early = book.open(1)
+    early.is_full = True
+    await eventually(lambda: early.paused_at is not None, within=5)
+    first = book.open(1)
+    await until(first, *range(2, 21))
+    # The early stream still catches up, so that the chunks that were read are kept.
+    assert early.state is State.CATCHING_UP
+    for number, target in ((21, 5), (22, 3)):
+        book.append(deletion(number, target))
+        late = book.open(1)
+        await eventually(lambda: late.ids[-1:] == [number], within=5)  # noqa: B023  # at once
+        assert target not in late.ids
+
+
+async def test_message_deleted_while_it_was_read_is_not_replayed() -> None:
+    """A stream that comes after a deletion does not share a read that began before it."""
+    book = filled(50, low_watermark=30)
+    book.is_readable.clear()
+    early = book.open(5)
+    await eventually(lambda: book.reads == 1, within=5)
+    book.append(deletion(51, 7))
+    late, later = book.open(5), book.open(5)
+    await eventually(lambda: book.reads == 2, within=5)
+    book.is_readable.set()
+    for stream in (late, later):
+        await until(stream, 6, *range(8, 52))
+    # For this one the message is taken away again by the deletion.
+    await until(early, *range(6, 52))
+
+
+async def test_stream_that_leaves_stops_no_read_of_others() -> None:
+    """The first that asked is gone; the second is given what was read."""
+    book = filled(50, low_watermark=30)
+    book.is_readable.clear()
+    first, second = book.open(5), book.open(5)
+    await eventually(lambda: book.reads == 1, within=5)
+    book.fanout.connection_lost(first)
+    book.is_readable.set()
+    await until(second, *range(6, 51))
+    assert first.ids == []
+
+
+# Ends
+
+
+async def test_drain_ends_every_stream_and_opens_no_other() -> None:
+    """Each of them gets `bye`, in whatever state it was."""
+    book = filled(50, low_watermark=30)
+    book.is_readable.clear()
+    streams = [book.open(), book.open(99), book.open(5)]
+    assert [stream.state for stream in streams] == [
+        State.LIVE,
+        State.WAITING,
+        State.CATCHING_UP,
+    ]
+    draining = asyncio.create_task(book.fanout.drain(0.05))
+    await eventually(lambda: all(stream.is_finished for stream in streams), within=5)
+    late = book.open(40)
+    for stream in (*streams, late):
+        assert stream.has_event("bye")
+        assert stream.is_finished
+        assert (stream.state, stream.end_reason) == (State.CLOSED, "drain")
+    book.append(message(51))
+    for stream in (*streams, late):
+        book.fanout.connection_lost(stream)
+    await asyncio.wait_for(draining, 5)
+    assert book.fanout.counts.closed["drain"] == 4
+    assert all(stream.data.count(b"event: bye") == 1 for stream in streams)
+
+
+async def test_drain_cuts_streams_whose_clients_do_not_read() -> None:
+    """The process does not wait for them for long."""
+    book = filled(1)
+    stream = book.open()
+    stream.is_full = True
+    await asyncio.wait_for(book.fanout.drain(0), 5)
+    assert stream.is_aborted
+    assert stream.end_reason == "drain"
+
+
+async def test_addresses_are_counted_while_their_streams_are_open() -> None:
+    """A stream that has ended frees its place, once."""
+    book = filled(1)
+    first, second = book.open(), book.open()
+    assert book.fanout.held_by("10.0.0.1") == len(book.fanout) == 2
+    book.fanout.connection_lost(first)
+    book.fanout.connection_lost(first)
+    assert book.fanout.held_by("10.0.0.1") == len(book.fanout) == 1
+    book.fanout.connection_lost(second)
+    assert book.fanout.held_by("10.0.0.1") == len(book.fanout) == 0
+    assert book.fanout.counts.closed["client gone"] == 2
+    assert book.fanout.counts.opened == 2
+
+
+# Everything at once
+
+
+async def _live_through(seed: int) -> None:
+    """Do random things for a while; every stream is sent each entry once and in order."""
+    chance = random.Random(seed)
+    book = Book(max_entries=chance.choice((10, 40, 1000)), max_bytes=chance.choice((10**5, 10**7)))
+    numbers = iter(range(1, 10**6))
+    book.stored = [message(next(numbers)) for _ in range(chance.randrange(60))]
+    streams: list[MemoryStream] = []
+    taken: set[int] = set()
+
+    def write() -> None:
+        text = _LONG if chance.random() < 0.2 else "hello"
+        entries: list[Entry] = [message(next(numbers), text) for _ in range(chance.randrange(1, 9))]
+        if chance.random() < 0.3:
+            target = chance.choice([*book.stored, *entries]).id.ms
+            taken.add(target)
+            entries.append(deletion(next(numbers), target))
+        book.append(*entries)
+
+    def open_one() -> None:
+        cursor = chance.choice([None, 0, *(entry.id.ms for entry in book.stored[-50:])])
+        if book.log.is_loaded or cursor is not None:
+            streams.append(book.open(cursor))
+
+    def touch_one() -> None:
+        for stream in [each for each in streams if each.state is not State.CLOSED][:1]:
+            chance.choice((stream.make_room, lambda: setattr(stream, "is_full", True)))()  # noqa: B023
+        chance.shuffle(streams)
+
+    for step in range(60):
+        if step == 5 and not book.log.is_loaded:
+            book.load()
+        actions = [open_one, touch_one, *([write] * 2 if book.log.is_loaded else [])]
+        chance.choice(actions)()
+        await asyncio.sleep(chance.choice((0, 0, 0.001, 0.003)))
+    write()
+    last = book.stored[-1].id.ms
+    for stream in streams:
+        stream.make_room()
+    opened = [stream for stream in streams if stream.state is not State.CLOSED]
+    await eventually(lambda: all(_has(stream, last) for stream in opened), within=5, every=0.002)
+    for stream in streams:
+        assert all(before < after for before, after in pairwise(stream.ids))
+        if stream.ids:
+            # Whoever was dropped as too slow has everything up to where it was dropped.
+            ids = [entry.id.ms for entry in book.stored]
+            expected = [n for n in ids if stream.ids[0] <= n <= stream.ids[-1]]
+            assert [n for n in stream.ids if n not in taken] == [
+                n for n in expected if n not in taken
+            ]
+    for stream in streams:
+        book.fanout.connection_lost(stream)
+        if not stream.has_event("reset"):
+            assert stream.entries >= len(stream.ids)
+
+
+def _has(stream: MemoryStream, last: int) -> bool:
+    return stream.state is State.CLOSED or stream.ids[-1:] == [last]
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32))
+def test_every_stream_is_sent_each_entry_once_and_in_order(seed: int) -> None:
+    """Whatever is opened, written, deleted, full and read again, in whatever order."""
+    asyncio.run(_live_through(seed))
