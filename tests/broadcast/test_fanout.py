@@ -115,7 +115,7 @@ class Book:
         return found, found[-1].id if found else None, self.trimmed
 
     def load(self, *, low_watermark: EntryId = ORIGIN) -> None:
-        entries = [LogEntry.of(entry) for entry in self.stored if entry.id > low_watermark]
+        entries = [LogEntry.encode(entry) for entry in self.stored if entry.id > low_watermark]
         last = self.stored[-1].id if self.stored else ORIGIN
         self.log.load(
             entries, low_watermark=low_watermark, last=last, is_complete=low_watermark == ORIGIN
@@ -128,7 +128,7 @@ class Book:
             if isinstance(entry, Deletion):
                 self.stored = [each for each in self.stored if each.id != entry.target]
         self.stored += entries
-        self.log.append(map(LogEntry.of, entries), entries[-1].id)
+        self.log.append(map(LogEntry.encode, entries), entries[-1].id)
         self.fanout.wake()
 
     def open(self, cursor: int | None = None) -> MemoryStream:

@@ -204,6 +204,76 @@ async def test_wait_for_returns_when_the_entry_has_been_read() -> None:
     log.append([message(9)], EntryId(9, 0))
 
 
+def test_empty_log_is_neither_loaded_nor_complete() -> None:
+    """Before the first load Redis may have what memory has not."""
+    log = EventLog(100, MANY_BYTES)
+    assert not log.is_loaded
+    assert not log.is_complete
+    log.load([message(3)], low_watermark=EntryId(2, 0), last=EntryId(3, 0), is_complete=False)
+    assert log.is_loaded
+    assert not log.is_complete
+
+
+def test_log_is_filled_up_to_its_bounds() -> None:
+    """As many entries and bytes as it may have are kept; one more pushes out the oldest."""
+    size = len(message(1).frame)
+    for log in (
+        filled(*map(message, [1, 2, 3]), most=3),
+        filled(*map(message, [1, 2, 3]), most_bytes=3 * size),
+    ):
+        assert numbers(log.oldest(ORIGIN)) == [1, 2, 3]
+        assert (log.start, log.low_watermark, log.is_complete) == (0, ORIGIN, True)
+        log.append([message(4)], EntryId(4, 0))
+        assert numbers(log.oldest(ORIGIN)) == [2, 3, 4]
+        assert (log.start, log.low_watermark) == (1, EntryId(1, 0))
+
+
+def test_log_that_drops_for_bytes_at_its_number_is_not_complete() -> None:
+    """Redis keeps as many entries as the number allows, however long they are."""
+    size = len(message(1).frame)
+    log = filled(*map(message, [1, 2, 3]), most=3, most_bytes=3 * size - 1)
+    assert numbers(log.oldest(ORIGIN)) == [2, 3]
+    assert not log.is_complete
+
+
+def test_every_deletion_and_reload_raises_the_revision() -> None:
+    """Messages do not; each deletion does, even of a message that is not in memory."""
+    log = filled(message(1), message(2))
+    revisions = [log.revision]
+    log.append([message(3)], EntryId(3, 0))
+    assert log.revision == revisions[0]
+    for entry in (deletion(4, 2), deletion(5, 1), deletion(6, 99)):
+        log.append([entry], entry.id)
+        revisions.append(log.revision)
+    log.load([message(1)], low_watermark=ORIGIN, last=EntryId(1, 0), is_complete=True)
+    revisions.append(log.revision)
+    assert len(set(revisions)) == len(revisions)
+    assert revisions == sorted(revisions)
+
+
+def test_position_has_the_id_of_the_entry_before_it() -> None:
+    """It is the cursor from which a stream at that position continues."""
+    log = filled(*map(message, [1, 2, 3, 4]), most=3)
+    assert log.id_before(log.start) == log.low_watermark == EntryId(1, 0)
+    for position in range(log.start, log.end + 1):
+        assert log.position_after(log.id_before(position)) == position
+    assert log.id_before(log.end) == EntryId(4, 0)
+
+
+async def test_finished_waiter_holds_up_no_other() -> None:
+    """One that was cancelled is passed over, whatever it waited for."""
+    log = filled(message(1))
+    first, second, third = (asyncio.create_task(log.wait_for(EntryId(n, 0))) for n in (2, 2, 3))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    log.append([message(2)], EntryId(2, 0))
+    await asyncio.wait_for(second, 1)
+    assert not third.done()
+    log.append([message(3)], EntryId(3, 0))
+    await asyncio.wait_for(third, 1)
+
+
 @given(
     st.lists(st.booleans(), max_size=60),
     st.integers(1, 10),
