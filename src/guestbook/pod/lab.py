@@ -18,16 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import structlog
-from fastapi import FastAPI, Request
-from starlette.responses import Response
 
 from guestbook.core import ProblemError, unavailable
 from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook
 from guestbook.storage import REDIS_ERRORS, PipeliningRedis, explain
-from guestbook.web.admin import require_token
-from guestbook.web.body import JSON
-from guestbook.web.routes.messages import refuse_cross_site
-from guestbook.web.schemas import PROBLEMS
 
 Action = Literal["not-ready", "ready", "freeze", "crash", "burn", "eat", "cut"]
 
@@ -268,27 +262,3 @@ async def eat(size: int, *, over: float, hold: float) -> None:
             await asyncio.sleep(over / _BITES)
         logger.warning("holding memory", mib=size >> 20, seconds=hold)
         await asyncio.sleep(hold)
-
-
-def install(app: FastAPI, guestbook: Guestbook) -> Lab:
-    """The route `/lab/{pod}/{action}`; the lab works while it is `running`."""
-    lab = Lab(guestbook)
-    token = guestbook.settings.admin_token
-
-    @app.post(
-        "/lab/{pod}/{action}",
-        tags=["lab"],
-        status_code=202,
-        responses=PROBLEMS(*(() if token is None else (401,)), 403, 404, 422, 429, 503),
-        openapi_extra={"security": [] if token is None else [{"admin": []}]},
-        summary="Break a pod on purpose",
-    )
-    async def order(request: Request, pod: str, action: Action) -> Response:
-        refuse_cross_site(request)
-        if token is not None:
-            require_token(request, token)
-        await lab.give(pod, action)
-        logger.warning("an order for the lab", pod=pod, action=action)
-        return Response(json.dumps({"pod": pod, "action": action}) + "\n", 202, media_type=JSON)
-
-    return lab

@@ -1,70 +1,74 @@
-"""The application: the routes, wired to one guestbook."""
+"""The application: the routes, and the guestbook that they work on."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-from starlette.types import ASGIApp
+from fastapi import Depends, FastAPI
 
 from guestbook import __version__
-from guestbook.pod import GuestbookCollector
-from guestbook.pod.lifespan import build
+from guestbook.pod import Guestbook, GuestbookCollector, open_guestbook
 from guestbook.settings import Settings
 from guestbook.telemetry import AccessLog, Metrics
-from guestbook.web import problems as problem
-from guestbook.web import schemas as schema
-from guestbook.web.middleware import AccessLogMiddleware, HeadMiddleware
+from guestbook.web.dependencies import require_admin
+from guestbook.web.middleware import (
+    AccessLogMiddleware,
+    HeadMiddleware,
+    ResponseHeadersMiddleware,
+    ServerErrorMiddleware,
+)
+from guestbook.web.openapi import describe
 from guestbook.web.pages import static as assets
+from guestbook.web.pages.feed import Feed
 from guestbook.web.pages.renderer import Page
 from guestbook.web.pages.translations import Translations
-from guestbook.web.route import DirectMiddleware
+from guestbook.web.problems import EXCEPTION_HANDLERS
 from guestbook.web.routes import events, legacy, messages, pages, probes
+from guestbook.web.schemas import problems
 
 if TYPE_CHECKING:
-    from guestbook.pod.lab import Lab
     from guestbook.telemetry.tracing import Tracing
 
 
 def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
-    """The ASGI application; its guestbook is `app.state.guestbook`."""
+    """Create the application. Its lifespan opens the guestbook, as `app.state.guestbook`."""
     metrics = Metrics()
-    guestbook, running = build(
-        settings,
-        observe_lag=metrics.observe_lag,
-        observe_command=metrics.observe_command,
-        tracing=tracing,
-    )
-    metrics.register(GuestbookCollector(guestbook))
     static = assets.Assets(assets.folder("static"))
-    page = Page(guestbook, static, Translations(assets.folder("templates") / "words.toml"))
-    lab: Lab | None = None
+    translations = Translations(assets.folder("templates") / "words.toml")
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with running, lab.running() if lab else contextlib.nullcontext():
-            yield
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_guestbook(
+            settings,
+            observe_lag=metrics.observe_lag,
+            observe_command=metrics.observe_command,
+            tracing=tracing,
+        ) as guestbook:
+            metrics.register(GuestbookCollector(guestbook))
+            app.state.guestbook = guestbook
+            app.state.page = Page(guestbook, static, translations)
+            app.state.feed = Feed(guestbook, translations)
+            async with _lab(app, guestbook):
+                yield
         if tracing is not None:
             await tracing.close()
 
-    class App(FastAPI):
-        def build_middleware_stack(self) -> ASGIApp:
-            others = super().build_middleware_stack()
-            heads = HeadMiddleware(DirectMiddleware(others, self.routes))
-            return AccessLogMiddleware(heads, guestbook, AccessLog(), metrics, tracing)
-
-    app = App(
+    app = FastAPI(
         title="Guestbook",
         version=__version__,
         description="A live guestbook: messages in a Redis stream, pushed as server-sent events.",
         lifespan=lifespan,
-        # Their pages load scripts from elsewhere.
+        exception_handlers=EXCEPTION_HANDLERS,
+        # Generated clients name their functions after the operations.
+        generate_unique_id_function=lambda route: route.name,
+        # These pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Requests that FastAPI does not see are to be in the traces too: tracing.py makes them.
+        # A stream that took over its connection would be traced as a failure: the middleware
+        # makes the spans of requests.
         telemetry={
             "tracing": False,
             "metrics": False,
@@ -73,20 +77,52 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
             "auto_configure": False,
         },
     )
-    app.state.guestbook = guestbook
-    problem.install(app)
+    app.state.settings = settings
+    app.state.metrics = metrics
 
-    pages.install(app, guestbook, page)
+    # The last one added is the first to see a request.
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(ServerErrorMiddleware)
+    app.add_middleware(
+        AccessLogMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing
+    )
+    app.add_middleware(ResponseHeadersMiddleware)
+
+    # First, because ten thousand browsers may open their streams at once.
     app.router.routes.append(events.route())
-    messages.install(app, guestbook, page)
-    probes.install(app, guestbook, metrics)
+    app.include_router(pages.router)
+    app.include_router(messages.router)
+    app.include_router(probes.router)
     if settings.legacy_api:
-        legacy.install(app, guestbook)
+        app.include_router(legacy.router)
     if settings.lab:
-        from guestbook.pod import lab as laboratory  # noqa: PLC0415  # off means: no code path
+        from guestbook.web.routes import lab  # noqa: PLC0415  # off means: no code path
 
-        lab = laboratory.install(app, guestbook)
-    description = schema.describe(app)
-    app.openapi = lambda: description  # type: ignore[method-assign]  # as FastAPI's manual has it
+        if settings.admin_token is None:
+            app.include_router(lab.router)
+        else:
+            app.include_router(
+                lab.router, dependencies=[Depends(require_admin)], responses=problems(401)
+            )
     app.mount(assets.URL, static, name="static")
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = describe(app)
+    return app.openapi_schema
+
+
+@contextlib.asynccontextmanager
+async def _lab(app: FastAPI, guestbook: Guestbook) -> AsyncIterator[None]:
+    """Run the lab where it is switched on, as `app.state.lab`."""
+    if not guestbook.settings.lab:
+        yield
+        return
+    from guestbook.pod.lab import Lab  # noqa: PLC0415  # off means: no code path
+
+    app.state.lab = Lab(guestbook)
+    async with app.state.lab.running():
+        yield

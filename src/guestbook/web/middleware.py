@@ -1,61 +1,67 @@
-"""What happens around every request: HEAD, and that it is observed."""
+"""The middleware: security headers, the access log, HEAD, and the answer to a bug."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
+import structlog
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
+from guestbook.web import problems
+from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from guestbook.telemetry.tracing import Tracing
 
+_CLOSE = (b"connection", b"close")
+
 _PROBES = frozenset({"/healthz", "/ready", "/metrics"})
 _STREAM = "/events"
-
-# A HEAD asks what a GET would answer. A stream has no end, and pushing is not asking.
+# HEAD is not answered as GET: a stream has no end, and a push stores a message.
 _NO_HEAD = ("/events", "/rpush/")
 
+logger = structlog.get_logger(__name__)
 
-class HeadMiddleware:
-    """Answers HEAD as GET; that no body goes out is the server's part."""
+
+class ResponseHeadersMiddleware:
+    """Adds the security headers; closes the connections of a process that is about to stop."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "HEAD"
-            and not scope["path"].startswith(_NO_HEAD)
-        ):
-            asked = {**scope, "method": "GET"}
-            await self._app(asked, receive, send)
-            # Who observes it wants to know which route it has found.
-            scope.update(asked, method="HEAD")
-        else:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], *RAW_SECURITY_HEADERS]
+                if _is_draining(scope):
+                    headers.append(_CLOSE)
+                message["headers"] = headers
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 class AccessLogMiddleware:
-    """Counts, logs and traces each request; closes the connections of a process that drains."""
+    """Names, counts, logs and traces each request."""
 
     def __init__(
         self,
         app: ASGIApp,
-        guestbook: Guestbook,
         access_log: AccessLog,
         metrics: Metrics,
         tracing: Tracing | None = None,
     ) -> None:
         self._app = app
-        self._guestbook = guestbook
         self._access_log = access_log
         self._metrics = metrics
         self._tracing = tracing
@@ -68,29 +74,25 @@ class AccessLogMiddleware:
         span = self._begin_span(scope)
         trace_id = self._tracing.trace_id(span) if self._tracing and span else ""
         request_id = self._access_log.begin(scope["headers"], trace_id).encode()
-        status = 500
-        has_started = False
+        status: int | None = None
 
         async def send_named(message: Message) -> None:
-            nonlocal status, has_started
+            nonlocal status
             if message["type"] == "http.response.start":
-                has_started = True
                 status = message["status"]
                 message["headers"] = [*message["headers"], (HEADER, request_id)]
-                if self._guestbook.fanout.is_draining:
-                    MutableHeaders(scope=message)["Connection"] = "close"
                 if status == 200 and _route(scope) == _STREAM:
-                    self._metrics.count_request(scope["method"], _STREAM, status, None)
+                    self._metrics.count_request("GET", _STREAM, 200, None)
             await send(message)
 
         try:
             await self._app(scope, receive, send_named)
-            if not has_started:
-                # The stream has its connection to itself, and wrote the head of the response.
+            if status is None and _route(scope) == _STREAM:
+                # The stream has the connection, and wrote the head of its response itself.
+                self._metrics.count_request("GET", _STREAM, 200, None)
                 status = 200
-                self._metrics.count_request(scope["method"], _STREAM, status, None)
         finally:
-            self._end(scope, status, time.perf_counter() - started, span)
+            self._end(scope, status or 500, time.perf_counter() - started, span)
 
     def _begin_span(self, scope: Scope) -> Span | None:
         if self._tracing is None or scope["path"] in _PROBES:
@@ -114,6 +116,60 @@ class AccessLogMiddleware:
                 )
         if self._tracing is not None and span is not None:
             self._tracing.end(span, method, route, status)
+
+
+class ServerErrorMiddleware:
+    """Answers with a problem where a route fails.
+
+    Starlette's own sends its answer past all middleware, so it would have neither the security
+    headers nor the id of the request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception:
+            if scope["type"] != "http" or is_started:
+                raise
+            logger.exception("a request failed")
+            response = await problems.problem(Request(scope), problems.bug())
+            await response(scope, receive, send)
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET; the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] == "http"
+            and scope["method"] == "HEAD"
+            and not scope["path"].startswith(_NO_HEAD)
+        ):
+            # The server looks at its own scope to see that it was a HEAD.
+            as_get = {**scope, "method": "GET"}
+            await self._app(as_get, receive, send)
+            # The access log wants the route that was found.
+            scope.update(as_get, method="HEAD")
+        else:
+            await self._app(scope, receive, send)
+
+
+def _is_draining(scope: Scope) -> bool:
+    guestbook: Guestbook | None = getattr(scope["app"].state, "guestbook", None)
+    return guestbook is not None and guestbook.fanout.is_draining
 
 
 def _address(scope: Scope) -> str:

@@ -1,66 +1,122 @@
-"""Every error of the application as a problem (RFC 9457)."""
+"""The exception handlers: every error is a problem (RFC 9457), or the page again for a form."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from guestbook.core import PROBLEM_TYPE, ProblemError
+from guestbook.core import PROBLEM_TYPE, InvalidMessageError, ProblemError, unavailable
+from guestbook.pod import UnavailableError
+from guestbook.storage import TooManyPostsError
+from guestbook.web.pages.renderer import Page, Typed
+
+Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+# Pydantic's kinds of error for which the API has a word and a sentence of its own.
+_CODES = {
+    "json_invalid": ("invalid", "is not valid JSON: {error}"),
+    "missing": ("missing", "is missing"),
+    "model_type": ("invalid", 'must be a JSON object with "text"'),
+    "string_type": ("not_a_string", "must be a string"),
+}
 
 
-def problem_response(problem: ProblemError) -> Response:
-    """Return the response for a problem."""
-    return Response(problem.json(), problem.status, problem.headers, media_type=PROBLEM_TYPE)
+async def problem(request: Request, error: ProblemError) -> Response:
+    """Return the error as JSON; to a browser's form the page, with what the visitor typed."""
+    typed: Typed | None = getattr(request.state, "typed", None)
+    if typed is None or not _accepts_page(request):
+        return Response(error.json(), error.status, error.headers, media_type=PROBLEM_TYPE)
+    page: Page = request.app.state.page
+    language = page.translations.language(request.scope)
+    html = page.refused(language, error, typed)
+    headers = {**error.headers, "Cache-Control": "no-store", "Content-Language": language}
+    return Response(html, error.status, headers, media_type="text/html")
+
+
+async def invalid_message(request: Request, error: InvalidMessageError) -> Response:
+    """What was sent is no message."""
+    return await problem(
+        request, ProblemError(422, error.reason, field=error.field, code=error.code)
+    )
+
+
+async def invalid_request(request: Request, error: RequestValidationError) -> Response:
+    """A parameter, or the body, is not what the route takes."""
+    first: Mapping[str, Any] = error.errors()[0]
+    kind, place = str(first["type"]), first["loc"]
+    if kind == "string_type" and first.get("input") is None:
+        kind = "missing"
+    reason = str(first["msg"]).removeprefix("Input ")
+    code, sentence = _CODES.get(kind, (kind, ""))
+    if sentence:
+        reason = sentence.format_map(first.get("ctx", {}))
+    field = str(place[-1]) if place else "body"
+    return await problem(request, ProblemError(422, reason, field=field, code=code))
+
+
+async def redis_unavailable(request: Request, error: UnavailableError) -> Response:
+    """Redis did not answer in time."""
+    reason = str(error) or "Redis did not answer in time"
+    return await problem(request, unavailable(f"{reason}: try again."))
+
+
+async def too_many_posts(request: Request, error: TooManyPostsError) -> Response:
+    """The client's address posts faster than GUESTBOOK_POST_RATE."""
+    return await problem(
+        request,
+        ProblemError(
+            429,
+            f"Too many messages from your address: try again in {error.seconds} s.",
+            headers={"Retry-After": str(error.seconds)},
+        ),
+    )
+
+
+async def http_error(request: Request, error: HTTPException) -> Response:
+    """No route matches the request, or Starlette raised something else."""
+    detail, headers = error.detail, error.headers
+    if error.status_code == 404:
+        detail = "There is nothing at this address."
+    elif error.status_code == 405:
+        allowed = ", ".join(sorted(_allowed_methods(request)))
+        detail = f"This address does not take {request.method}, but {allowed}."
+        headers = {"Allow": allowed}
+    return await problem(request, ProblemError(error.status_code, detail, headers=headers))
 
 
 def bug() -> ProblemError:
-    """What is not the client's fault, and should not be."""
+    """Return the answer to a request that failed through no fault of the client."""
     return ProblemError(500, "This is a bug of the guestbook; its log says more.")
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem."""
-
-    @app.exception_handler(ProblemError)
-    async def _problem(_request: Request, error: ProblemError) -> Response:
-        return problem_response(error)
-
-    @app.exception_handler(404)
-    async def _nothing(_request: Request, _error: Exception) -> Response:
-        return problem_response(ProblemError(404, "There is nothing at this address."))
-
-    @app.exception_handler(405)
-    async def _not_allowed(request: Request, _error: Exception) -> Response:
-        allowed = ", ".join(sorted(_methods(request)))
-        detail = f"This address does not take {request.method}, but {allowed}."
-        return problem_response(ProblemError(405, detail, headers={"Allow": allowed}))
-
-    @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> Response:
-        return problem_response(
-            ProblemError(error.status_code, error.detail, headers=error.headers)
-        )
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-        field, code = str(first["loc"][-1]), str(first["type"])
-        return problem_response(ProblemError(422, reason, field=field, code=code))
-
-    @app.exception_handler(Exception)
-    async def _bug(_request: Request, _error: Exception) -> Response:
-        return problem_response(bug())
+EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
+    ProblemError: problem,
+    InvalidMessageError: invalid_message,
+    RequestValidationError: invalid_request,
+    UnavailableError: redis_unavailable,
+    TooManyPostsError: too_many_posts,
+    HTTPException: http_error,
+}
 
 
-def _methods(request: Request) -> set[str]:
-    """What the address takes, over all its routes (Starlette tells of the first alone)."""
+def _accepts_page(request: Request) -> bool:
+    """Whether the sender of a form is a browser, or at least does not prefer JSON."""
+    accept = request.headers.get("accept", "")
+    return "text/html" in accept or "json" not in accept
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """Return the methods of all routes of the address; Starlette names those of the first."""
     methods: set[str] = set()
-    for route in request.app.routes:
+    for route in iter_route_contexts(request.app.routes):
         if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= getattr(route, "methods", set())
+            methods |= route.methods or set()
     # Below a mounted folder of files no route of the application matches.
     return methods or {"GET", "HEAD"}

@@ -1,18 +1,33 @@
-"""What the API's description says of bodies; nothing here runs in a request."""
+"""The bodies of the HTTP API as pydantic models: FastAPI describes the API from them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Self
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from guestbook.core import AUTHOR_MAX, PROBLEM_TYPE, TEXT_MAX
-from guestbook.web import body
+from guestbook.core import AUTHOR_MAX, TEXT_MAX, Message
 
 
-class MessageModel(BaseModel):
+class MessageIn(BaseModel):
+    """A message to post.
+
+    Only the types are checked here: core.NewMessage normalises the text before it is measured.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "Good evening from Bern!", "author": "Ada"}]}
+    )
+
+    text: Annotated[
+        str,
+        Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1}),
+    ]
+    author: Annotated[str | None, Field(description=f"At most {AUTHOR_MAX} characters")] = None
+
+
+class MessageOut(BaseModel):
     """A message as it is stored."""
 
     id: str
@@ -21,82 +36,61 @@ class MessageModel(BaseModel):
     posted_at: str
     pod: str
 
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """Convert a message of the guestbook."""
+        return cls(
+            id=str(message.id),
+            author=message.author,
+            text=message.text,
+            posted_at=message.posted_at,
+            pod=message.pod,
+        )
 
-ID_PATTERN = r"^\d{1,20}(-\d{1,20})?$"
 
-_POSTED = {
-    "type": "object",
-    "required": ["text"],
-    "examples": [{"text": "Good evening from Bern!", "author": "Ada"}],
-    "properties": {
-        "text": {"type": "string", "minLength": 1, "description": f"At most {TEXT_MAX} characters"},
-        "author": {
-            "type": ["string", "null"],
-            "description": f"At most {AUTHOR_MAX} characters",
-        },
-    },
-}
+class MessageList(BaseModel):
+    """Some messages, and the address of those that follow."""
 
-MESSAGE_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {body.JSON: {"schema": _POSTED}, body.FORM: {"schema": _POSTED}},
-}
+    messages: list[MessageOut]
+    next: str | None
 
-_ID = {"type": "string", "pattern": ID_PATTERN}
 
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
-    "description": "The same key gives the same message for 24 hours, stored once",
-}
+class Health(BaseModel):
+    """The answer of a probe."""
 
-MESSAGES: dict[str, Any] = {
-    "description": "Some messages, and the address of those that follow",
-    "content": {
-        body.JSON: {
-            "schema": {
-                "type": "object",
-                "required": ["messages", "next"],
-                "properties": {
-                    "messages": {
-                        "type": "array",
-                        "items": {"$ref": "#/components/schemas/MessageModel"},
-                    },
-                    "next": {"type": ["string", "null"]},
-                },
-            }
-        }
-    },
-}
+    status: str
+    reasons: Annotated[list[str], Field(description="Only where the probe fails")] = []
 
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "reason", "code"],
-                "properties": {
-                    "field": {"type": "string"},
-                    "reason": {"type": "string"},
-                    "code": {"type": "string", "description": "The reason in a word"},
-                },
-            },
-        },
-    },
-}
 
-_WHY = {
+class Command(BaseModel):
+    """A command of the lab, as it was accepted."""
+
+    pod: str
+    action: str
+
+
+class FieldError(BaseModel):
+    """The part of a request that is at fault."""
+
+    field: str
+    reason: str
+    code: Annotated[str, Field(description="The reason in one word")]
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+_REASONS = {
     401: "No token, or a wrong one",
     403: "Not allowed: another site's post, or no admin token is configured",
-    404: "There is none of that name: it is gone, or never was",
+    404: "There is none of that name: it was deleted, or never existed",
     413: "The body is too long",
     415: "The body is neither JSON nor a form",
     422: "Not a message, or a parameter that cannot be read; names the field",
@@ -105,87 +99,13 @@ _WHY = {
 }
 
 
-def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802  # reads as a table
-    """The descriptions of error answers."""
-    content: dict[str, Any] = {PROBLEM_TYPE: {"schema": _PROBLEM}}
-    return {status: {"description": _WHY[status], "content": content} for status in statuses}
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that answers with these errors."""
+    return {status: {"description": _REASONS[status], "model": Problem} for status in statuses}
 
 
-def PROBLEMS_OR_PAGE(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802
-    """As PROBLEMS, where a form gets the page again."""
-    format_message = PROBLEMS(*statuses)
-    for answer in format_message.values():
-        answer["content"] = {**answer["content"], "text/html": {"schema": {"type": "string"}}}
-    return format_message
-
-
-def _events() -> dict[str, Any]:
-    """What FastAPI does not know: the stream is served without it."""
-    last_event_id = {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "schema": _ID,
-        "description": "As `after`, and before it: a browser sends it when it reconnects",
-    }
-    after = {
-        "name": "after",
-        "in": "query",
-        "schema": _ID,
-        "description": "Go on after this id (unset: from now on)",
-    }
-    stream = {
-        "description": "Server-sent events: messages without a name, and `deleted`, `pods`, "
-        "`ping`, `reset`, `bye`",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
-    problems = {str(status): answer for status, answer in PROBLEMS(422, 503).items()}
-    return {
-        "get": {
-            "tags": ["events"],
-            "summary": "Follow the guestbook",
-            "operationId": "events",
-            "parameters": [after, last_event_id],
-            "responses": {"200": stream, **problems},
-        }
-    }
-
-
-def _feed() -> dict[str, Any]:
-    feed = {
-        "description": "The newest messages as an Atom feed, RFC 4287",
-        "content": {"application/atom+xml": {"schema": {"type": "string"}}},
-    }
-    problems = {str(status): answer for status, answer in PROBLEMS(503).items()}
-    return {
-        "get": {
-            "tags": ["messages"],
-            "summary": "Follow the guestbook in a feed reader",
-            "operationId": "feed",
-            "responses": {"200": feed, **problems},
-        }
-    }
-
-
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The description as FastAPI makes it, less the error answers that only FastAPI would give."""
-    description = get_openapi(
-        title=app.title,
-        version=app.version,
-        description=app.description,
-        routes=app.routes,
-    )
-    description["paths"]["/events"] = _events()
-    description["paths"]["/feed.atom"] = _feed()
-    components = description["components"]
-    components["securitySchemes"] = {"admin": {"type": "http", "scheme": "bearer"}}
-    for operations in description["paths"].values():
-        for operation in operations.values():
-            _drop_invented_answer(operation["responses"])
-    for name in ("HTTPValidationError", "ValidationError"):
-        components["schemas"].pop(name, None)
-    return description
-
-
-def _drop_invented_answer(responses: dict[str, Any]) -> None:
-    if body.JSON in responses.get("422", {}).get("content", {}):
-        del responses["422"]
+def body_of(model: type[BaseModel], media_types: Iterable[str]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that takes the model in any of these media types."""
+    schema = model.model_json_schema()
+    content = {media_type: {"schema": schema} for media_type in media_types}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,4 +1,4 @@
-"""The headers by which a browser is told what a page of the guestbook may do."""
+"""The headers that limit what a page of the guestbook may do in a browser."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+
+RAW_SECURITY_HEADERS = [
+    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
+]
+"""The same, as ASGI has headers."""

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from guestbook.core import EventLog
@@ -25,20 +26,22 @@ class _Encoded(NamedTuple):
     body: bytes
 
 
-class CachedResponse:
+class CachedResponse(Response):
     """A body with its type, answered with 200 or, to who has it, with 304.
 
     `headers` go out with both. `vary` names the request's headers that chose this response.
     """
 
+    background = None
+
     def __init__(
         self, body: bytes, media_type: str, headers: Mapping[str, str], *, vary: str = ""
     ) -> None:
-        self.body = body
+        self.body: bytes = body
         self._digest = hashlib.sha256(body).hexdigest()[:32]
         self._type = media_type
         varies = f"{vary}, Accept-Encoding" if vary else "Accept-Encoding"
-        self._headers = {**headers, "Vary": varies}
+        self._fields = {**headers, "Vary": varies}
 
     @functools.cached_property
     def _plain(self) -> _Encoded:
@@ -50,7 +53,7 @@ class CachedResponse:
         return self._encoded(body, f'"{self._digest}-gzip"', {"Content-Encoding": "gzip"})
 
     def _encoded(self, body: bytes, etag: str, headers: Mapping[str, str]) -> _Encoded:
-        unchanged = {**self._headers, "ETag": etag}
+        unchanged = {**self._fields, "ETag": etag}
         format_message = {
             **unchanged,
             **headers,

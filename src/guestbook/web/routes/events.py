@@ -12,8 +12,8 @@ from guestbook.broadcast import HAS_EPOLL, AsgiStream, SocketStream, SocketWatch
 from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, current_id
-from guestbook.web.routes.messages import parse_cursor
-from guestbook.web.security_headers import SECURITY_HEADERS
+from guestbook.web.dependencies import parse_cursor
+from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
 DETACH = "guestbook.detach"
 """The ASGI extension that hands a connection over: `detach() -> socket.socket | None`."""
@@ -24,9 +24,6 @@ _HEADERS = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
-]
-_SECURITY_HEADERS = [
-    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
 ]
 _RETRY_AFTER = {"soonest": 2, "latest": 15}
 
@@ -103,7 +100,7 @@ def _head(request_id: str) -> bytes:
     """Return the response's head, as the server and the middleware would make it."""
     fields = [
         (b"date", formatdate(usegmt=True).encode()),
-        *_SECURITY_HEADERS,
+        *RAW_SECURITY_HEADERS,
         *_HEADERS,
         (HEADER, request_id.encode()),
         (b"transfer-encoding", b"chunked"),
@@ -112,7 +109,7 @@ def _head(request_id: str) -> bytes:
 
 
 def route() -> Route:
-    """Return the route `/events`; its description in OpenAPI is made elsewhere."""
+    """Return the route `/events`; web/openapi.py describes it."""
     events = Route("/events", Events(), methods=["GET"])
     # Starlette adds HEAD, which makes no sense for a stream that does not end.
     events.methods = {"GET"}

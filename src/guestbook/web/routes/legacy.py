@@ -1,18 +1,27 @@
-"""The original application's interface, for its clients and its page, on the same messages."""
+"""The original application's interface, for its clients and its page, on the same messages.
+
+The key in a path may be any: there is one list.
+"""
 
 from __future__ import annotations
 
-import json
-
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Depends, Response
 from starlette.convertors import StringConvertor, register_url_convertor
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 
-from guestbook.core import ORIGIN, InvalidMessageError, NewMessage, ProblemError, unavailable
+from guestbook.core import ORIGIN, InvalidMessageError, NewMessage
 from guestbook.pod import Guestbook, UnavailableError
 from guestbook.storage import REDIS_ERRORS
-from guestbook.web.routes.messages import post, refuse_cross_site
-from guestbook.web.schemas import PROBLEMS
+from guestbook.web.dependencies import (
+    ClientAddress,
+    GuestbookDep,
+    IdempotencyKey,
+    refuse_cross_site,
+)
+from guestbook.web.responses import IndentedJSONResponse
+from guestbook.web.schemas import problems
+
+router = APIRouter(tags=["legacy"])
 
 
 class _TextConvertor(StringConvertor):
@@ -24,53 +33,51 @@ class _TextConvertor(StringConvertor):
 register_url_convertor("text", _TextConvertor())
 
 
-def install(app: FastAPI, guestbook: Guestbook) -> None:
-    """The routes `/lrange`, `/rpush` and `/info`. The key may be any: there is one list."""
-
-    async def texts() -> Response:
-        try:
-            listing = await guestbook.since(ORIGIN, guestbook.settings.max_messages)
-        except UnavailableError:
-            raise _away() from None
-        said = [message.text for message in listing.messages]
-        return Response(
-            json.dumps(said, ensure_ascii=False, indent=2), media_type="application/json"
-        )
-
-    @app.get(
-        "/lrange/{key}", tags=["legacy"], responses=PROBLEMS(503), summary="All texts, oldest first"
-    )
-    async def lrange(key: str) -> Response:  # noqa: ARG001
-        return await texts()
-
-    @app.get(
-        "/rpush/{key}/{value:text}",
-        tags=["legacy"],
-        responses=PROBLEMS(403, 422, 429, 503),
-        summary="Post a text; answers with all texts",
-    )
-    async def rpush(request: Request, key: str, value: str) -> Response:  # noqa: ARG001
-        refuse_cross_site(request)
-        try:
-            draft = NewMessage.parse(value)
-        except InvalidMessageError as error:
-            raise ProblemError(422, error.reason, field="value", code=error.code) from None
-        await post(guestbook, request, draft)
-        return await texts()
-
-    @app.get(
-        "/info",
-        tags=["legacy"],
-        response_class=PlainTextResponse,
-        responses=PROBLEMS(503),
-        summary="What Redis tells of itself",
-    )
-    async def info() -> Response:
-        try:
-            return PlainTextResponse(await guestbook.store.info())
-        except REDIS_ERRORS:
-            raise _away() from None
+@router.get(
+    "/lrange/{key}",
+    response_model=list[str],
+    responses=problems(503),
+    summary="All texts, oldest first",
+)
+async def lrange(guestbook: GuestbookDep, key: str) -> Response:  # noqa: ARG001
+    return await _texts(guestbook)
 
 
-def _away() -> ProblemError:
-    return unavailable("Redis did not answer in time: try again.")
+@router.get(
+    "/rpush/{key}/{value:text}",
+    dependencies=[Depends(refuse_cross_site)],
+    response_model=list[str],
+    responses=problems(403, 422, 429, 503),
+    summary="Post a text; answers with all texts",
+)
+async def rpush(
+    guestbook: GuestbookDep,
+    key: str,  # noqa: ARG001
+    value: str,
+    address: ClientAddress,
+    idempotency_key: IdempotencyKey,
+) -> Response:
+    try:
+        message = NewMessage.parse(value)
+    except InvalidMessageError as error:
+        raise InvalidMessageError("value", error.code, error.reason) from None
+    await guestbook.post(message, address=address, key=idempotency_key)
+    return await _texts(guestbook)
+
+
+@router.get(
+    "/info",
+    response_class=PlainTextResponse,
+    responses=problems(503),
+    summary="Redis's own description of its state",
+)
+async def info(guestbook: GuestbookDep) -> str:
+    try:
+        return await guestbook.store.info()
+    except REDIS_ERRORS as error:
+        raise UnavailableError from error
+
+
+async def _texts(guestbook: Guestbook) -> Response:
+    listing = await guestbook.since(ORIGIN, guestbook.settings.max_messages)
+    return IndentedJSONResponse([message.text for message in listing.messages])

@@ -1,62 +1,52 @@
-"""The routes of the pages and the feed: what lies ready, by language and address."""
+"""The routes of the pages and the feed."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from fastapi import FastAPI
-from starlette.datastructures import QueryParams
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Response
 
 from guestbook.core import unavailable
-from guestbook.pod import Guestbook, UnavailableError
-from guestbook.web.pages.cache import CachedResponse
-from guestbook.web.pages.feed import Feed
-from guestbook.web.pages.renderer import Page
-from guestbook.web.public_url import public_address
-from guestbook.web.routes.messages import parse_cursor
+from guestbook.web.dependencies import (
+    Before,
+    FeedDep,
+    GuestbookDep,
+    Language,
+    PageDep,
+    PublicURL,
+)
+from guestbook.web.pages.feed import MEDIA_TYPE
+from guestbook.web.schemas import problems
+
+router = APIRouter()
 
 
-class Resource:
-    """Answers with the response that `find` gives for a request's scope.
-
-    A plain ASGI application: what FastAPI does around an answer costs more than the answer.
-    """
-
-    def __init__(self, find: Callable[[Scope], Awaitable[CachedResponse]]) -> None:
-        self._find = find
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._find(scope)
-        await response(scope, receive, send)
+@router.get("/", include_in_schema=False)
+async def index(page: PageDep, language: Language, before: Before) -> Response:
+    if before is None:
+        return page.current(language)
+    return await page.older(language, before)
 
 
-def install(app: FastAPI, guestbook: Guestbook, page: Page) -> None:
-    """The routes `/`, `/wall` and `/feed.atom`."""
-    translations = page.translations
-    feed = Feed(guestbook, translations)
+@router.get("/wall", include_in_schema=False)
+async def wall(page: PageDep, language: Language, public_url: PublicURL) -> Response:
+    return page.wall(language, public_url)
 
-    async def index(scope: Scope) -> CachedResponse:
-        language = translations.language(scope)
-        before = QueryParams(scope["query_string"]).get("before") if scope["query_string"] else None
-        if before is None:
-            return page.current(language)
-        try:
-            return await page.older(language, parse_cursor("before", before))
-        except UnavailableError:
-            raise unavailable("Redis did not answer in time: try again.") from None
 
-    async def wall(scope: Scope) -> CachedResponse:
-        return page.wall(translations.language(scope), public_address(scope))
-
-    async def atom(scope: Scope) -> CachedResponse:
-        if not guestbook.log.is_loaded:
-            raise unavailable("The messages have not been read from Redis yet: try again.")
-        return feed.current(translations.language(scope), public_address(scope))
-
-    app.router.routes[:0] = [
-        Route("/", Resource(index), methods=["GET"]),
-        Route("/wall", Resource(wall), methods=["GET"]),
-        Route("/feed.atom", Resource(atom), methods=["GET"]),
-    ]
+@router.get(
+    "/feed.atom",
+    tags=["messages"],
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The newest messages as an Atom feed, RFC 4287",
+            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        },
+        **problems(503),
+    },
+    summary="Follow the guestbook in a feed reader",
+)
+async def feed(
+    guestbook: GuestbookDep, feed: FeedDep, language: Language, public_url: PublicURL
+) -> Response:
+    if not guestbook.log.is_loaded:
+        raise unavailable("The messages have not been read from Redis yet: try again.")
+    return feed.current(language, public_url)

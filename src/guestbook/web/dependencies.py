@@ -1,0 +1,180 @@
+"""The dependencies of the routes; each has a type by which a route asks for it."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from guestbook.core import EntryId, ProblemError
+from guestbook.pod import Guestbook
+from guestbook.settings import Settings
+from guestbook.telemetry import Metrics
+from guestbook.web.csrf import is_cross_site
+from guestbook.web.pages.feed import Feed
+from guestbook.web.pages.renderer import Page
+from guestbook.web.public_url import public_address
+
+ID_PATTERN = r"^\d{1,20}(-\d{1,20})?$"
+
+_KEY = re.compile(r"[!-~]{1,128}")
+_ID_SCHEMA: dict[str, Any] = {"pattern": ID_PATTERN}
+
+
+# The parts of the application
+
+
+async def get_guestbook(request: Request) -> Guestbook:
+    """Return the guestbook that the lifespan opened."""
+    guestbook: Guestbook = request.app.state.guestbook
+    return guestbook
+
+
+async def get_settings(request: Request) -> Settings:
+    """Return the settings of the application."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def get_metrics(request: Request) -> Metrics:
+    """Return the metrics of the application."""
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+async def get_page(request: Request) -> Page:
+    """Return the renderer of the pages."""
+    page: Page = request.app.state.page
+    return page
+
+
+async def get_feed(request: Request) -> Feed:
+    """Return the renderer of the feed."""
+    feed: Feed = request.app.state.feed
+    return feed
+
+
+GuestbookDep = Annotated[Guestbook, Depends(get_guestbook)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+MetricsDep = Annotated[Metrics, Depends(get_metrics)]
+PageDep = Annotated[Page, Depends(get_page)]
+FeedDep = Annotated[Feed, Depends(get_feed)]
+
+
+# The parts of a request
+
+
+async def get_client_address(request: Request) -> str:
+    """Return the address of the client, or "" for a Unix socket."""
+    return request.client.host if request.client else ""
+
+
+async def get_language(request: Request) -> str:
+    """Return the language in which to answer."""
+    page: Page = request.app.state.page
+    return page.translations.language(request.scope)
+
+
+async def get_public_url(request: Request) -> str:
+    """Return the address under which the client reaches the guestbook."""
+    return public_address(request.scope)
+
+
+async def get_idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="The same key returns the same message for 24 hours, stored once",
+            json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
+        ),
+    ] = None,
+) -> str | None:
+    """Return the key of a post; a client that sends an unusable one gets an error."""
+    if key is not None and not _KEY.fullmatch(key):
+        raise ProblemError(422, "must be 1-128 visible ASCII characters", field="Idempotency-Key")
+    return key
+
+
+def parse_cursor(field: str, value: str) -> EntryId:
+    """Parse an id that a client sent; ProblemError 422 names the field."""
+    try:
+        return EntryId.parse(value)
+    except ValueError as error:
+        raise ProblemError(422, str(error), field=field) from None
+
+
+async def get_before(
+    before: Annotated[
+        str | None,
+        Query(description="Only messages older than this id", json_schema_extra=_ID_SCHEMA),
+    ] = None,
+) -> EntryId | None:
+    """Return the cursor of a page of older messages."""
+    return None if before is None else parse_cursor("before", before)
+
+
+async def get_after(
+    after: Annotated[
+        str | None,
+        Query(description="Only messages newer than this id", json_schema_extra=_ID_SCHEMA),
+    ] = None,
+) -> EntryId | None:
+    """Return the cursor of a page of newer messages."""
+    return None if after is None else parse_cursor("after", after)
+
+
+async def get_message_id(message_id: str) -> EntryId:
+    """Return the id in the path; what is no id names no message."""
+    try:
+        return EntryId.parse(message_id)
+    except ValueError:
+        raise no_message(message_id) from None
+
+
+def no_message(message_id: object) -> ProblemError:
+    """Return the 404 of a message."""
+    name = str(message_id)[:50]
+    return ProblemError(404, f"There is no message {name}: it was deleted, or never existed.")
+
+
+ClientAddress = Annotated[str, Depends(get_client_address)]
+Language = Annotated[str, Depends(get_language)]
+PublicURL = Annotated[str, Depends(get_public_url)]
+IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
+Before = Annotated[EntryId | None, Depends(get_before)]
+After = Annotated[EntryId | None, Depends(get_after)]
+MessageId = Annotated[EntryId, Depends(get_message_id)]
+
+
+# Permissions
+
+
+async def refuse_cross_site(request: Request) -> None:
+    """Raise ProblemError 403 where another site's page made the browser send the request."""
+    if is_cross_site(request.headers):
+        raise ProblemError(403, "Another site may not post here in your name.")
+
+
+_bearer = HTTPBearer(scheme_name="admin", auto_error=False)
+
+
+async def require_admin(
+    settings: SettingsDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> None:
+    """Raise ProblemError unless the request has the admin token (RFC 6750)."""
+    if settings.admin_token is None:
+        raise ProblemError(403, "Deleting is off: GUESTBOOK_ADMIN_TOKEN is not set.")
+    token = settings.admin_token.get_secret_value().encode()
+    # Starlette decodes headers as Latin-1: encoding again returns the bytes that were sent.
+    sent = credentials.credentials.encode("latin-1") if credentials else b""
+    if not hmac.compare_digest(sent, token):
+        raise ProblemError(
+            401,
+            "This needs the header Authorization: Bearer with the admin token.",
+            headers={"WWW-Authenticate": 'Bearer realm="guestbook"'},
+        )

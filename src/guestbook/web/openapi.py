@@ -1,0 +1,76 @@
+"""The OpenAPI description: FastAPI's, with what FastAPI cannot know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from guestbook.core import PROBLEM_TYPE
+from guestbook.web.dependencies import ID_PATTERN
+from guestbook.web.schemas import problems
+
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_ID = {"type": "string", "pattern": ID_PATTERN}
+
+# A plain ASGI route, which FastAPI does not describe.
+_EVENTS: dict[str, Any] = {
+    "tags": ["events"],
+    "summary": "Follow the guestbook",
+    "operationId": "events",
+    "parameters": [
+        {
+            "name": "after",
+            "in": "query",
+            "schema": _ID,
+            "description": "Continue after this id (unset: from now on)",
+        },
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "schema": _ID,
+            "description": "As `after`, and preferred: a browser sends it when it reconnects",
+        },
+    ],
+    "responses": {
+        "200": {
+            "description": "Server-sent events: messages without a name, and `deleted`, `pods`, "
+            "`ping`, `reset`, `bye`",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **{
+            str(status): {
+                "description": response["description"],
+                "content": {PROBLEM_TYPE: {"schema": _PROBLEM}},
+            }
+            for status, response in problems(422, 503).items()
+        },
+    },
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the description of the application's routes."""
+    description = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            _correct_errors(operation["responses"])
+    schemas = description["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    description["paths"]["/events"] = {"get": _EVENTS}
+    return description
+
+
+def _correct_errors(responses: dict[str, Any]) -> None:
+    """Give problems their media type, and drop the 422 that FastAPI adds to every parameter."""
+    for status, response in list(responses.items()):
+        content = response.get("content", {})
+        schema = content.get("application/json", {}).get("schema")
+        if schema == _PROBLEM:
+            content[PROBLEM_TYPE] = content.pop("application/json")
+        elif schema == {"$ref": "#/components/schemas/HTTPValidationError"}:
+            del responses[status]

@@ -1,0 +1,37 @@
+"""The route of the lab: break a pod on purpose. Imported only where the lab is switched on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+
+from guestbook.pod.lab import Action, Lab
+from guestbook.web.dependencies import refuse_cross_site
+from guestbook.web.schemas import Command, problems
+
+router = APIRouter(tags=["lab"], dependencies=[Depends(refuse_cross_site)])
+
+logger = structlog.get_logger(__name__)
+
+
+async def get_lab(request: Request) -> Lab:
+    """Return the lab of this pod."""
+    lab: Lab = request.app.state.lab
+    return lab
+
+
+LabDep = Annotated[Lab, Depends(get_lab)]
+
+
+@router.post(
+    "/lab/{pod}/{action}",
+    status_code=202,
+    responses=problems(403, 404, 422, 429, 503),
+    summary="Break a pod on purpose",
+)
+async def command(lab: LabDep, pod: str, action: Action) -> Command:
+    await lab.give(pod, action)
+    logger.warning("an order for the lab", pod=pod, action=action)
+    return Command(pod=pod, action=action)
