@@ -84,7 +84,7 @@ async def get_public_url(request: Request) -> str:
 
 
 async def get_idempotency_key(
-    key: Annotated[
+    idempotency_key: Annotated[
         str | None,
         Header(
             alias="Idempotency-Key",
@@ -94,9 +94,9 @@ async def get_idempotency_key(
     ] = None,
 ) -> str | None:
     """Return the key of a post; a client that sends an unusable one gets an error."""
-    if key is not None and not _KEY.fullmatch(key):
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise ProblemError(422, "must be 1-128 visible ASCII characters", field="Idempotency-Key")
-    return key
+    return idempotency_key
 
 
 def parse_cursor(field: str, value: str) -> EntryId:

@@ -89,10 +89,10 @@ async def list_messages(
 
 
 @router.get("/messages/{message_id}", responses=problems(404, 503), summary="Read a message")
-async def read_message(guestbook: GuestbookDep, message_id: MessageId) -> MessageOut:
-    message = await guestbook.get(message_id)
+async def read_message(guestbook: GuestbookDep, entry_id: MessageId) -> MessageOut:
+    message = await guestbook.get(entry_id)
     if message is None:
-        raise no_message(message_id)
+        raise no_message(entry_id)
     return MessageOut.of(message)
 
 
@@ -103,7 +103,7 @@ async def read_message(guestbook: GuestbookDep, message_id: MessageId) -> Messag
     responses=problems(401, 403, 404, 503),
     summary="Delete a message",
 )
-async def delete_message(guestbook: GuestbookDep, message_id: MessageId) -> Response:
-    if not await guestbook.delete(message_id):
-        raise no_message(message_id)
+async def delete_message(guestbook: GuestbookDep, entry_id: MessageId) -> Response:
+    if not await guestbook.delete(entry_id):
+        raise no_message(entry_id)
     return Response(status_code=204)
