@@ -121,7 +121,7 @@ def configure(
 ) -> uvicorn.Config:
     """Return the configuration for `app`; `headers` go out with the errors of the server itself."""
     protocol: Any = functools.partial(
-        BoundedProtocol, timeouts=timeouts, max_head_bytes=max_head_bytes, headers={}
+        BoundedProtocol, timeouts=timeouts, max_head_bytes=max_head_bytes, headers=headers
     )
     return uvicorn.Config(
         app,
@@ -131,7 +131,6 @@ def configure(
         log_config=None,
         access_log=False,
         server_header=False,
-        headers=list(headers.items()),
         backlog=_BACKLOG,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
