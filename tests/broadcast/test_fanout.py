@@ -5,48 +5,55 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import sys
+import time
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guestbook.broadcast import Fanout, ReplayUnavailableError, fanout
+from guestbook.broadcast import Fanout, ReplayUnavailableError, catchup, fanout
 from guestbook.broadcast.stream import State, Stream
 from guestbook.core import ORIGIN, Deletion, Entry, EntryId, EventLog, LogEntry, Message
 from tests.support.waiting import eventually
 
 _GREETING = b"event: pods\ndata: {}\n\n"
 _LONG = "x" * 30_000
-_ID = re.compile(rb"^id: (\d+)-0$", re.MULTILINE)
+_ID = re.compile(rb"(?:^|\0)id: (\d+)-0$", re.MULTILINE)
 
 
 class MemoryStream(Stream):
-    """A stream that keeps what it is sent. `is_full` stands for a socket that takes no more."""
+    """A stream that keeps what it is sent. `room` is how many bytes its socket takes."""
 
     def __init__(self, fanout: Fanout, cursor: EntryId | None = None) -> None:
         super().__init__("10.0.0.1", cursor)
         self._fanout = fanout
         self.sent: list[bytes | memoryview] = []
         self.unsent: list[bytes | memoryview] = []
-        self.is_full = False
+        self.room = sys.maxsize
         self.is_finished = False
         self.is_aborted = False
         self._ids: list[int] = []
         self._looked_at = 0
+        self._tail = b""
 
     @staticmethod
     def frame(data: bytes) -> bytes:
-        return data
+        # As an empty chunk of HTTP would, an empty frame would end the response.
+        assert data
+        return data + b"\0"
 
     def send(self, framed: bytes | memoryview) -> int:
-        if self.is_full:
+        if not self.room:
             raise BlockingIOError
-        self.sent.append(framed)
-        return len(framed)
+        sent = min(len(framed), self.room)
+        self.sent.append(framed[:sent])
+        self.room -= sent
+        return sent
 
     def write(self, framed: bytes | memoryview) -> None:
-        if not self.is_full:
+        if len(framed) <= self.room:
             self.sent.append(framed)
             return
         self.unsent.append(framed)
@@ -55,7 +62,7 @@ class MemoryStream(Stream):
 
     def make_room(self) -> None:
         """Take what could not be sent, as a client does that reads again."""
-        self.is_full = False
+        self.room = sys.maxsize
         self.sent += self.unsent
         self.unsent.clear()
         if self.paused_at is not None:
@@ -76,13 +83,21 @@ class MemoryStream(Stream):
     @property
     def ids(self) -> list[int]:
         """The first halves of the ids of all events, in the order in which they were sent."""
-        for framed in self.sent[self._looked_at :]:
-            self._ids += [int(number) for number in _ID.findall(framed)]
+        new = self._tail + b"".join(self.sent[self._looked_at :])
         self._looked_at = len(self.sent)
+        lines, self._tail = new[: new.rfind(b"\n") + 1], new[new.rfind(b"\n") + 1 :]
+        self._ids += [int(number) for number in _ID.findall(lines)]
         return list(self._ids)
 
+    def count(self, name: str) -> int:
+        """Return how many events of a name were sent."""
+        return self.data.count(f"event: {name}\n".encode())
+
+    def is_in(self, state: State) -> bool:
+        return self.state is state
+
     def has_event(self, name: str) -> bool:
-        return f"event: {name}\n".encode() in self.data
+        return self.count(name) > 0
 
 
 class Book:
@@ -166,7 +181,7 @@ async def test_cursor_in_memory_goes_live_with_what_it_missed() -> None:
     """Greeting and missed entries are one write; later entries follow."""
     book = filled(5)
     stream = book.open(3)
-    assert stream.state is State.LIVE
+    assert stream.is_in(State.LIVE)
     assert len(stream.sent) == 1
     assert stream.data.startswith(b": guestbook\nretry: ") or stream.data.startswith(
         b":guestbook\n"
@@ -191,12 +206,14 @@ async def test_streams_wait_until_the_log_is_loaded() -> None:
     book = Book()
     book.stored = [message(1), message(2)]
     behind, without = book.open(1), book.open()
-    assert behind.state is without.state is State.WAITING
+    assert behind.is_in(State.WAITING)
+    assert without.is_in(State.WAITING)
     book.load()
     await until(behind, 2)
     await eventually(lambda: without.has_event("reset"), within=5)
     assert without.ids == [2]
-    assert behind.state is without.state is State.LIVE
+    assert behind.is_in(State.LIVE)
+    assert without.is_in(State.LIVE)
     book.append(message(3))
     await until(behind, 2, 3)
     await until(without, 2, 3)
@@ -206,12 +223,12 @@ async def test_cursor_ahead_of_the_log_waits_for_it() -> None:
     """A process that lags behind sends nothing that the client has had from another one."""
     book = filled(3)
     stream = book.open(5)
-    assert stream.state is State.WAITING
+    assert stream.is_in(State.WAITING)
     book.append(message(4))
     await eventually(lambda: book.delivered == [4] or not book.delivered, within=5)
     book.append(message(5), message(6))
     await until(stream, 6)
-    assert stream.state is State.LIVE
+    assert stream.is_in(State.LIVE)
 
 
 async def test_cursor_that_redis_never_had_is_reset() -> None:
@@ -220,9 +237,9 @@ async def test_cursor_that_redis_never_had_is_reset() -> None:
     stream = book.open(5)
     book.fanout.confirm(EntryId(3, 0), asked_at=stream.cursor_at)
     book.fanout.confirm(EntryId(5, 0), asked_at=stream.cursor_at + 1)
-    assert stream.state is State.WAITING
+    assert stream.is_in(State.WAITING)
     book.fanout.confirm(EntryId(3, 0), asked_at=stream.cursor_at + 1)
-    assert stream.state is State.LIVE
+    assert stream.is_in(State.LIVE)
     assert stream.has_event("reset")
     assert stream.ids == [3]
     assert book.fanout.counts.resets == 1
@@ -279,6 +296,7 @@ async def test_new_log_resets_live_streams() -> None:
         assert stream.has_event("reset")
     book.append(message(11))
     await eventually(lambda: all(stream.ids[-2:] == [10, 11] for stream in streams), within=5)
+    assert book.delivered == [11]
     book.fanout.connection_lost(streams[1])
     # What was skipped is not counted as sent: 3, 4, 5 and 11 were.
     assert streams[1].entries == 4
@@ -291,20 +309,52 @@ async def test_full_stream_is_sent_what_it_missed_when_it_has_room() -> None:
     """It holds up no other stream meanwhile."""
     book = filled(1)
     full, other = book.open(), book.open()
-    full.is_full = True
+    full.room = 0
     book.append(message(2))
     await until(other, 2)
-    book.append(message(3))
-    await until(other, 2, 3)
+    for number in (3, 4):
+        book.append(message(number))
+        await eventually(lambda: other.ids[-1] == number, within=5)  # noqa: B023  # at once
     assert full.paused_at is not None
     assert full.ids == []
     full.make_room()
-    await until(full, 2, 3)
-    assert full.paused_at is None
-    book.append(message(4))
     await until(full, 2, 3, 4)
+    assert full.paused_at is None
+    book.append(message(5))
+    await until(full, 2, 3, 4, 5)
     book.fanout.connection_lost(full)
-    assert full.entries == 3
+    assert full.entries == 4
+
+
+async def test_rest_of_a_chunk_that_was_sent_in_part_follows() -> None:
+    """No byte is lost or sent twice."""
+    book = filled(1)
+    full, other = book.open(), book.open()
+    greeting = len(other.data)
+    full.room = 10
+    book.append(message(2))
+    await until(other, 2)
+    assert full.data[-10:] == other.data[greeting:][:10]
+    full.make_room()
+    assert full.data[greeting:] == other.data[greeting:]
+
+
+async def test_pods_event_is_sent_to_every_stream_once() -> None:
+    """A stream whose socket was full, or that waited, is sent the newest one alone."""
+    book = filled(1)
+    live, full, waiting = book.open(), book.open(), book.open(3)
+    full.room = 0
+    book.append(message(2))
+    await eventually(lambda: full.paused_at is not None, within=5)
+    for number in (1, 2):
+        book.fanout.set_pods(b"event: pods\ndata: %d\n\n" % number)
+        await eventually(lambda: live.count("pods") == 1 + number, within=5)  # noqa: B023  # at once
+    full.make_room()
+    await eventually(lambda: full.count("pods") == 2, within=5)
+    book.append(message(3))
+    await eventually(lambda: waiting.count("pods") == 2, within=5)
+    for stream in (live, full, waiting):
+        assert b"data: 2\n" in stream.data
 
 
 async def test_full_stream_that_falls_out_of_the_log_is_dropped() -> None:
@@ -312,13 +362,14 @@ async def test_full_stream_that_falls_out_of_the_log_is_dropped() -> None:
     book = Book(max_entries=3)
     book.load()
     full, other = book.open(), book.open()
-    full.is_full = True
+    full.room = 0
     for number in range(1, 9):
         book.append(message(number))
         await eventually(lambda: other.ids[-1:] == [number], within=5)  # noqa: B023  # at once
     await eventually(lambda: len(book.fanout) == 1, within=5)
     assert full.is_aborted
-    assert (full.state, full.end_reason) == (State.CLOSED, "slow")
+    assert full.is_in(State.CLOSED)
+    assert full.end_reason == "slow"
     assert book.fanout.counts.closed["slow"] == 1
 
 
@@ -326,14 +377,14 @@ async def test_full_stream_that_lags_far_behind_catches_up_in_chunks() -> None:
     """With room again it is sent everything that it missed, then goes live."""
     book = filled(1)
     full = book.open()
-    full.is_full = True
+    full.room = 0
     book.append(message(2))
     await eventually(lambda: full.paused_at is not None, within=5)
     book.append(*(message(number, _LONG) for number in range(3, 20)))
     full.make_room()
-    await eventually(lambda: full.state is State.CATCHING_UP, within=5, every=0)
+    await eventually(lambda: full.is_in(State.CATCHING_UP), within=5, every=0)
     await until(full, *range(2, 20))
-    await eventually(lambda: full.state is State.LIVE, within=5)
+    await eventually(lambda: full.is_in(State.LIVE), within=5)
     book.append(message(20))
     await until(full, *range(2, 21))
 
@@ -344,7 +395,7 @@ async def test_pings_drop_streams_that_take_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fanout, "_STALLED_SECONDS", 0.2)
     book = filled(1)
     live, waiting, full, ended = book.open(), book.open(9), book.open(), book.open()
-    full.is_full = ended.is_full = True
+    full.room = ended.room = 0
     book.append(message(2))
     await eventually(lambda: None not in (full.paused_at, ended.paused_at), within=5)
     pinging = asyncio.create_task(book.fanout.ping())
@@ -363,10 +414,10 @@ async def test_cursor_older_than_memory_is_read_and_then_live() -> None:
     """Every entry comes once and in order, across what is read and what is in memory."""
     book = filled(50, low_watermark=30)
     stream = book.open(5)
-    assert stream.state is State.CATCHING_UP
+    assert stream.is_in(State.CATCHING_UP)
     book.append(message(51))
     await until(stream, *range(6, 52))
-    assert stream.state is State.LIVE
+    assert stream.is_in(State.LIVE)
     book.append(message(52))
     await until(stream, *range(6, 53))
     assert book.fanout.counts.replays["redis"] == 1
@@ -374,6 +425,45 @@ async def test_cursor_older_than_memory_is_read_and_then_live() -> None:
     assert book.fanout.counts.delivered == 47
     book.fanout.connection_lost(stream)
     assert stream.entries == 47
+
+
+async def test_cursor_at_the_start_of_memory_costs_no_read() -> None:
+    """However much it lacks: the log has all of it."""
+    book = filled(20, text=_LONG)
+    stream = book.open(0)
+    assert stream.is_in(State.CATCHING_UP)
+    await until(stream, *range(1, 21))
+    assert book.reads == 0
+    assert book.fanout.counts.replayed == {"memory": 20, "redis": 0}
+
+
+async def test_full_stream_that_catches_up_holds_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its client has not taken stays in memory, so that it gets no more until it reads."""
+    monkeypatch.setattr(catchup, "_TURN_SECONDS", 0.001)
+    book = filled(20, text=_LONG)
+    full = book.open(0)
+    full.room = 0
+    await eventually(lambda: full.paused_at is not None, within=5)
+    await asyncio.sleep(0.05)
+    assert len(full.unsent) == 1
+    full.make_room()
+    await until(full, *range(1, 21))
+
+
+async def test_cursor_reached_by_catching_up_is_not_reset_by_an_older_answer() -> None:
+    """Redis's newest id from before the read says nothing about what was read."""
+    book = filled(50, low_watermark=30)
+    book.stored += [message(number) for number in range(51, 56)]
+    book.is_readable.clear()
+    stream = book.open(5)
+    asked_at = time.monotonic()
+    book.is_readable.set()
+    await until(stream, *range(6, 56))
+    await eventually(lambda: stream.is_in(State.WAITING), within=5)
+    book.fanout.confirm(EntryId(50, 0), asked_at)
+    assert stream.is_in(State.WAITING)
+    book.fanout.confirm(EntryId(50, 0), time.monotonic())
+    assert stream.has_event("reset")
 
 
 async def test_streams_that_catch_up_share_what_is_read() -> None:
@@ -410,7 +500,8 @@ async def test_stream_that_cannot_catch_up_is_ended(failure: Exception, reason: 
     book.failure = failure
     stream = book.open(5)
     await eventually(lambda: stream.is_finished, within=5)
-    assert (stream.state, stream.end_reason) == (State.CLOSED, reason)
+    assert stream.is_in(State.CLOSED)
+    assert stream.end_reason == reason
     assert stream.ids == []
     book.fanout.connection_lost(stream)
     assert book.fanout.counts.closed[reason] == 1
@@ -422,12 +513,12 @@ async def test_message_deleted_after_it_was_read_is_not_replayed_from_memory() -
     book = filled(1)
     book.append(*(message(number, _LONG) for number in range(2, 21)))
     early = book.open(1)
-    early.is_full = True
+    early.room = 0
     await eventually(lambda: early.paused_at is not None, within=5)
     first = book.open(1)
     await until(first, *range(2, 21))
     # The early stream still catches up, so that the chunks that were read are kept.
-    assert early.state is State.CATCHING_UP
+    assert early.is_in(State.CATCHING_UP)
     for number, target in ((21, 5), (22, 3)):
         book.append(deletion(number, target))
         late = book.open(1)
@@ -442,12 +533,18 @@ async def test_message_deleted_while_it_was_read_is_not_replayed() -> None:
     early = book.open(5)
     await eventually(lambda: book.reads == 1, within=5)
     book.append(deletion(51, 7))
+    early.room = 0
     late, later = book.open(5), book.open(5)
     await eventually(lambda: book.reads == 2, within=5)
     book.is_readable.set()
     for stream in (late, later):
         await until(stream, 6, *range(8, 52))
-    # For this one the message is taken away again by the deletion.
+    # The early stream still catches up, so that what was read is kept for others.
+    assert early.is_in(State.CATCHING_UP)
+    last = book.open(5)
+    await until(last, 6, *range(8, 52))
+    # To this one the deletion takes the message away again.
+    early.make_room()
     await until(early, *range(6, 52))
 
 
@@ -482,7 +579,8 @@ async def test_drain_ends_every_stream_and_opens_no_other() -> None:
     for stream in (*streams, late):
         assert stream.has_event("bye")
         assert stream.is_finished
-        assert (stream.state, stream.end_reason) == (State.CLOSED, "drain")
+        assert stream.is_in(State.CLOSED)
+    assert stream.end_reason == "drain"
     book.append(message(51))
     for stream in (*streams, late):
         book.fanout.connection_lost(stream)
@@ -495,7 +593,7 @@ async def test_drain_cuts_streams_whose_clients_do_not_read() -> None:
     """The process does not wait for them for long."""
     book = filled(1)
     stream = book.open()
-    stream.is_full = True
+    stream.room = 0
     await asyncio.wait_for(book.fanout.drain(0), 5)
     assert stream.is_aborted
     assert stream.end_reason == "drain"
@@ -542,9 +640,13 @@ async def _live_through(seed: int) -> None:
             streams.append(book.open(cursor))
 
     def touch_one() -> None:
-        for stream in [each for each in streams if each.state is not State.CLOSED][:1]:
-            chance.choice((stream.make_room, lambda: setattr(stream, "is_full", True)))()  # noqa: B023
-        chance.shuffle(streams)
+        stream = chance.choice([each for each in streams if not each.is_in(State.CLOSED)] or [None])
+        if stream is None:
+            return
+        if stream.room > 1000 and chance.random() < 0.5:
+            stream.room = chance.choice((0, 1000))
+        else:
+            stream.make_room()
 
     for step in range(60):
         if step == 5 and not book.log.is_loaded:
@@ -556,12 +658,12 @@ async def _live_through(seed: int) -> None:
     last = book.stored[-1].id.ms
     for stream in streams:
         stream.make_room()
-    opened = [stream for stream in streams if stream.state is not State.CLOSED]
+    opened = [stream for stream in streams if not stream.is_in(State.CLOSED)]
     await eventually(lambda: all(_has(stream, last) for stream in opened), within=5, every=0.002)
     for stream in streams:
         assert all(before < after for before, after in pairwise(stream.ids))
         if stream.ids:
-            # Whoever was dropped as too slow has everything up to where it was dropped.
+            # One that was dropped as too slow has everything up to where it was dropped.
             ids = [entry.id.ms for entry in book.stored]
             expected = [n for n in ids if stream.ids[0] <= n <= stream.ids[-1]]
             assert [n for n in stream.ids if n not in taken] == [
@@ -574,7 +676,7 @@ async def _live_through(seed: int) -> None:
 
 
 def _has(stream: MemoryStream, last: int) -> bool:
-    return stream.state is State.CLOSED or stream.ids[-1:] == [last]
+    return stream.is_in(State.CLOSED) or stream.ids[-1:] == [last]
 
 
 @settings(max_examples=40)
