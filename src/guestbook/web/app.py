@@ -22,8 +22,8 @@ from guestbook.web.middleware import (
 from guestbook.web.openapi import describe
 from guestbook.web.pages import static as assets
 from guestbook.web.pages.feed import Feed
+from guestbook.web.pages.i18n import Translations
 from guestbook.web.pages.renderer import Page
-from guestbook.web.pages.translations import Translations
 from guestbook.web.problems import EXCEPTION_HANDLERS
 from guestbook.web.routes import events, legacy, messages, pages, probes
 from guestbook.web.schemas import problems

@@ -1,4 +1,4 @@
-"""The address at which the outside reaches the guestbook, as a request tells it."""
+"""The address under which a client reaches the guestbook, as its request has it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 VARY = "X-Forwarded-Proto, X-Forwarded-Host"
-"""Beside the host, the headers that an address depends on."""
+"""The headers that the address depends on, beside the host."""
 
-# A QR code costs the more the longer the address is.
+# The longer the address, the more expensive its QR code.
 _LONGEST = 128
 _HOST = re.compile(r"(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 
 
 def public_address(scope: Scope) -> str:
-    """Such as `https://guestbook.example.org`: from what a proxy says, else from `Host`.
+    """Return an address such as `https://guestbook.example.org`.
 
-    A client may write anything there, and it is shown to nobody but that client. What is no host
-    gives way to the next best, at last to the socket's own address.
+    It comes from the headers of a proxy, else from `Host`, else from the socket. A client may send
+    anything there, but only that client is shown the result. What is no host is skipped.
     """
     headers = Headers(scope=scope)
     scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()

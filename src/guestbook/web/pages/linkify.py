@@ -1,4 +1,4 @@
-"""Addresses in a text become links. The page's script does the same: a test compares them."""
+"""Turn addresses in a text into links. static/js does the same, and a test compares the two."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 
 from markupsafe import Markup, escape
 
-# What JavaScript's \s has beyond Python's is U+FEFF.
+# U+FEFF is white space in JavaScript's \s and not in Python's.
 _CANDIDATE = re.compile(r"""https?://[^\s\x00-\x1f\x7f-\x9f\ufeff<>"`]+""")
 _LINK = Markup('<a href="{0}" rel="nofollow ugc noopener">{0}</a>')
 _OPENING = {")": "(", "]": "[", "}": "{"}
 
 
 def linkify(text: str) -> Markup:
-    """The text as HTML: `http://` and `https://` addresses are links, all else is escaped."""
+    """Return the text as HTML: `http://` and `https://` addresses as links, the rest escaped."""
     parts: list[Markup] = []
     position = 0
     for candidate in _CANDIDATE.finditer(text):
@@ -27,7 +27,7 @@ def linkify(text: str) -> Markup:
 
 
 def _trim(url: str) -> str:
-    """Leaves out what ends a sentence, and brackets that were opened before the address."""
+    """Remove punctuation at the end, and closing brackets that were opened before the address."""
     surplus = {
         closing: url.count(closing) - url.count(opening) for closing, opening in _OPENING.items()
     }

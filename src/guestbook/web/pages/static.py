@@ -16,7 +16,7 @@ from starlette.staticfiles import NotModifiedResponse, PathLike, StaticFiles
 from starlette.types import Scope
 
 import guestbook
-from guestbook.web.pages.negotiation import takes_gzip
+from guestbook.web.pages.i18n import accepts_gzip
 
 URL = "/static"
 
@@ -96,7 +96,7 @@ class Assets(StaticFiles):
         if file is None:
             raise HTTPException(404)
         request = Headers(scope=scope)
-        is_gzipped = takes_gzip(request.get("accept-encoding", "").encode("latin-1"))
+        is_gzipped = accepts_gzip(request.get("accept-encoding", ""))
         is_current = super().get_path(scope).startswith(f"{self._version}/")
         headers = {
             "Cache-Control": "public, max-age=31536000, immutable" if is_current else "no-cache",

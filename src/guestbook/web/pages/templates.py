@@ -1,4 +1,4 @@
-"""How Jinja2 is used: the same way for the pages and for the book to print."""
+"""Jinja2 as the pages, the feed and the export to HTML use it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from guestbook.web.pages import static as assets
 
 
 def environment(*, is_async: bool = False) -> Environment:
-    """The templates that come with the program; what has no value is an error."""
+    """Return an environment that escapes every value, and where a missing one is an error."""
     return Environment(
         loader=FileSystemLoader(assets.folder("templates")),
         autoescape=True,
