@@ -104,11 +104,11 @@ class Settings(BaseSettings):
     )
     admin_token: Annotated[SecretStr | None, BeforeValidator(_strip)] = Field(
         default=None,
-        description="The bearer token that deletes messages (unset: nobody may) and orders in "
-        "the lab (unset: anybody may)",
+        description="The token for deleting messages (unset: not allowed over HTTP) and for "
+        "the lab (unset: no token needed)",
     )
     max_messages: int = Field(
-        default=10_000, ge=1, le=10_000_000, description="How many messages are kept"
+        default=10_000, ge=1, le=10_000_000, description="How many of the newest messages are kept"
     )
     max_age: Annotated[int | None, BeforeValidator(_parse_age)] = Field(
         default="off",  # type: ignore[assignment]  # parsed by the validator
@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     max_streams_per_address: Annotated[int | None, BeforeValidator(_parse_off)] = Field(
         default="off",  # type: ignore[assignment]  # parsed by the validator
         ge=1,
-        description="How many event streams one client address may hold in one process, or off",
+        description="How many event streams one client address may open in one process, or off",
     )
     post_rate: Annotated[PostRate | None, BeforeValidator(_parse_rate)] = Field(
         default="20/10s",  # type: ignore[assignment]  # parsed by the validator
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         default=False, description="Serve the original application's /lrange, /rpush and /info"
     )
     lab: bool = Field(
-        default=False, description="Let pods be broken on purpose: POST /lab/{pod}/{action}"
+        default=False, description="Allow breaking pods on purpose: POST /lab/{pod}/{action}"
     )
     wait_replicas: int = Field(
         default=0,
@@ -142,37 +142,37 @@ class Settings(BaseSettings):
         ge=0,
         le=3600,
         allow_inf_nan=False,
-        description="Over how long the streams are closed when the process stops",
+        description="Over how many seconds the streams are closed when the process stops",
     )
     max_connections: int = Field(
         default=10_000,
         ge=1,
-        description="How many connections one process holds beside its streams: "
-        "over that it ends the one that has waited longest for its client",
+        description="How many connections one process keeps in addition to its streams: "
+        "above that it closes the one that has been idle for longest",
     )
     max_head_bytes: int = Field(
         default=32 * 1024,
         ge=1024,
         le=65_535,
-        description="How long a request's head may be, its address included",
+        description="The largest head of a request in bytes, address included",
     )
     request_seconds: float = Field(
         default=10,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="How long a client may take to send a request, head and body",
+        description="How many seconds a client may take to send a request, head and body",
     )
     keep_alive_seconds: float = Field(
         default=75,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="How long a connection is kept for another request, "
-        "or for a client that takes nothing of an answer",
+        description="How many seconds an idle connection is kept, "
+        "and one whose client reads nothing of its answer",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
-        Field(default="info", description="The least level that is logged")
+        Field(default="info", description="The lowest level that is logged")
     )
     log_format: Annotated[Literal["text", "json"] | None, BeforeValidator(_lower)] = Field(
         default=None, description="text or json (unset: text on a terminal, else json)"
