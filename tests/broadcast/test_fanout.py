@@ -146,8 +146,9 @@ class Book:
         self.log.append(map(LogEntry.encode, entries), entries[-1].id)
         self.fanout.wake()
 
-    def open(self, cursor: int | None = None) -> MemoryStream:
+    def open(self, cursor: int | None = None, *, room: int = sys.maxsize) -> MemoryStream:
         stream = MemoryStream(self.fanout, None if cursor is None else EntryId(cursor, 0))
+        stream.room = room
         self.fanout.open(stream)
         return stream
 
@@ -326,6 +327,24 @@ async def test_full_stream_is_sent_what_it_missed_when_it_has_room() -> None:
     assert full.entries == 4
 
 
+async def test_nothing_is_added_to_what_a_full_stream_has_not_taken() -> None:
+    """What it lacks stays in the log, whether it is much or little, until it has room again."""
+    book = filled(20, text=_LONG)
+    much, little, other = book.open(1, room=0), book.open(), book.open()
+    little.room = 0
+    book.append(message(21))
+    await until(other, 21)
+    little.make_room()
+    little.room = 10
+    for number in (22, 23, 24):
+        book.append(message(number))
+        await until(other, *range(21, number + 1))
+    assert len(much.unsent) == len(little.unsent) == 1
+    for stream, first in ((much, 2), (little, 21)):
+        stream.make_room()
+        await until(stream, *range(first, 25))
+
+
 async def test_rest_of_a_chunk_that_was_sent_in_part_follows() -> None:
     """No byte is lost or sent twice."""
     book = filled(1)
@@ -393,16 +412,19 @@ async def test_pings_drop_streams_that_take_nothing(monkeypatch: pytest.MonkeyPa
     """Also one that was ended while its socket was full; every other stream gets a ping."""
     monkeypatch.setattr(fanout, "PING_SECONDS", 0.05)
     monkeypatch.setattr(fanout, "_STALLED_SECONDS", 0.2)
-    book = filled(1)
-    live, waiting, full, ended = book.open(), book.open(9), book.open(), book.open()
-    full.room = ended.room = 0
-    book.append(message(2))
-    await eventually(lambda: None not in (full.paused_at, ended.paused_at), within=5)
+    book = filled(50, low_watermark=30)
+    book.failure = ReplayUnavailableError()
+    live, waiting = book.open(), book.open(99)
+    full, ended, gone = book.open(room=0), book.open(5, room=0), book.open(room=0)
+    await eventually(lambda: ended.is_finished, within=5)
+    book.fanout.connection_lost(gone)
     pinging = asyncio.create_task(book.fanout.ping())
-    await eventually(lambda: full.is_aborted and live.has_event("ping"), within=5)
-    await eventually(lambda: waiting.has_event("ping"), within=5)
-    assert full.end_reason == "stalled"
-    assert (live.state, waiting.state) == (State.LIVE, State.WAITING)
+    await eventually(lambda: full.is_aborted and ended.is_aborted, within=5)
+    await eventually(lambda: live.has_event("ping") and waiting.has_event("ping"), within=5)
+    assert (full.end_reason, ended.end_reason) == ("stalled", "redis away")
+    assert live.is_in(State.LIVE)
+    assert waiting.is_in(State.WAITING)
+    assert not gone.is_aborted
     pinging.cancel()
     await asyncio.gather(pinging, return_exceptions=True)
 
