@@ -349,13 +349,14 @@ async def test_rest_of_a_chunk_that_was_sent_in_part_follows() -> None:
     """No byte is lost or sent twice."""
     book = filled(1)
     full, other = book.open(), book.open()
-    greeting = len(other.data)
+    full_before, other_before = len(full.data), len(other.data)
     full.room = 10
     book.append(message(2))
     await until(other, 2)
-    assert full.data[-10:] == other.data[greeting:][:10]
+    expected = other.data[other_before:]
+    assert full.data[full_before:] == expected[:10]
     full.make_room()
-    assert full.data[greeting:] == other.data[greeting:]
+    assert full.data[full_before:] == expected
 
 
 async def test_pods_event_is_sent_to_every_stream_once() -> None:
