@@ -1,4 +1,4 @@
-# `make run` and `make test` set up all they need in .venv; nothing has to be installed before.
+# `make run` and `make test` install everything they need into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image lock clean
 
-help:  ## Show what there is
+help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with a Valkey of its own
+run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with its own Valkey
 	@exec $(BIN)/guestbook serve --embedded
 
 test: check pytest  ## Lint, check types, run the tests (two to three minutes)
@@ -48,7 +48,7 @@ bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes do
 lighthouse: .venv/browser.done tools/node_modules/.done  ## Check Lighthouse's scores of the page and the wall (needs npm)
 	$(BIN)/python -m tools.lighthouse
 
-screenshots: .venv/bench.done .venv/browser.done .venv/prometheus.done  ## Make the pictures in docs/screenshots anew
+screenshots: .venv/bench.done .venv/browser.done .venv/prometheus.done  ## Take the pictures in docs/screenshots again
 	$(BIN)/python -m tools.screenshots
 	$(BIN)/python -m tools.graphs
 
@@ -58,14 +58,14 @@ SEED :=
 faults: .venv/dev.done  ## Break everything for 10 minutes (SECONDS=, SEED=); writes docs/reliability.md
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-# The largest lock has every package that any other has. Strict: what cannot be looked up fails.
+# bench.txt contains every package of the other lock files. Strict: fail if a package is unknown.
 audit: .venv/dev.done  ## Ask PyPI's advisories about every locked package (needs the network)
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/bench.txt
 
 image:  ## Build the container image guestbook:0.1.0 with docker
 	docker build --tag guestbook:0.1.0 .
 
-lock: .venv/dev.done  ## Make the lock files anew from pyproject.toml
+lock: .venv/dev.done  ## Resolve the lock files again from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build -o requirements/embedded.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra otel -o requirements/otel.txt
@@ -75,14 +75,14 @@ lock: .venv/dev.done  ## Make the lock files anew from pyproject.toml
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-clean:  ## Remove what was made here, but not the messages in .guestbook
+clean:  ## Remove everything generated, except the messages in .guestbook
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist tools/node_modules tools/js/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Guestbook needs Python 3.11 or later: make PYTHON=python3.13 ...")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
-# hatchling comes with the lock, so that building this package asks for nothing else.
+# hatchling is in the lock file, so that building this package downloads nothing else.
 .venv/run.done: requirements/embedded.txt pyproject.toml | .venv/bin/python
 	@echo "Installing what the guestbook needs into .venv ..."
 	$(PIP) install --require-hashes -r requirements/embedded.txt
@@ -108,12 +108,12 @@ tools/js/node_modules/.done: tools/js/package-lock.json
 	npm ci --prefix tools/js
 	@touch $@
 
-# What checks the alerts and the dashboard. Debian has it; elsewhere it is looked for when it is used.
+# For the tests of alerts and dashboard. Installed on Debian; elsewhere those tests look for it.
 .venv/prometheus.done: .venv/dev.done
 	@command -v promtool >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	       && apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; } \
-	  || echo "Prometheus is not on this machine: the tests of its dashboard and alerts are left out."
+	  || echo "Prometheus is not installed: the tests of its dashboard and alerts are skipped."
 	@touch $@
 
 # What lints the Lua scripts.
@@ -124,7 +124,7 @@ tools/js/node_modules/.done: tools/js/package-lock.json
 	  || echo "luacheck is not on this machine: the Lua scripts are not linted."
 	@touch $@
 
-# Debian's Chromium without a window, else the one that the system has, else Playwright's own.
+# Debian's headless Chromium, else an installed one, else Playwright's.
 .venv/browser.done: .venv/dev.done
 	@command -v chromium-headless-shell >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
