@@ -69,8 +69,6 @@ class Fanout:
         """Return how many streams an address has open."""
         return self._addresses[address]
 
-    # All streams
-
     def set_pods(self, event: bytes) -> None:
         """Send a new `pods` event to every stream."""
         self._groups.set_pods(event)
@@ -124,12 +122,8 @@ class Fanout:
         """Have the clients of live streams load the list again: the log was replaced."""
         self._groups.update()
         self._delivered_position = self._groups.newest.entries
-        for group in self._groups:
-            skipped = self._groups.newest.entries - group.position.entries
-            group.position = self._groups.newest
-            for stream in tuple(group.streams):
-                stream.live_from += skipped
-                self._write_reset(stream)
+        for stream in self._groups.skip_to_newest():
+            self._write_reset(stream)
         self.wake()
 
     def confirm(self, last: EntryId, asked_at: float) -> None:
@@ -142,7 +136,7 @@ class Fanout:
             if self._log.is_loaded and stream.cursor_at < asked_at and cursor and cursor > last:
                 self._reset(stream)
 
-    # One stream: how it opens, and its way from state to state
+    # One stream, from opening it to its end
 
     def open(self, stream: Stream) -> None:
         """Add a stream: from now on it gets every event after its cursor."""
@@ -261,8 +255,6 @@ class Fanout:
             self._catchup.resume(stream)
         else:
             asyncio.get_running_loop().call_soon(self._advance, stream)
-
-    # How streams end
 
     def connection_lost(self, stream: Stream) -> None:
         """Remove a stream whose connection is gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from guestbook.broadcast.counts import Counts
 from guestbook.broadcast.stream import WRITE_BYTES, Position, Stream
@@ -53,9 +53,6 @@ class Groups:
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def __iter__(self) -> Iterator[Group]:
-        return iter(self._groups)
-
     @property
     def written(self) -> int:
         """The position in the log that every group has reached; there is at least one group."""
@@ -93,6 +90,16 @@ class Groups:
             stream.position = stream.group.position
             del stream.group.streams[stream]
             stream.group = None
+
+    def skip_to_newest(self) -> list[Stream]:
+        """Move all groups to `newest` without writing what lies between; return their streams."""
+        skipped: list[Stream] = []
+        for group in self._groups:
+            for stream in group.streams:
+                stream.live_from += self.newest.entries - group.position.entries
+            group.position = self.newest
+            skipped += group.streams
+        return skipped
 
     def flush(self) -> bool:
         """Write to the groups that lack something, for a short time; return whether all is done."""
