@@ -71,6 +71,54 @@ async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis
     assert b"1 message could not be put before newer ones" in answer.stderr
 
 
+async def test_import_notices_a_file_that_was_cut_off(redis_url: str, tmp_path: Path) -> None:
+    """Everything in it is imported, and status 1 and a line tell that it may not be everything."""
+    async with Redis.from_url(redis_url) as redis:
+        for number in range(1, 11):
+            await redis.xadd("{guestbook}:events", {"text": "x", "pod": "p"}, id=f"{number}-0")
+    exported = guestbook("export", redis=redis_url).stdout
+    lines = exported.splitlines(keepends=True)
+    assert json.loads(lines[-1]) == {"end": True, "messages": 10}
+    unended = (
+        "the file does not say that it is complete: it was cut off, or edited, or is from an "
+        "older version"
+    )
+    missing = "2 messages of the export are missing in the file"
+    cases: list[tuple[list[bytes], int, list[str]]] = [
+        (lines, 0, []),
+        (lines + lines, 0, []),
+        (lines[:-1], 1, [unended]),
+        ([], 1, [unended]),
+        (lines[:4] + lines[6:], 1, [missing]),
+        (lines + lines[:2], 1, [unended]),
+    ]
+    for given, status, said in cases:
+        done = guestbook("import", "-", redis=redis_url, given=b"".join(given))
+        there = len(set(given) - {lines[-1]})
+        assert done.stderr.decode().splitlines()[1:] == [f"guestbook: {line}" for line in said]
+        assert done.returncode == status
+        assert done.stderr.startswith(b"guestbook: imported 0 messages, ")
+        assert there <= 10
+    half = guestbook("import", "-", redis=redis_url, given=exported[:-40])
+    assert half.returncode == 2
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.txt", "x.json", "x.xlsx"])
+def test_unknown_format_is_refused(redis_url: str, tmp_path: Path, name: str) -> None:
+    """A name that promises another format than is written needs --format."""
+    file = tmp_path / name
+    refused = guestbook("export", str(file), redis=redis_url)
+    assert refused.returncode == 2
+    assert refused.stderr.decode() == (
+        f"guestbook: {file}: its name should end in .jsonl, .csv or .html, "
+        "or --format say what to write (nothing is compressed)\n"
+    )
+    assert not list(tmp_path.iterdir())
+    done = guestbook("export", str(file), "--format", "csv", redis=redis_url)
+    assert done.returncode == 0
+    assert file.read_bytes().startswith(b"id,")
+
+
 def test_import_names_bad_line(redis_url: str) -> None:
     """A line that is no message ends the import with its number, and no traceback."""
     good = b'{"id": "5-0", "author": null, "text": "x", "pod": "p"}\n'
@@ -81,6 +129,8 @@ def test_import_names_bad_line(redis_url: str) -> None:
         b'{"id":"6-0","text":"x","pod":"\\ud800"}',
         b'{"id":"99999999999999-0","text":"x","pod":"p"}',
         b"[" * 70_000,
+        b'{"end": true}',
+        b'{"end": true, "messages": "x"}',
     )
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         answers = pool.map(
@@ -138,7 +188,19 @@ async def test_export_for_spreadsheets_and_to_print(
 ) -> None:
     """CSV and a book have every message, as data: no formula, no markup, nothing from elsewhere."""
     server = await serve()
-    texts = ['=HYPERLINK("http://x")', 'a,b\n"c"; d', "<script>alert(1)</script> & é", "-1", "＝1"]
+    texts = [
+        '=HYPERLINK("http://x")',
+        'a,b\n"c"; d',
+        "<script>alert(1)</script> & é",
+        "-1",
+        "＝1",
+        "hello;=cmd|'/C calc'!A0; +1;bye",
+        "a\n=1+1\n-b",
+    ]
+    guarded = {
+        texts[5]: "hello;'=cmd|'/C calc'!A0;' +1;bye",
+        texts[6]: "a\n'=1+1\n'-b",
+    }
     async with httpx.AsyncClient(base_url=server.url) as http:
         for text in texts:
             await http.post("/messages", json={"text": text, "author": "@Ada <b>"})
@@ -147,14 +209,14 @@ async def test_export_for_spreadsheets_and_to_print(
     for file, *options in ((table,), (book, "--format", "html")):
         command = ["export", str(file), *options]
         done = guestbook(*command, redis=redis_url, GUESTBOOK_TITLE="Our <book>")
-        assert (done.returncode, done.stderr) == (0, b"guestbook: exported 5 messages\n")
+        assert (done.returncode, done.stderr) == (0, b"guestbook: exported 7 messages\n")
     assert sorted(tmp_path.glob("*.partial")) == []
 
     raw = table.read_bytes().decode()
     assert raw.startswith("id,posted_at,author,text,pod\r\n")
     rows = list(csv.DictReader(io.StringIO(raw, newline="")))
     assert [row["id"] for row in rows] == [message["id"] for message in posted]
-    expected = ["'" + text if text[0] in "=-＝" else text for text in texts]
+    expected = ["'" + text if text[0] in "=-＝" else guarded.get(text, text) for text in texts]
     assert [row["text"] for row in rows] == expected
     assert {row["author"] for row in rows} == {"'@Ada <b>"}
     assert {row["pod"] for row in rows} == {"pod-a"}
@@ -164,8 +226,8 @@ async def test_export_for_spreadsheets_and_to_print(
     assert "<title>Our &lt;book&gt;</title>" in html
     said = [unescape(text) for text in re.findall(r'<p dir="auto">(.*?)</p>', html, re.DOTALL)]
     assert said == texts
-    assert html.count("@Ada &lt;b&gt;") == 5
-    assert "5 messages" in html
+    assert html.count("@Ada &lt;b&gt;") == 7
+    assert "7 messages" in html
     assert not re.search(r"(src|href)=|url\(|@import", html)
 
     nowhere = guestbook("export", str(tmp_path / "no" / "x"), redis=redis_url)
@@ -183,6 +245,7 @@ async def test_memory_does_not_grow_with_the_number(redis_url: str, tmp_path: Pa
             for n in range(1, number + 1):
                 message = {"id": f"{n}-0", "author": "Ada", "text": "x" * 500, "pod": "p"}
                 lines.write(json.dumps(message) + "\n")
+            lines.write(json.dumps({"end": True, "messages": number}) + "\n")
         for command, path in (("import", file), ("export", tmp_path / "book.HTM")):
             process = subprocess.Popen(
                 [sys.executable, "-m", "guestbook", command, str(path)],
@@ -207,6 +270,7 @@ async def test_import_keeps_within_what_is_kept(redis_url: str) -> None:
     lines = b"".join(
         b'{"id": "%d-0", "author": null, "text": "x", "pod": "p"}\n' % ms for ms in ids
     )
+    lines += b'{"end": true, "messages": 8}\n'
     kept = {"GUESTBOOK_MAX_AGE": "1h", "GUESTBOOK_MAX_MESSAGES": "4"}
     done = guestbook("import", "-", redis=redis_url, given=lines, **kept)
     assert (done.returncode, done.stderr.decode().splitlines()) == (

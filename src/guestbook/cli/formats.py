@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,8 +16,9 @@ from guestbook.core import Message
 _CHUNK = 64 * 1024
 _COLUMNS = ("id", "posted_at", "author", "text", "pod")
 # A spreadsheet takes a cell that begins like this for a formula, which could send other cells to a
-# stranger. The full-width characters count in Japanese versions.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# stranger. One that splits cells at semicolons or tabs too, or ignores quotes, sees more of them.
+# The full-width characters count in Japanese versions.
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[ ]*[=+\-@\t\r＝＋－＠])")
 
 Pages = AsyncIterator[list[Message]]
 
@@ -29,9 +32,20 @@ class Format(StrEnum):
 
     @classmethod
     def of(cls, file: Path) -> Format:
-        """Return the format that a file's name asks for."""
+        """Return the format that a file's name asks for. Raises UnknownFormatError."""
         suffix = file.suffix.lower()
-        return {".csv": cls.CSV, ".html": cls.HTML, ".htm": cls.HTML}.get(suffix, cls.JSONL)
+        known = {"": cls.JSONL, ".csv": cls.CSV, ".htm": cls.HTML, ".html": cls.HTML}
+        try:
+            return known[suffix] if suffix in known else cls(suffix.removeprefix("."))
+        except ValueError:
+            raise UnknownFormatError(
+                f"{file}: its name should end in .jsonl, .csv or .html, "
+                "or --format say what to write (nothing is compressed)"
+            ) from None
+
+
+class UnknownFormatError(Exception):
+    """A file's name asks for none of the formats."""
 
 
 def encode(form: Format, pages: Pages, title: str) -> AsyncIterator[bytes]:
@@ -42,8 +56,12 @@ def encode(form: Format, pages: Pages, title: str) -> AsyncIterator[bytes]:
 
 
 async def _jsonl(pages: Pages) -> AsyncIterator[bytes]:
+    """Write a line for each message, and one that shows that nothing is missing."""
+    count = 0
     async for messages in pages:
         yield b"".join(message.json() + b"\n" for message in messages)
+        count += len(messages)
+    yield json.dumps({"end": True, "messages": count}).encode() + b"\n"
 
 
 async def _csv(pages: Pages) -> AsyncIterator[bytes]:
@@ -62,7 +80,7 @@ async def _csv(pages: Pages) -> AsyncIterator[bytes]:
 
 
 def _cell(value: str) -> str:
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    return _FORMULA.sub("'", value)
 
 
 async def _html(pages: Pages, title: str) -> AsyncIterator[bytes]:

@@ -35,7 +35,7 @@ def list_messages(
         str | None, typer.Option(metavar="ID", help="Show only messages older than this one.")
     ] = None,
     is_json: Annotated[
-        bool, typer.Option("--json", help="Write a line of JSON for each message, in ASCII.")
+        bool, typer.Option("--json", help="Write a line of JSON for each message.")
     ] = False,
 ) -> None:
     """Show the newest messages.
@@ -47,8 +47,8 @@ def list_messages(
 
     async def show(store: Store) -> None:
         async for message in _newest(store, limit, edge):
-            text = as_json(message) if is_json else format_message(message).encode()
-            output.write(text + b"\n")
+            text = as_json(message) if is_json else format_message(message)
+            output.write(text.encode() + b"\n")
 
     with open_output(Path("-")) as output:
         run_with_store(show)
@@ -103,15 +103,17 @@ def delete_messages(
 def _arguments(ids: list[str]) -> Iterator[str]:
     for value in ids:
         if value == "-":
-            yield from (_first_id(line) for line in standard_input() if line.strip())
+            lines = (line for line in standard_input() if line.strip())
+            yield from filter(None, map(_first_id, lines))
         else:
             yield value
 
 
-def _first_id(line: bytes) -> str:
-    """Return the id at the start of a line of `list`, or in one of `list --json`."""
+def _first_id(line: bytes) -> str | None:
+    """Return the id in a line of `list`, `list --json` or an export; its last line has none."""
     try:
-        return str(json.loads(line)["id"])
+        value = json.loads(line)
+        return None if "end" in value else str(value["id"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return line.split(maxsplit=1)[0].decode(errors="replace")
 

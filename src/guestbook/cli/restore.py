@@ -34,26 +34,37 @@ class ImportFileError(Exception):
 async def restore(store: Store, file: BinaryIO, on_read: Callable[[int], None]) -> Counter[str]:
     """Put exported messages back under their own ids, and count them by their outcome.
 
-    The outcomes are those of `Store.restore`. `on_read` gets the number of bytes that were read.
-    Raises ImportFileError; then the messages before the line that it names are back.
+    The outcomes are those of `Store.restore`. Two more are about the file: `missing`, messages that
+    its last line counts and that are not there, and `unended`, 1 if it has no such line.
+    `on_read` gets the number of bytes that were read. Raises ImportFileError; then the messages
+    before the line that it names are back.
     """
     counts: Counter[str] = Counter()
-    for messages, size in _batches(file):
+    for messages, size in _batches(file, counts):
         counts += await store.restore(messages)
         on_read(size)
     return counts
 
 
-def _batches(file: BinaryIO) -> Iterator[tuple[list[Message], int]]:
+def _batches(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[list[Message], int]]:
     """Yield the file's messages in batches, each with its size in bytes."""
     latest = EntryId(time.time_ns() // 1_000_000 + _DAY_MS, 0)
     messages: list[Message] = []
-    size = 0
+    size = since_end = 0
+    counts["unended"] = 1
     try:
         for number, line in enumerate(_lines(file), start=1):
             size += len(line)
-            if line.strip():
-                messages.append(_parse(number, line, latest))
+            if not line.strip():
+                continue
+            found = _parse(number, line, latest)
+            counts["unended"] = isinstance(found, Message)
+            if isinstance(found, Message):
+                messages.append(found)
+                since_end += 1
+            else:
+                counts["missing"] += max(found - since_end, 0)
+                since_end = 0
             if len(messages) == _BATCH:
                 yield messages, size
                 messages, size = [], 0
@@ -67,15 +78,18 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.readline(_LINE_MAX), b"")
 
 
-def _parse(number: int, line: bytes, latest: EntryId) -> Message:
+def _parse(number: int, line: bytes, latest: EntryId) -> Message | int:
+    """Return a line's message or, from the last line of an export, the number of messages."""
     try:
         value = json.loads(line)
-        new = NewMessage.parse(value["text"], value.get("author"))
+        if "end" in value:
+            return int(value["messages"])
+        new = NewMessage.of(value["text"], value.get("author"))
         message = Message(EntryId.parse(value["id"]), new.author, new.text, normalise(value["pod"]))
         message.json()
     except InvalidMessageError as error:
         raise ImportFileError(f"line {number}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ImportFileError(
             f"line {number} is not a message as `guestbook export` writes it"
         ) from None

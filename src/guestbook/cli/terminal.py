@@ -30,9 +30,12 @@ def _is_safe(character: str) -> bool:
     return character in _JOINERS or unicodedata.category(character) not in _ESCAPED
 
 
-def as_json(message: Message) -> bytes:
-    """Return the message as JSON in ASCII, in which nothing controls a terminal."""
-    return json.dumps(json.loads(message.json())).encode()
+def as_json(message: Message) -> str:
+    """Return the message as JSON, with escapes for what could control a terminal."""
+    text = json.dumps(json.loads(message.json()), ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if _is_safe(c) else json.dumps(c)[1:-1] for c in text)
 
 
 def format_message(message: Message) -> str:

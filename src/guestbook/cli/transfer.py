@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from guestbook.cli import restore
-from guestbook.cli.formats import Format, encode
+from guestbook.cli.formats import Format, UnknownFormatError, encode
 from guestbook.cli.output import (
     count_of_messages,
     fail,
@@ -37,16 +37,20 @@ def export_messages(
     ] = Path("-"),
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="The format (default: by the name of FILE, else jsonl)."),
+        typer.Option("--format", help="What to write (default: what FILE ends in, or jsonl)."),
     ] = None,
 ) -> None:
     """Write all messages to a file.
 
     The oldest comes first. jsonl can be imported again, csv is for spreadsheets, and html is a
     book to print. A file gets its name only when it is complete: until then it ends in .partial.
+    The last line of jsonl counts the messages, so that an import notices a file that was cut off.
     """
     chosen = load_settings()
-    form = form or Format.of(file)
+    try:
+        form = form or Format.of(file)
+    except UnknownFormatError as error:
+        fail(str(error))
 
     async def export(store: Store) -> int:
         count = 0
@@ -94,7 +98,8 @@ def import_messages(
     The file is a jsonl file of `export`, the list that of the original application.
 
     Messages keep their ids, and so their order and time: import into an empty guestbook. After an
-    interruption run the command again: no message is imported twice.
+    interruption run the command again: no message is imported twice. The exit status is 1 if the
+    file does not end as an export does: everything in it is imported all the same.
     """
     if file is not None and legacy_list is None:
         _import_file(file)
@@ -141,3 +146,12 @@ def _report_import(counts: Counter[str]) -> None:
             f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
             "import into an empty guestbook"
         )
+    if counts["missing"]:
+        report(f"{count_of_messages(counts['missing'])} of the export are missing in the file")
+    if counts["unended"]:
+        report(
+            "the file does not say that it is complete: it was cut off, or edited, or is from an "
+            "older version"
+        )
+    if counts["missing"] or counts["unended"]:
+        raise typer.Exit(1)
