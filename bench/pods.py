@@ -36,6 +36,7 @@ from guestbook.core.policy import Retention
 from guestbook.pod.follower import BLOCK_MS, Follower
 from guestbook.pod.presence import Presence
 from guestbook.storage.store import Store
+from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 from tests.support.valkey import Valkey
 
@@ -63,8 +64,8 @@ class SimulatedPod:
         self._lags = lags
         self._log = EventLog(RETENTION.messages, 2**20)
         self._seen = self._log.end
-        reading = Store(address.client(timeout=BLOCK_MS / 1000 + 5), RETENTION)
-        beating = Store(address.client(timeout=5), RETENTION)
+        reading = Store(create_client(address, timeout=BLOCK_MS / 1000 + 5), RETENTION)
+        beating = Store(create_client(address, timeout=5), RETENTION)
         self._reader = Follower(
             reading, self._log, on_entries=self._note, on_break=_ignore, on_lost=_ignore
         )
@@ -175,7 +176,7 @@ def _account(client: Any) -> tuple[float, float, float]:
 
 
 async def _post(port: int, posts: int, seconds: float) -> None:
-    store = Store(RedisURL.parse(f"127.0.0.1:{port}").client(timeout=10), RETENTION)
+    store = Store(create_client(RedisURL.parse(f"127.0.0.1:{port}"), timeout=10), RETENTION)
     started = time.monotonic()
     for number in range(int(posts * seconds)):
         await asyncio.sleep(started + number / posts - time.monotonic())

@@ -22,12 +22,13 @@ import pytest
 import trustme
 from redis.exceptions import NoPermissionError, ResponseError
 
-from guestbook.cli.check import findings
 from guestbook.cli.restore import import_legacy, restore
 from guestbook.cli.transfer import exported
 from guestbook.core.messages import EntryId
 from guestbook.core.policy import Retention
+from guestbook.storage.check import inspect
 from guestbook.storage.store import Store
+from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -143,7 +144,7 @@ async def _with_user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
         ran = {name.removeprefix("cmdstat_") for name in stats}
         allowed = {right[1:] for right in rules if right[0] == "+"}
         assert allowed - ran == {"info"}
-        found = await findings(address)
+        found = await inspect(address)
         assert [finding.mark for finding in found] == ["ok", "ok", "ok", "ok", "warn", "ok"]
         tried = allowed - {"info", "select"}
         assert str(found[3]) == f"ok    allowed to use all {len(tried)} commands that are needed"
@@ -161,7 +162,7 @@ def _documented_rights() -> list[str]:
 
 
 async def _export_and_import(address: RedisURL) -> None:
-    store = Store(address.client(timeout=5), Retention(3, 0))
+    store = Store(create_client(address, timeout=5), Retention(3, 0))
     messages = [message async for page in exported(store) for message in page]
     newest = replace(messages[-1], id=EntryId(messages[-1].id.ms + 60_000, 0))
     lines = b"\n".join(message.json() for message in [*messages, newest])
@@ -270,11 +271,11 @@ async def _over_tls(folder: Path, begin: asyncio.Barrier) -> None:
             _tls(port, ours.authority, theirs.issue("client")): "ssl_certfile",
             _tls(old_port, ours.authority, mine): "its certificate has expired",
         }.items():
-            (found,) = await findings(RedisURL.parse(url))
+            (found,) = await inspect(RedisURL.parse(url))
             assert found.mark == "fail"
             assert reason in found.text
         trusting = _tls(old_port, theirs.authority, mine) + "&ssl_cert_reqs=none"
-        assert (await findings(RedisURL.parse(trusting)))[0].mark == "ok"
+        assert (await inspect(RedisURL.parse(trusting)))[0].mark == "ok"
         await _tells_why(folder, _tls(port, ours.authority))
 
 
@@ -362,7 +363,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
 
 async def _takes_over_a_list_from(node: Valkey, url: str) -> None:
     """The original application's list may be on another node than the guestbook's keys."""
-    store = Store(RedisURL.parse(url).client(timeout=5), Retention(1000, 0))
+    store = Store(create_client(RedisURL.parse(url), timeout=5), Retention(1000, 0))
     async with node.client() as redis:
         for number in range(100):
             with contextlib.suppress(ResponseError):
@@ -373,7 +374,7 @@ async def _takes_over_a_list_from(node: Valkey, url: str) -> None:
 
 
 async def _has_nothing_to_fail_over_to(server: Server) -> None:
-    found = await findings(RedisURL.parse(server.env["REDIS_URL"]))
+    found = await inspect(RedisURL.parse(server.env["REDIS_URL"]))
     assert [finding.mark for finding in found].count("warn") == 1
     assert any("nothing to fail over to" in finding.text for finding in found)
 

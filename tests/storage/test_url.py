@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 
+from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 from tests.support.valkey import Valkey
 
@@ -36,7 +37,7 @@ def test_host_and_port_are_read(written: str, host: str, port: int) -> None:
     """A bare address as the original took it, and a URL, name one host and one port."""
     address = RedisURL.parse(written)
     assert (address.kind, address.nodes) == ("single", ((host, port),))
-    assert isinstance(address.client(timeout=1), Redis)
+    assert isinstance(create_client(address, timeout=1), Redis)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_host_and_port_are_read(written: str, host: str, port: int) -> None:
 )
 def test_user_password_and_database_are_read(written: str, expected: dict[str, Any]) -> None:
     """What a URL says of user, password, database and socket reaches the client."""
-    client = RedisURL.parse(written).client(timeout=1)
+    client = create_client(RedisURL.parse(written), timeout=1)
     assert isinstance(client, Redis)
     given = client.connection_pool.connection_kwargs
     assert {name: given[name] for name in expected} == expected
@@ -72,7 +73,7 @@ def test_user_password_and_database_are_read(written: str, expected: dict[str, A
 )
 def test_scheme_chooses_the_kind_of_connection(written: str, connection: type) -> None:
     """`rediss://` means TLS, `unix://` a socket."""
-    client = RedisURL.parse(written).client(timeout=1)
+    client = create_client(RedisURL.parse(written), timeout=1)
     assert isinstance(client, Redis)
     assert client.connection_pool.connection_class is connection
 
@@ -95,26 +96,26 @@ def test_sentinels_are_read(written: str, nodes: tuple[tuple[str, int], ...], se
     """Sentinel's form: its nodes with its own default port, and the master's name."""
     address = RedisURL.parse(written)
     assert (address.kind, address.nodes, address.service) == ("sentinel", nodes, service)
-    client = address.client(timeout=1)
-    assert isinstance(client, Redis)
-    given = client.connection_pool.connection_kwargs
+    pool: Any = create_client(address, timeout=1).connection_pool
+    given = pool.connection_kwargs
     if SECRET in written:
         assert (given["password"], given["db"]) == (SECRET, 2)
-    # The Sentinels are not sent what is meant for the master, but talked to in the same way.
-    assert given["guides"].options["password"] is None
-    assert "db" not in given["guides"].options
-    for connection in (given["guides"].connection_class, client.connection_pool.connection_class):
+    assert issubclass(pool.connection_class, SSLConnection) == written.startswith("rediss")
+    # The Sentinels do not get what is meant for the master, but TLS is used with them too.
+    for sentinel in pool.sentinel_manager.sentinels:
+        assert sentinel.connection_pool.connection_kwargs["password"] is None
+        assert not sentinel.connection_pool.connection_kwargs["db"]
+        connection = sentinel.connection_pool.connection_class
         assert issubclass(connection, SSLConnection) == written.startswith("rediss")
 
 
 def test_sentinel_has_a_password_of_its_own() -> None:
     """The Sentinels' password goes to the Sentinels, the other one to the master."""
     written = f"redis+sentinel://:{SECRET}@one/master?sentinel_password=other"
-    client = RedisURL.parse(written).client(timeout=1)
-    assert isinstance(client, Redis)
-    given = client.connection_pool.connection_kwargs
-    assert given["password"] == SECRET
-    assert given["guides"].options["password"] == "other"
+    pool: Any = create_client(RedisURL.parse(written), timeout=1).connection_pool
+    (sentinel,) = pool.sentinel_manager.sentinels
+    assert pool.connection_kwargs["password"] == SECRET
+    assert sentinel.connection_pool.connection_kwargs["password"] == "other"
 
 
 @pytest.mark.parametrize(
@@ -130,12 +131,10 @@ def test_cluster_is_read(written: str, nodes: tuple[tuple[str, int], ...]) -> No
     """Cluster's form: some of its nodes."""
     address = RedisURL.parse(written)
     assert (address.kind, address.nodes) == ("cluster", nodes)
-    pool = address.client(timeout=1).connection_pool
-    given = pool.connection_kwargs
+    pool = create_client(address, timeout=1).connection_pool
     if SECRET in written:
-        assert given["password"] == given["guides"].options["password"] == SECRET
-    for connection in (given["guides"].connection_class, pool.connection_class):
-        assert issubclass(connection, SSLConnection) == written.startswith("rediss")
+        assert pool.connection_kwargs["password"] == SECRET
+    assert issubclass(pool.connection_class, SSLConnection) == written.startswith("rediss")
 
 
 @pytest.mark.parametrize(
@@ -201,16 +200,16 @@ def test_address_shows_where_redis_is_and_nothing_else(written: str, shown: str)
 )
 def test_option_that_the_guestbook_sets_itself_does_no_harm(option: str) -> None:
     """What the guestbook must choose for itself is not taken from the URL, and not a failure."""
-    client = RedisURL.parse(f"redis://redis?{option}").client(timeout=1)
-    assert client.timeout == 1
-    assert client.connection_pool.connection_kwargs["socket_timeout"] is None
+    given = create_client(RedisURL.parse(f"redis://redis?{option}"), timeout=1)
+    options = given.connection_pool.connection_kwargs
+    assert (options["socket_timeout"], options["protocol"]) == (1, 2)
 
 
 async def test_answers_are_bytes_whatever_the_url_asks_for(shared_valkey: Valkey) -> None:
     """An option by which a client would answer with text is refused, or has no effect."""
     written = f"redis://{shared_valkey.address}?decode_responses=true"
     with contextlib.suppress(ValueError):
-        async with RedisURL.parse(written).client(timeout=1) as client:
+        async with create_client(RedisURL.parse(written), timeout=1) as client:
             assert await client.echo("hello") == b"hello"
 
 
@@ -219,5 +218,5 @@ async def test_password_opens_the_server(shared_valkey: Valkey) -> None:
     async with shared_valkey.client() as admin:
         await admin.execute_command("ACL", "SETUSER", "ada", "on", ">p@ss/w?rd", "~*", "+@all")
     written = f"redis://ada:p%40ss%2Fw%3Frd@{shared_valkey.address}/9023"
-    async with RedisURL.parse(written).client(timeout=1) as client:
+    async with create_client(RedisURL.parse(written), timeout=1) as client:
         assert await client.acl_whoami() == "ada"

@@ -10,6 +10,7 @@ import typer
 from guestbook import __version__, settings
 from guestbook.cli import messages, serve, transfer
 from guestbook.cli.store import load_settings
+from guestbook.storage import inspect
 
 app = typer.Typer(
     name="guestbook",
@@ -57,9 +58,7 @@ def check() -> None:
 
     The exit status is 1 if something keeps the guestbook from working.
     """
-    from guestbook.cli.check import findings  # noqa: PLC0415  # only this command needs it
-
-    found = asyncio.run(findings(load_settings().redis_url))
+    found = asyncio.run(inspect(load_settings().redis_url))
     for finding in found:
         typer.echo(str(finding))
     if any(finding.mark == "fail" for finding in found):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from guestbook import settings
 from guestbook.cli.output import fail
 from guestbook.settings import Settings
-from guestbook.storage import REDIS_ERRORS, Store, explain
+from guestbook.storage import REDIS_ERRORS, Store, create_client, explain
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def run_with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
     chosen = load_settings()
 
     async def connected() -> T:
-        store = Store(chosen.redis_url.client(timeout=_TIMEOUT), chosen.retention)
+        store = Store(create_client(chosen.redis_url, timeout=_TIMEOUT), chosen.retention)
         try:
             return await work(store)
         finally:

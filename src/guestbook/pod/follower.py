@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TypedDict
 
 import structlog
@@ -58,6 +59,7 @@ class Follower:
         self._is_connected = False
         self._lost_at = self._turned_at
         self._is_woken = False
+        self._waiting: asyncio.Timeout | None = None
 
     @property
     def is_behind(self) -> bool:
@@ -78,9 +80,10 @@ class Follower:
         self._is_doubtful = True
 
     def wake(self) -> None:
-        """Redis is back: what is being waited for may be an answer that never comes."""
+        """Read again at once: Redis is back, and the answer awaited may never come."""
         self._is_woken = True
-        self._store.disconnect()
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Never returns."""
@@ -89,12 +92,21 @@ class Follower:
             self._is_woken = False
             await self._read_on()
 
+    @contextlib.asynccontextmanager
+    async def _until_woken(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                yield
+        finally:
+            self._waiting = None
+
     async def _read_on(self) -> None:
         """One turn: a read that waits for something new, or a pause where none is possible."""
         try:
-            if self._is_stale:
-                await self._load()
-            await self._read()
+            async with self._until_woken():
+                if self._is_stale:
+                    await self._load()
+                await self._read()
             self._is_connected = True
         except REDIS_ERRORS as error:
             if self._is_woken:

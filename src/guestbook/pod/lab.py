@@ -8,20 +8,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import mmap
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import structlog
 
 from guestbook.core import ProblemError, unavailable
 from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook
-from guestbook.storage import REDIS_ERRORS, PipeliningRedis, explain
+from guestbook.storage import (
+    QUEUE_MAX,
+    REDIS_ERRORS,
+    Command,
+    CommandQueue,
+    create_client,
+    explain,
+)
 
 Action = Literal["not-ready", "ready", "freeze", "crash", "burn", "eat", "cut"]
 
@@ -36,49 +42,9 @@ _MEAL_SECONDS = 10.0
 _LAST_WORDS_SECONDS = 0.1
 _LISTEN_SECONDS = 1
 _TIMEOUT = 1.0
-_WAITING_MAX = 10
-_EXPIRY_MS = 10_000
 _PAUSE = 1.0
 
-_ORDERS = "{guestbook}:orders:"
-
-_GIVE = """
-if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
-redis.call('RPUSH', KEYS[1], ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
-"""
-
 logger = structlog.get_logger(__name__)
-
-
-class Order(NamedTuple):
-    """What a process is to do, and which pod was asked for it."""
-
-    action: str
-    by: str
-
-
-class CommandQueue:
-    """The orders that wait in Redis: for each process a short list, which expires."""
-
-    def __init__(self, client: PipeliningRedis) -> None:
-        self._client: Any = client
-        self._give = client.register_script(_GIVE)
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        await self._client.aclose()
-
-    async def give(self, process: str, order: Order) -> bool:
-        """Gives an order; False where too many are waiting."""
-        args: list[Any] = [_WAITING_MAX, _EXPIRY_MS, json.dumps(order)]
-        return bool(await self._give(keys=[_ORDERS + process], args=args))
-
-    async def take(self, process: str) -> Order | None:
-        """Waits a moment for the next order, which nobody can take again."""
-        taken = await self._client.blpop([_ORDERS + process], timeout=_LISTEN_SECONDS)
-        return None if taken is None else Order(*json.loads(taken[1]))
 
 
 class Lab:
@@ -89,8 +55,9 @@ class Lab:
         self._presence = guestbook.presence
         address = guestbook.settings.redis_url
         # Two clients: one that listens would keep what is sent by it waiting.
-        self._giving = CommandQueue(address.client(timeout=_TIMEOUT))
-        self._taking = CommandQueue(address.client(timeout=_LISTEN_SECONDS + _TIMEOUT))
+        self._giving = CommandQueue(create_client(address, timeout=_TIMEOUT))
+        listening = create_client(address, timeout=_LISTEN_SECONDS + _TIMEOUT)
+        self._taking = CommandQueue(listening)
         self._deeds: dict[str, asyncio.Task[None]] = {}
         self._presence.lab = []
 
@@ -128,15 +95,15 @@ class Lab:
             )
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                order = Order(action, self._guestbook.name)
-                are_given = [await self._giving.give(process, order) for process in meant]
+                order = Command(action, self._guestbook.name)
+                are_given = [await self._giving.push(process, order) for process in meant]
         except REDIS_ERRORS as error:
             logger.warning("Redis did not take an order", error=explain(error))
             raise unavailable("Redis did not take the order in time: try again.") from None
         if not any(are_given):
             raise ProblemError(
                 429,
-                f"{_WAITING_MAX} orders are waiting for {name} already.",
+                f"{QUEUE_MAX} orders are waiting for {name} already.",
                 headers={"Retry-After": "1"},
             )
 
@@ -145,7 +112,7 @@ class Lab:
         is_deaf = False
         while True:
             try:
-                order = await self._taking.take(self._presence.process)
+                order = await self._taking.pop(self._presence.process, seconds=_LISTEN_SECONDS)
             except REDIS_ERRORS as error:
                 if not is_deaf:
                     logger.warning("the lab cannot hear any orders", error=explain(error))
@@ -159,7 +126,7 @@ class Lab:
             if order is not None:
                 await self._obey(order)
 
-    async def _obey(self, order: Order) -> None:
+    async def _obey(self, order: Command) -> None:
         logger.warning("an order of the lab", action=order.action, by=order.by)
         match order.action:
             case "not-ready":

@@ -19,7 +19,15 @@ from guestbook.pod.follower import BLOCK_MS, Follower
 from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.presence import TIMEOUT, Presence
 from guestbook.settings import Settings
-from guestbook.storage import REDIS_ERRORS, WAIT_MS, HeartbeatReply, Replicas, Store
+from guestbook.storage import (
+    REDIS_ERRORS,
+    WAIT_MS,
+    HeartbeatReply,
+    PipeliningRedis,
+    Replicas,
+    Store,
+    create_client,
+)
 
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
@@ -69,14 +77,14 @@ def build(
     """Make a guestbook, and the context in which its tasks run."""
     stores: list[Store] = []
 
-    def connect(timeout: float, on_connect: Callable[[], None] | None = None) -> Store:
-        client = settings.redis_url.client(timeout=timeout, on_connect=on_connect)
+    def connect(timeout: float, **options: Any) -> Store:
+        client = create_client(settings.redis_url, timeout=timeout, **options)
         stores.append(Store(client, settings.retention))
         return stores[-1]
 
     # Each has a client of its own, because a timeout that suits one is wrong for the others: the
     # follower's answers may take as long as its blocking read, the heartbeat's may not.
-    store = connect(_COMMAND_TIMEOUT)
+    store = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
     replicas = Replicas(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.wait_replicas)
     log = EventLog(settings.max_messages, _LOG_BYTES)
     data_loss = _DataLoss(log)
@@ -128,7 +136,7 @@ def build(
         on_return=on_return,
     )
     follower = Follower(
-        connect(BLOCK_MS / 1000 + _COMMAND_TIMEOUT, on_connect),
+        connect(BLOCK_MS / 1000 + _COMMAND_TIMEOUT, on_connect=on_connect),
         log,
         on_entries=fanout.wake,
         on_break=fanout.reset,

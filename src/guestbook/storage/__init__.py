@@ -1,6 +1,9 @@
 """The guestbook in Redis. The only package that imports redis."""
 
-from guestbook.storage.client import PipeliningRedis
+from guestbook.storage.check import Finding, inspect
+from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
+from guestbook.storage.errors import REDIS_ERRORS, explain
+from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.storage.store import (
     EVENTS,
@@ -11,15 +14,18 @@ from guestbook.storage.store import (
     Stored,
     TooManyPostsError,
 )
-from guestbook.storage.topology import HASH_TAG
-from guestbook.storage.url import REDIS_ERRORS, RedisURL, explain
+from guestbook.storage.topology import create_client
+from guestbook.storage.url import RedisURL
 
 __all__ = [
     "EVENTS",
-    "HASH_TAG",
+    "QUEUE_MAX",
     "REDIS_ERRORS",
     "WAIT_MS",
+    "Command",
+    "CommandQueue",
     "DeadlineExceededError",
+    "Finding",
     "HeartbeatReply",
     "Page",
     "PipeliningRedis",
@@ -29,5 +35,7 @@ __all__ = [
     "Stored",
     "TooFewReplicasError",
     "TooManyPostsError",
+    "create_client",
     "explain",
+    "inspect",
 ]

@@ -1,14 +1,14 @@
-"""Whether enough of Redis's replicas have what was written."""
+"""Wait until enough replicas have what was written."""
 
 from __future__ import annotations
 
 import asyncio
 
+from guestbook.storage.errors import REDIS_ERRORS
 from guestbook.storage.store import Store
-from guestbook.storage.url import REDIS_ERRORS
 
 WAIT_MS = 500
-"""How long Redis waits for its replicas before it says how many have come so far."""
+"""How long Redis waits for its replicas before it answers how many have caught up."""
 
 
 class TooFewReplicasError(Exception):
@@ -16,61 +16,60 @@ class TooFewReplicasError(Exception):
 
 
 class Replicas:
-    """Waits until `count` replicas have what was written.
+    """Wait until `count` replicas have what was written.
 
-    `WAIT` holds up its connection, so it has one of its own, and whoever asks while others wait is
-    served by the next, however many they are. On another connection than the one that wrote,
-    `WAIT` has to come after a write; and it must be on the master that has what was written,
-    which after a fail-over may be another: so that is looked at too.
+    `WAIT` blocks its connection, so it has a client of its own, and all callers that come while it
+    blocks share the next one. Called on another connection than that of the write, `WAIT` has to
+    follow a write; and after a fail-over the server may be another one, which lacks the receipt.
     """
 
     def __init__(self, store: Store, count: int) -> None:
         self._store = store
         self._count = count
-        self._asked: list[tuple[str, asyncio.Future[None]]] = []
+        self._callers: list[tuple[str, asyncio.Future[None]]] = []
         self._waiting: asyncio.Task[None] | None = None
 
     async def have(self, key: str) -> None:
-        """Returns when they have what the receipt of this key tells of.
+        """Return when the replicas have the receipt of this key, and what was written with it.
 
-        Raises TooFewReplicasError when they did not get it soon, and what Redis raises.
+        Raises TooFewReplicasError when they do not get it soon, and what Redis raises.
         """
         if not self._count:
             return
         answer = asyncio.get_running_loop().create_future()
-        self._asked.append((key, answer))
+        self._callers.append((key, answer))
         if self._waiting is None or self._waiting.done():
             self._waiting = asyncio.create_task(self._wait())
         await answer
 
     async def close(self) -> None:
-        """Closes the connection; call it when nobody asks any more."""
+        """Close the connection. There must be no callers any more."""
         if self._waiting is not None:
             self._waiting.cancel()
             await asyncio.gather(self._waiting, return_exceptions=True)
         await self._store.close()
 
     async def _wait(self) -> None:
-        while self._asked:
-            asked, self._asked = self._asked, []
+        while self._callers:
+            callers, self._callers = self._callers, []
             try:
-                there, reached = await self._store.replicated(
-                    [key for key, _ in asked], self._count, WAIT_MS
+                found, reached = await self._store.replicated(
+                    [key for key, _ in callers], self._count, WAIT_MS
                 )
             except REDIS_ERRORS as error:
-                for _, answer in asked:
+                for _, answer in callers:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
-            for (_, answer), is_there in zip(asked, there, strict=True):
+            for (_, answer), is_found in zip(callers, found, strict=True):
                 if answer.done():
                     continue
-                if is_there and reached >= self._count:
+                if is_found and reached >= self._count:
                     answer.set_result(None)
                 else:
-                    answer.set_exception(TooFewReplicasError(self._explain(is_there, reached)))
+                    answer.set_exception(TooFewReplicasError(self._explain(is_found, reached)))
 
-    def _explain(self, is_there: bool, reached: int) -> str:
-        if not is_there:
+    def _explain(self, is_found: bool, reached: int) -> str:
+        if not is_found:
             return "Redis has another master, which does not have it"
         return f"It is stored, but {reached} of {self._count} replicas have it so far"

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
+from redis.asyncio import Redis
 
 from guestbook.core import (
     ORIGIN,
@@ -22,7 +23,6 @@ from guestbook.core import (
     Retention,
     rate_key,
 )
-from guestbook.storage.client import PipeliningRedis
 from guestbook.storage.entries import decode, encode, encode_trace
 
 # All keys have one hash tag: on a Cluster a script may only use keys of one slot. The names are
@@ -88,7 +88,7 @@ def load_script(name: str) -> str:
 class Store:
     """The commands of the guestbook, over a client that never repeats one by itself."""
 
-    def __init__(self, client: PipeliningRedis, retention: Retention) -> None:
+    def __init__(self, client: Redis, retention: Retention) -> None:
         self._retention = retention
         # redis-py types answers for every mode that it has (text or bytes, RESP 2 or 3).
         self._client: Any = client
@@ -103,10 +103,6 @@ class Store:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
-
-    def disconnect(self) -> None:
-        """Drop the connection: commands that wait for an answer fail."""
-        self._client.disconnect()
 
     async def post(
         self,
@@ -154,10 +150,10 @@ class Store:
         """
         receipts = [_RECEIPT + key for key in keys]
         # On one connection, and so on one server.
-        found, reached = await self._client.together(
-            ("EVAL", self._replicated, 1 + len(receipts), _MARKER, *receipts),
-            ("WAIT", count, timeout_ms),
-        )
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.eval(self._replicated, 1 + len(receipts), _MARKER, *receipts)
+        pipeline.wait(count, timeout_ms)
+        found, reached = await pipeline.execute()
         return [bool(each) for each in found], int(reached)
 
     async def delete(
@@ -209,10 +205,10 @@ class Store:
 
         Returns them, oldest first, and the newest id that has been trimmed by then.
         """
-        streams, trimmed = await self._client.together(
-            ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", EVENTS, str(after)),
-            ("GET", _TRIMMED),
-        )
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.xread({EVENTS: str(after)}, count=count, block=block_ms)
+        pipeline.get(_TRIMMED)
+        streams, trimmed = await pipeline.execute()
         return _page(streams[0][1] if streams else []), _id_or_origin(trimmed)
 
     async def older(self, before: EntryId | None, count: int) -> Page:

@@ -1,58 +1,14 @@
-"""Where Redis is, and how its clients behave: from what users write in REDIS_URL."""
+"""REDIS_URL: which Redis, and the options of connections to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
-from guestbook.storage.client import ClusterRedis, PipeliningRedis
-from guestbook.storage.topology import (
-    ClusterNodes,
-    MasterConnection,
-    Sentinels,
-    TLSMasterConnection,
-)
-
-# Whatever a command may raise when Redis is away, overloaded or in a state that it cannot serve.
-REDIS_ERRORS = (RedisError, OSError, TimeoutError)
-
-# What TLS says in its own words where a certificate is missing or wrong, and what that means.
-_TLS_MEANINGS = {
-    "alert certificate required": "it asks for a certificate: name one with ssl_certfile and "
-    "ssl_keyfile",
-    "alert unknown ca": "it does not know the authority that signed the certificate of "
-    "ssl_certfile",
-    "alert certificate expired": "the certificate of ssl_certfile has expired",
-    "certificate has expired": "its certificate has expired",
-    "mismatch, certificate": "its certificate is for another host name",
-    "certificate verify failed": "its certificate is not signed by an authority that is trusted: "
-    "name the one that did with ssl_ca_certs",
-    # The alert of TLS 1.3 about a missing certificate may be lost with the connection.
-    "Connection reset by peer": "it cut the connection: if it always does, it may want TLS "
-    "(rediss://) or a certificate (ssl_certfile, ssl_keyfile)",
-}
-
-
-def explain(error: Exception) -> str:
-    """Why a command failed, for who reads it."""
-    said = str(error) or "it did not answer in time"
-    for words, meaning in _TLS_MEANINGS.items():
-        if words in said:
-            return meaning
-    return said
-
-
-CONNECT_TIMEOUT = 0.75
-"""Seconds for a connection to be made: readiness has to notice within 2 seconds that it cannot."""
+from redis.asyncio.connection import parse_url
 
 _SCHEMES = {
     "redis": "redis",
@@ -62,9 +18,7 @@ _SCHEMES = {
     "unix": "unix",
 }
 
-_SENTINELS_OWN = {"sentinel_username": "username", "sentinel_password": "password"}
-
-# What a URL may say after its question mark.
+# Options after the question mark of a URL.
 _OPTIONS = frozenset(
     {
         "client_name",
@@ -85,7 +39,7 @@ _OPTIONS = frozenset(
     }
 )
 _FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
-# What URLs made for other programs may say too: how to wait, retry and decode is ours to choose.
+# Options in URLs that were made for other programs. The guestbook sets them itself.
 _IGNORED = frozenset(
     {
         "decode_responses",
@@ -101,11 +55,12 @@ _IGNORED = frozenset(
         "timeout",
     }
 )
+_UNREADABLE = "cannot be read: write redis://user:password@host:port/number"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RedisURL:
-    """A parsed REDIS_URL; as text it is without user, password and options."""
+    """A parsed REDIS_URL. Its text has no user, password or options."""
 
     kind: str
     nodes: tuple[tuple[str, int], ...]
@@ -114,9 +69,9 @@ class RedisURL:
 
     @classmethod
     def parse(cls, value: str) -> RedisURL:
-        """Reads `host:port` or a URL; ValueError for anything else.
+        """Parse `host:port` or a URL; raise ValueError for anything else.
 
-        No error quotes a part of the value that may hold a password, be it in a wrong place.
+        Errors quote no part of the value: a password may stand anywhere in it.
         """
         url = value if "://" in value else f"redis://{value}"
         scheme, _, rest = url.partition("://")
@@ -165,7 +120,7 @@ class RedisURL:
             raise ValueError("names a database, which a Cluster does not have")
         if database and not database.isdigit():
             raise ValueError("has something after the master's name that is not a database number")
-        # All nodes share what is said once; which of them is asked is decided later.
+        # The options are the same for all nodes.
         one = f"{parts.scheme}://{credentials}@localhost/{database}?{parts.query}"
         options = _options(one, urlsplit(one))
         del options["host"]
@@ -179,61 +134,9 @@ class RedisURL:
 
     __repr__ = __str__
 
-    def client(
-        self, *, timeout: float, on_connect: Callable[[], None] | None = None
-    ) -> PipeliningRedis:
-        """A client that gives up after `timeout` seconds without an answer and never retries.
-
-        Whether a command may be sent again is for the caller to know. `on_connect` is called with
-        each connection that is made.
-        """
-        options = {
-            **self.options,
-            # The client itself watches over its connection's time.
-            "socket_timeout": None,
-            "socket_connect_timeout": CONNECT_TIMEOUT,
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-            # Telling Redis which library this is would be one more way there and back.
-            "driver_info": None,
-        }
-        if on_connect is not None:
-            options["redis_connect_func"] = _telling(on_connect)
-        if self.kind == "single":
-            return PipeliningRedis(ConnectionPool(**options), timeout=timeout)
-        is_tls = options.pop("connection_class", None) is SSLConnection
-        own = {theirs: options.pop(ours, None) for ours, theirs in _SENTINELS_OWN.items()}
-        not_theirs = ("db", "redis_connect_func")
-        asking = {name: value for name, value in options.items() if name not in not_theirs}
-        asking["connection_class"] = SSLConnection if is_tls else Connection
-        asking["socket_timeout"] = CONNECT_TIMEOUT
-        options["connection_class"] = TLSMasterConnection if is_tls else MasterConnection
-        if self.kind == "cluster":
-            nodes = ClusterNodes(self.nodes, **asking)
-            pool = ConnectionPool(guides=nodes, **options)
-            return ClusterRedis(pool, timeout=timeout, guides=nodes)
-        sentinels = Sentinels(self.service, self.nodes, **{**asking, **own})
-        pool = ConnectionPool(guides=sentinels, **options)
-        return PipeliningRedis(pool, timeout=timeout, guides=sentinels)
-
-
-def _telling(
-    on_connect: Callable[[], None],
-) -> Callable[[AbstractConnection], Coroutine[Any, Any, None]]:
-    """What redis-py has to do with a new connection in order to tell of it too."""
-
-    async def greet(connection: AbstractConnection) -> None:
-        await connection.on_connect()
-        on_connect()
-
-    return greet
-
-
-_UNREADABLE = "cannot be read: write redis://user:password@host:port/number"
-
 
 def _options(url: str, parts: SplitResult) -> dict[str, Any]:
-    """The options of one connection, checked by making a connection that is never opened."""
+    """Return the options of a connection. They are checked by one that is never opened."""
     given = parse_qs(parts.query, keep_blank_values=True)
     for name in sorted(given.keys() & _FILES):
         try:
@@ -255,7 +158,7 @@ def _options(url: str, parts: SplitResult) -> dict[str, Any]:
     known = {name: value for name, value in options.items() if not name.startswith("sentinel_")}
     try:
         ConnectionPool(**known).make_connection()  # type: ignore[no-untyped-call]  # redis-py
-    except Exception:  # redis-py refuses values with whatever their use raises
+    except Exception:  # redis-py raises whatever their use raises
         raise ValueError("has an option whose value is not usable") from None
     return options
 

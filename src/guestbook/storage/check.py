@@ -1,4 +1,4 @@
-"""Whether a Redis will do: reachable, of a usable version, allowed to be used, and durable."""
+"""Check a Redis: reachable, recent enough, with all rights that are needed, and durable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any, Literal, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from guestbook.storage import HASH_TAG, REDIS_ERRORS, RedisURL, explain
+from guestbook.storage.errors import REDIS_ERRORS, explain
+from guestbook.storage.topology import HASH_TAG, create_client
+from guestbook.storage.url import RedisURL
 
 _TIMEOUT = 5.0
 _SCRATCH = f"{HASH_TAG}:check"
 _SCRATCH_MS = 1000
 _OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}
 
-# Each command that the guestbook uses, by itself or in a script, tried on a short-lived key that
-# holds a text: what wants another type is refused after its permission has been looked at.
+# Each command that the guestbook uses, by itself or in a script. They are tried on a short-lived
+# key that holds a text: Redis checks the permission before the type.
 _TRIALS: Mapping[str, tuple[Any, ...]] = {
     "evalsha": ("EVALSHA", "0" * 40, 1, _SCRATCH),
     "exists": ("EXISTS", _SCRATCH),
@@ -46,7 +48,7 @@ Mark = Literal["ok", "warn", "fail"]
 
 
 class Finding(NamedTuple):
-    """One thing that was found, and what to do about it."""
+    """One result, with what to do about it."""
 
     mark: Mark
     text: str
@@ -55,59 +57,58 @@ class Finding(NamedTuple):
         return f"{self.mark:<4}  {self.text}"
 
 
-async def findings(address: RedisURL) -> list[Finding]:
-    """All that can be found out; changes nothing but a key of its own that lives for a second."""
-    client: Any = address.client(timeout=_TIMEOUT)
+async def inspect(url: RedisURL) -> list[Finding]:
+    """Return all findings. Changes nothing but a key of its own that lives for a second."""
+    client: Any = create_client(url, timeout=_TIMEOUT)
     try:
-        said = await _info(client)
+        info = await _info(client)
         found = [
-            Finding("ok", f"reachable at {address}"),
-            *_version(said),
-            *_role(said, address),
+            Finding("ok", f"reachable at {url}"),
+            *_version(info),
+            *_role(info, url),
             *await _writing(client),
-            *await _permissions(client, address),
-            *_file(said, await _fsync(client)),
-            *_memory(said),
+            *await _permissions(client, url),
+            *_file(info, await _fsync(client)),
+            *_memory(info),
         ]
     except REDIS_ERRORS as error:
-        return [Finding("fail", f"not reachable at {address}: {explain(error)}")]
+        return [Finding("fail", f"not reachable at {url}: {explain(error)}")]
     finally:
         await client.aclose()
     return found
 
 
 async def _info(client: Any) -> dict[str, Any] | None:
-    """None where it must not be asked for."""
+    """Return INFO; None without the right to it."""
     try:
-        said: dict[str, Any] = await client.info("everything")
+        info: dict[str, Any] = await client.info("everything")
     except ResponseError as error:
         if _is_forbidden(error):
             return None
         raise
-    return said
+    return info
 
 
 async def _fsync(client: Any) -> str | None:
     try:
-        said: dict[str, str] = await client.config_get("appendfsync")
-    except ResponseError:
-        # Managed services do not let anybody ask.
+        config: dict[str, str] = await client.config_get("appendfsync")
+    except ResponseError:  # as in most managed services
         return None
-    return said.get("appendfsync")
+    return config.get("appendfsync")
 
 
 def _is_forbidden(error: Exception) -> bool:
     return isinstance(error, NoPermissionError) or "unknown command" in str(error).lower()
 
 
-def _version(said: dict[str, Any] | None) -> Iterator[Finding]:
-    if said is None:
+def _version(info: dict[str, Any] | None) -> Iterator[Finding]:
+    if info is None:
         yield Finding("warn", "cannot tell the version and what is kept: INFO is not allowed")
         return
-    name, text = "Redis", str(said["redis_version"])
-    if "valkey_version" in said:
-        name, text = "Valkey", str(said["valkey_version"])
-    elif said.get("server_name") == "valkey":
+    name, text = "Redis", str(info["redis_version"])
+    if "valkey_version" in info:
+        name, text = "Valkey", str(info["valkey_version"])
+    elif info.get("server_name") == "valkey":
         name = "Valkey"
     oldest = _OLDEST[name]
     number = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
@@ -118,19 +119,19 @@ def _version(said: dict[str, Any] | None) -> Iterator[Finding]:
         yield Finding("fail", f"{name} {text} is too old: {wanted} are the oldest that will do")
 
 
-def _role(said: dict[str, Any] | None, address: RedisURL) -> Iterator[Finding]:
-    if said is None:
+def _role(info: dict[str, Any] | None, url: RedisURL) -> Iterator[Finding]:
+    if info is None:
         return
-    if said.get("role") == "slave":
+    if info.get("role") == "slave":
         yield Finding("fail", "a replica, which takes no messages: name its master in REDIS_URL")
         return
-    replicas = int(said.get("connected_slaves", 0))
+    replicas = int(info.get("connected_slaves", 0))
     if replicas:
         yield Finding(
             "ok",
             f"{replicas} of its replicas connected; a fail-over loses what they do not have yet",
         )
-    elif address.kind != "single":
+    elif url.kind != "single":
         yield Finding("warn", "no replica is connected: there is nothing to fail over to")
 
 
@@ -145,8 +146,8 @@ async def _writing(client: Any) -> Iterator[Finding]:
     return iter(())
 
 
-async def _permissions(client: Any, address: RedisURL) -> Iterator[Finding]:
-    trials = {**_TRIALS, **(_CLUSTER_TRIALS if address.kind == "cluster" else {})}
+async def _permissions(client: Any, url: RedisURL) -> Iterator[Finding]:
+    trials = {**_TRIALS, **(_CLUSTER_TRIALS if url.kind == "cluster" else {})}
     pipeline = client.pipeline(transaction=False)
     for command in trials.values():
         pipeline.execute_command(*command)
@@ -164,17 +165,17 @@ async def _permissions(client: Any, address: RedisURL) -> Iterator[Finding]:
     return iter([Finding("fail", f"not allowed to use some commands: ACL SETUSER … {rights}")])
 
 
-def _file(said: dict[str, Any] | None, fsync: str | None) -> Iterator[Finding]:
-    if said is None:
+def _file(info: dict[str, Any] | None, fsync: str | None) -> Iterator[Finding]:
+    if info is None:
         return
-    if not said.get("aof_enabled"):
+    if not info.get("aof_enabled"):
         yield Finding(
             "warn",
             "no append-only file: a restart loses what is newer than the last snapshot, "
             "or everything; set appendonly yes",
         )
         return
-    if said.get("aof_last_write_status") == "err":
+    if info.get("aof_last_write_status") == "err":
         yield Finding("fail", "the append-only file cannot be written to: look at Redis's log")
     if fsync == "always":
         yield Finding("ok", "append-only file, on the disk before a message is acknowledged")
@@ -193,11 +194,11 @@ def _file(said: dict[str, Any] | None, fsync: str | None) -> Iterator[Finding]:
         )
 
 
-def _memory(said: dict[str, Any] | None) -> Iterator[Finding]:
-    if said is None:
+def _memory(info: dict[str, Any] | None) -> Iterator[Finding]:
+    if info is None:
         return
-    policy = said.get("maxmemory_policy", "noeviction")
-    limit = int(said.get("maxmemory", 0))
+    policy = info.get("maxmemory_policy", "noeviction")
+    limit = int(info.get("maxmemory", 0))
     if policy.startswith("allkeys"):
         yield Finding(
             "fail" if limit else "warn",
@@ -211,7 +212,7 @@ def _memory(said: dict[str, Any] | None) -> Iterator[Finding]:
             "forgotten early; set maxmemory-policy noeviction",
         )
     elif limit:
-        used = int(said.get("used_memory", 0))
+        used = int(info.get("used_memory", 0))
         mark: Mark = "warn" if used > 0.9 * limit else "ok"
         yield Finding(
             mark,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from guestbook.cli.check import Finding, findings
+from guestbook.storage.check import Finding, inspect
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
 from tests.support.valkey import Valkey
@@ -18,16 +18,14 @@ SECRET = "s3cret"
 
 
 async def found(url: str) -> str:
-    return "\n".join(str(finding) for finding in await findings(RedisURL.parse(url)))
+    return "\n".join(str(finding) for finding in await inspect(RedisURL.parse(url)))
 
 
 async def test_durable_server_is_ok(valkey: Valkey) -> None:
     """A server that puts everything on the disk and evicts nothing has only good findings."""
     async with valkey.client() as redis:
         await redis.config_set("maxmemory", "100mb")
-        assert {finding.mark for finding in await findings(RedisURL.parse(valkey.address))} == {
-            "ok"
-        }
+        assert {finding.mark for finding in await inspect(RedisURL.parse(valkey.address))} == {"ok"}
         # Its key goes by itself.
         assert 0 < await redis.pttl("{guestbook}:check") <= 1000
 

@@ -1,0 +1,51 @@
+"""What a Redis command may raise, and what that means."""
+
+from __future__ import annotations
+
+import re
+
+from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+"""What a command may raise while Redis is away, overloaded, or in a state without service."""
+
+FAILOVER_ERRORS = (ReadOnlyError, MovedError, ClusterDownError)
+"""The server is not the master (any more): a new connection may lead to the one that is."""
+
+_CUT = (
+    "the connection was closed: if it always is, Redis may want TLS (rediss://) or a certificate "
+    "(ssl_certfile, ssl_keyfile)"
+)
+
+# Parts of errors whose text does not say what to do.
+_MEANINGS = {
+    "alert certificate required": "it asks for a certificate: name one with ssl_certfile and "
+    "ssl_keyfile",
+    "alert unknown ca": "it does not know the authority that signed the certificate of "
+    "ssl_certfile",
+    "alert certificate expired": "the certificate of ssl_certfile has expired",
+    "certificate has expired": "its certificate has expired",
+    "mismatch, certificate": "its certificate is for another host name",
+    "certificate verify failed": "its certificate is not signed by an authority that is trusted: "
+    "name the one that did with ssl_ca_certs",
+    # In TLS 1.3 a server refuses a certificate after the client considers itself connected. Its
+    # alert is lost when it closes the connection at once.
+    "Connection reset by peer": _CUT,
+    "Connection closed by server": _CUT,
+    "Connection lost": _CUT,
+}
+
+# The client of a Sentinel, as redis-py lists it before the error of each.
+_SENTINEL_CLIENT = re.compile(r"<redis\.asyncio\.client\.Redis\(.*?\)>\)>\)> - ")
+
+
+def explain(error: Exception) -> str:
+    """Return why a command failed, in words for an operator."""
+    text = str(error)
+    if not text or (isinstance(error, RedisTimeoutError) and text.startswith("Timeout")):
+        return "it did not answer in time"
+    for part, meaning in _MEANINGS.items():
+        if part in text:
+            return meaning
+    return _SENTINEL_CLIENT.sub("", text)

@@ -1,0 +1,110 @@
+"""A Redis client for many concurrent callers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from guestbook.storage.errors import FAILOVER_ERRORS
+
+_BATCH_MAX = 128
+
+
+class _Queued(NamedTuple):
+    """A command that was asked for, when, and the future of its answer."""
+
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    asked_at: float
+    answer: asyncio.Future[Any]
+
+
+class PipeliningRedis(Redis):
+    """A client that pipelines by itself: one connection serves any number of callers.
+
+    What is asked for during a round trip is sent with the next one, so a flood of requests needs
+    no flood of connections. A command waits for its turn at most `socket_timeout` seconds, and a
+    round trip takes at most as long, connecting included.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        pool: Any = self.connection_pool
+        self._timeout: float = pool.connection_kwargs["socket_timeout"]
+        self._encode = pool.get_encoder().encode
+        self._queue: deque[_Queued] = deque()
+        self._batch: list[_Queued] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Return the answer to a command, or raise its error. It is never sent twice."""
+        # An argument that cannot be encoded is its caller's error alone.
+        packed = (args[0], *map(self._encode, args[1:]))
+        answer = asyncio.get_running_loop().create_future()
+        self._queue.append(_Queued(packed, options, time.monotonic(), answer))
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send_queue())
+        return await answer
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close the connection. Commands that have no answer yet fail."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+        unanswered = [*self._batch, *self._queue]
+        self._queue.clear()
+        _answer(unanswered, [RedisConnectionError("the client was closed")] * len(unanswered))
+        await super().aclose(close_connection_pool)
+
+    async def _send_queue(self) -> None:
+        while batch := self._next_batch():
+            _answer(batch, await self._round_trip(batch))
+
+    def _next_batch(self) -> list[_Queued]:
+        now = time.monotonic()
+        self._batch = []
+        while self._queue and len(self._batch) < _BATCH_MAX:
+            queued = self._queue.popleft()
+            if now - queued.asked_at > self._timeout:
+                _answer([queued], [TimeoutError()])
+            elif not queued.answer.done():  # Else its caller was cancelled.
+                self._batch.append(queued)
+        return self._batch
+
+    async def _round_trip(self, batch: list[_Queued]) -> list[Any]:
+        """Return for each command its answer, or its error."""
+        pipeline = self.pipeline(transaction=False)
+        for queued in batch:
+            pipeline.execute_command(*queued.args, **queued.options)
+        answers: list[Any]
+        try:
+            async with asyncio.timeout(self._timeout):
+                answers = await pipeline.execute(raise_on_error=False)
+        except Exception as error:  # Each caller gets it, whatever it is.
+            answers = [error] * len(batch)
+        if any(_spoils_connection(answer) for answer in answers):
+            # An answer still on its way must not be taken for that of a later command.
+            await self.connection_pool.disconnect()
+        return answers
+
+
+def _spoils_connection(answer: object) -> bool:
+    if isinstance(answer, ResponseError):
+        return isinstance(answer, FAILOVER_ERRORS)
+    return isinstance(answer, Exception)
+
+
+def _answer(batch: list[_Queued], answers: list[Any]) -> None:
+    for queued, answer in zip(batch, answers, strict=True):
+        if queued.answer.done():
+            continue
+        if isinstance(answer, Exception):
+            queued.answer.set_exception(answer)
+        else:
+            queued.answer.set_result(answer)
