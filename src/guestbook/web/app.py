@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
@@ -17,7 +18,6 @@ from guestbook.web.middleware import (
     AccessLogMiddleware,
     HeadMiddleware,
     ResponseHeadersMiddleware,
-    ServerErrorMiddleware,
 )
 from guestbook.web.openapi import describe
 from guestbook.web.pages import static as assets
@@ -27,13 +27,19 @@ from guestbook.web.pages.renderer import Page
 from guestbook.web.problems import EXCEPTION_HANDLERS
 from guestbook.web.routes import events, legacy, messages, pages, probes
 from guestbook.web.schemas import problems
+from guestbook.web.signals import drain_on_signal
 
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
 
-def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
-    """Create the application. Its lifespan opens the guestbook, as `app.state.guestbook`."""
+def create_app(
+    settings: Settings, tracing: Tracing | None = None, *, drains_on_signal: bool = False
+) -> FastAPI:
+    """Create the application. Its lifespan opens the guestbook, as `app.state.guestbook`.
+
+    `drains_on_signal` is for servers that do not end the streams before they stop.
+    """
     metrics = Metrics()
     static = assets.Assets(assets.folder("static"))
     translations = Translations(assets.folder("templates") / "words.toml")
@@ -50,8 +56,10 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
             app.state.guestbook = guestbook
             app.state.page = Page(guestbook, static, translations)
             app.state.feed = Feed(guestbook, translations)
+            draining = drain_on_signal(guestbook) if drains_on_signal else nullcontext()
             async with _lab(app, guestbook):
-                yield
+                with draining:
+                    yield
         if tracing is not None:
             await tracing.close()
 
@@ -82,7 +90,6 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
 
     # The last one added is the first to see a request.
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(ServerErrorMiddleware)
     app.add_middleware(
         AccessLogMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing
     )

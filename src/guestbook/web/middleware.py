@@ -1,4 +1,4 @@
-"""The middleware: security headers, the access log, HEAD, and the answer to a bug."""
+"""The middleware: security headers, HEAD, and what the operator sees of each request."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ class ResponseHeadersMiddleware:
 
 
 class AccessLogMiddleware:
-    """Names, counts, logs and traces each request."""
+    """Names, counts, logs and traces each request; answers with a problem where a route fails.
+
+    Starlette's own answer to a failure goes past all middleware: it would have neither the
+    security headers nor the id of the request.
+    """
 
     def __init__(
         self,
@@ -91,6 +95,12 @@ class AccessLogMiddleware:
                 # The stream has the connection, and wrote the head of its response itself.
                 self._metrics.count_request("GET", _STREAM, 200, None)
                 status = 200
+        except Exception:
+            if status is not None:
+                raise
+            logger.exception("a request failed")
+            response = await problems.problem(Request(scope), problems.bug())
+            await response(scope, receive, send_named)
         finally:
             self._end(scope, status or 500, time.perf_counter() - started, span)
 
@@ -116,34 +126,6 @@ class AccessLogMiddleware:
                 )
         if self._tracing is not None and span is not None:
             self._tracing.end(span, method, route, status)
-
-
-class ServerErrorMiddleware:
-    """Answers with a problem where a route fails.
-
-    Starlette's own sends its answer past all middleware, so it would have neither the security
-    headers nor the id of the request.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_started = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal is_started
-            is_started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noted)
-        except Exception:
-            if scope["type"] != "http" or is_started:
-                raise
-            logger.exception("a request failed")
-            response = await problems.problem(Request(scope), problems.bug())
-            await response(scope, receive, send)
 
 
 class HeadMiddleware:
