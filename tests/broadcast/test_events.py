@@ -1,4 +1,4 @@
-"""The stream: what comes, in which order, from which cursor on."""
+"""`GET /events`: which events come, in which order, after which cursor."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.support.waiting import eventually
 
 _TOKEN = "let me delete"
 _EVENTS = "{guestbook}:events"
-# They stand in the stream before anything else does; as text 5-10 would come before 5-9.
+# Entries from before the servers start; compared as text 5-10 would come before 5-9.
 _OLD = ("5-9", "5-10", "5-11", "10-0")
 
 
 @dataclass
 class Pods:
-    """Two pods on one Redis, a client for both, and what was noted of the pings of one."""
+    """Two pods on one Redis, a client for both, and when pings of one of them came."""
 
     one: Server
     two: Server
@@ -41,7 +41,7 @@ class Pods:
     pings: asyncio.Task[list[float]]
 
     async def post(self, text: str, pod: Server | None = None) -> dict[str, Any]:
-        """Posts a message and gives it as it was answered."""
+        """Post a message, and return it as the response has it."""
         answer = await self.http.post(f"{(pod or self.one).url}/messages", json={"text": text})
         assert answer.status_code == 201, answer.text
         message: dict[str, Any] = answer.json()
@@ -55,13 +55,13 @@ class Pods:
         assert answer.status_code == 204, answer.text
 
     async def stored(self, after: str = "-") -> list[str]:
-        """The ids of all entries, or of those after one, as Redis has them."""
+        """Return the ids of all entries in Redis, or of those after one."""
         start = after if after == "-" else f"({after}"
         return [entry_id for entry_id, _ in await self.redis.xrange(_EVENTS, start)]
 
 
 async def _note_pings(url: str, count: int) -> list[float]:
-    """When a stream was opened, and when it got each of its first pings."""
+    """Return when a stream was opened, and when each of its first pings came."""
     async with EventStream(url) as stream:
         times = [time.monotonic()]
         while len(times) <= count:
@@ -72,7 +72,7 @@ async def _note_pings(url: str, count: int) -> list[float]:
 
 @pytest.fixture(scope="module")
 async def pods(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pods]:
-    """Shared by the tests that harm nobody: they look at what comes after a cursor of theirs."""
+    """Start two pods for all tests that break nothing: they look at what comes after a cursor."""
     folder = tmp_path_factory.mktemp("pods")
     valkey = Valkey(folder / "valkey").start()
     async with valkey.client() as redis, httpx.AsyncClient(timeout=10, verify=False) as http:
@@ -103,7 +103,7 @@ def _ids(events: list[Event]) -> list[str]:
 async def test_posted_message_reaches_open_stream(
     server: Server, client: httpx.AsyncClient
 ) -> None:
-    """What is posted on a pod arrives on its streams as the API gives it."""
+    """A message that is posted on a pod arrives on its streams as the API returned it."""
     async with EventStream(server.url) as stream:
         assert (await stream.until("pods")).data["streams"] == 1
         answer = await client.post("/messages", json={"text": "hello", "author": "Ada"})
@@ -113,7 +113,7 @@ async def test_posted_message_reaches_open_stream(
 
 
 async def test_streams_of_two_pods_agree(pods: Pods) -> None:
-    """Two pods on one Redis give the same messages in the same order."""
+    """Two pods on one Redis send the same messages in the same order."""
     async with EventStream(pods.one.url) as left, EventStream(pods.two.url) as right:
         posted = [await pods.post(str(n), pod) for n, pod in enumerate([pods.one, pods.two] * 5)]
         assert await left.messages(10) == posted
@@ -121,7 +121,7 @@ async def test_streams_of_two_pods_agree(pods: Pods) -> None:
 
 
 async def test_first_bytes_come_at_once(pods: Pods) -> None:
-    """A stream opens with a comment, `retry:` and a `pods` event, while nothing happens."""
+    """A stream opens with a comment, `retry:` and a `pods` event, without waiting for a message."""
     started = time.monotonic()
     async with EventStream(pods.one.url) as stream:
         event = await stream.next()
@@ -133,7 +133,7 @@ async def test_first_bytes_come_at_once(pods: Pods) -> None:
 
 
 async def test_first_bytes_are_comment_then_retry(pods: Pods) -> None:
-    """The comment and `retry:` stand before every event, so that a proxy sees the stream open."""
+    """The comment and `retry:` come before every event, so that a proxy sees the stream open."""
     reader, writer = await asyncio.open_connection("127.0.0.1", pods.one.port)
     writer.write(b"GET /events HTTP/1.1\r\nHost: guestbook\r\n\r\n")
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
@@ -144,7 +144,7 @@ async def test_first_bytes_are_comment_then_retry(pods: Pods) -> None:
 
 
 async def test_headers_keep_proxies_from_storing_and_buffering(pods: Pods) -> None:
-    """The head says what the stream is, and that it is neither kept nor collected."""
+    """The response is an event stream that must be neither stored nor buffered."""
     async with EventStream(pods.one.url) as stream:
         headers = stream.head.headers
         assert stream.head.status == 200
@@ -190,8 +190,8 @@ async def test_cursor_is_last_event_id_then_after_then_now(pods: Pods) -> None:
     ["abc", "1-", "-1", "1-2-3", "1.5", "1e3", "$", "+", "0x10", "1 2", "18446744073709551616-0",
      "1-18446744073709551616", "9" * 5000, "null"],
 )  # fmt: skip
-async def test_cursor_that_is_none_is_refused(pods: Pods, cursor: str) -> None:
-    """What is not an id gives 422 and says where it stood, as header and as parameter."""
+async def test_invalid_cursor_is_refused(pods: Pods, cursor: str) -> None:
+    """A cursor that is not an id gets 422, which names the header or the parameter."""
     by_header = await pods.http.get(f"{pods.one.url}/events", headers={"Last-Event-ID": cursor})
     by_query = await pods.http.get(f"{pods.one.url}/events", params={"after": cursor})
     for answer, field in ((by_header, "last-event-id"), (by_query, "after")):
@@ -200,8 +200,8 @@ async def test_cursor_that_is_none_is_refused(pods: Pods, cursor: str) -> None:
         assert field in answer.text.lower()
 
 
-async def test_cursor_that_is_no_text_is_refused(pods: Pods) -> None:
-    """Bytes that are neither ASCII nor UTF-8 in a cursor give 422."""
+async def test_cursor_that_is_not_text_is_refused(pods: Pods) -> None:
+    """A cursor with bytes that are neither ASCII nor UTF-8 gets 422."""
     answer = await pods.http.get(
         f"{pods.one.url}/events", headers=[(b"Last-Event-ID", b"\xff\xfe\xb2")]
     )
@@ -210,8 +210,8 @@ async def test_cursor_that_is_no_text_is_refused(pods: Pods) -> None:
     assert answer.status_code == 422
 
 
-async def test_cursor_of_one_pod_is_good_on_another(pods: Pods) -> None:
-    """A stream goes on elsewhere where it was cut here."""
+async def test_cursor_of_one_pod_works_on_another(pods: Pods) -> None:
+    """A stream that was cut continues on another pod."""
     async with EventStream(pods.one.url) as here:
         await here.until("pods")
         seen = await pods.post("seen here")
@@ -223,15 +223,15 @@ async def test_cursor_of_one_pod_is_good_on_another(pods: Pods) -> None:
 
 
 async def test_ids_compare_as_numbers(pods: Pods) -> None:
-    """5-10 comes after 5-9 and before 10-0, in what is replayed."""
+    """5-10 comes after 5-9 and before 10-0 in a replay."""
     for number, cursor in enumerate(_OLD[:-1]):
         async with EventStream(pods.one.url, last_event_id=cursor) as stream:
             rest = _OLD[number + 1 :]
             assert tuple(_ids(await stream.entries(len(rest)))) == rest
 
 
-async def test_sequence_part_counts_live(pods: Pods) -> None:
-    """Entries of one millisecond come each once, in the order of their second number."""
+async def test_ids_of_one_millisecond_come_in_order(pods: Pods) -> None:
+    """Each comes once, in the order of the second number."""
     now = int(time.time() * 1000)
     async with EventStream(pods.one.url) as live:
         await live.until("pods")
@@ -243,8 +243,8 @@ async def test_sequence_part_counts_live(pods: Pods) -> None:
         assert _ids(await stream.entries(2)) == written[2:]
 
 
-async def test_cursor_zero_gives_everything(pods: Pods) -> None:
-    """From 0-0 a client gets all that is kept, in order, each entry once, then what comes."""
+async def test_cursor_zero_replays_everything(pods: Pods) -> None:
+    """After 0-0 a client gets every stored entry once and in order, then new ones."""
     before = await pods.stored()
     async with EventStream(pods.two.url, after="0-0") as stream:
         last = (await pods.post("the last"))["id"]
@@ -252,7 +252,7 @@ async def test_cursor_zero_gives_everything(pods: Pods) -> None:
 
 
 async def test_deletion_is_an_event_of_its_own(pods: Pods) -> None:
-    """`deleted` names the message, has an id of its own, and reaches the streams of all pods."""
+    """`deleted` names the message, has its own id, and reaches the streams of all pods."""
     async with EventStream(pods.one.url) as left, EventStream(pods.two.url) as right:
         await left.until("pods")
         await right.until("pods")
@@ -268,7 +268,7 @@ async def test_deletion_is_an_event_of_its_own(pods: Pods) -> None:
 
 
 async def test_deletion_is_replayed_and_its_message_is_not(pods: Pods) -> None:
-    """Who comes back is told what to take away, and is not given what is gone."""
+    """A client that comes back gets the deletion, and not the deleted message."""
     start = (await pods.post("start"))["id"]
     gone = (await pods.post("gone"))["id"]
     kept = (await pods.post("kept"))["id"]
@@ -285,8 +285,8 @@ async def test_deletion_is_replayed_and_its_message_is_not(pods: Pods) -> None:
             assert _ids(await stream.entries(len(expected))) == expected
 
 
-async def test_entries_of_other_versions_harm_nobody(pods: Pods) -> None:
-    """What this version does not know, and what is not UTF-8, neither breaks nor stops anything."""
+async def test_unknown_entries_break_no_stream(pods: Pods) -> None:
+    """Entries of unknown kinds, and entries that are not UTF-8, stop neither streams nor pages."""
     start = (await pods.post("start"))["id"]
     async with (
         EventStream(pods.one.url, last_event_id=start) as live,
@@ -318,7 +318,7 @@ async def test_entries_of_other_versions_harm_nobody(pods: Pods) -> None:
 
 @pytest.mark.parametrize("knows_chunks", [True, False])
 async def test_stream_over_http_1_0(pods: Pods, knows_chunks: bool) -> None:
-    """nginx asks so by default, and reads chunks; older clients read the same events without."""
+    """nginx uses it by default, and reads chunks; other clients read the same events without."""
     start = (await pods.post("start"))["id"]
     async with EventStream(
         pods.one.url, last_event_id=start, version="1.0", knows_chunks=knows_chunks
@@ -332,7 +332,7 @@ async def test_stream_over_http_1_0(pods: Pods, knows_chunks: bool) -> None:
 
 
 async def test_stream_with_a_request_behind_it(pods: Pods) -> None:
-    """A further request in the same segment (pipelining) does not disturb the stream."""
+    """Another request in the same segment (pipelining) does not disturb the stream."""
     start = (await pods.post("start"))["id"]
     further = b"GET /healthz HTTP/1.1\r\nHost: guestbook\r\n\r\n"
     async with EventStream(pods.one.url, last_event_id=start, further=further) as stream:
@@ -345,7 +345,7 @@ async def test_stream_with_a_request_behind_it(pods: Pods) -> None:
 
 
 async def test_bytes_on_an_open_stream_are_ignored(pods: Pods) -> None:
-    """Whatever a client sends once its stream is open, the stream goes on."""
+    """Whatever a client sends after its request, the stream goes on."""
     async with EventStream(pods.one.url) as stream:
         await stream.until("pods")
         for data in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00\xff" * 1000, b"\r\n"):
@@ -355,8 +355,8 @@ async def test_bytes_on_an_open_stream_are_ignored(pods: Pods) -> None:
     assert "Traceback" not in pods.one.lines()
 
 
-async def test_half_closed_client_does_not_disturb(pods: Pods) -> None:
-    """A client that has closed its sending side still gets the stream, or is let go: no error."""
+async def test_half_closed_connection_causes_no_error(pods: Pods) -> None:
+    """A client that has closed its sending side gets the stream, or is disconnected."""
     async with EventStream(pods.one.url) as stream:
         await stream.until("pods")
         stream.send_eof()
@@ -367,15 +367,15 @@ async def test_half_closed_client_does_not_disturb(pods: Pods) -> None:
 
 
 async def test_head_and_other_methods_open_no_stream(pods: Pods) -> None:
-    """`/events` takes GET alone."""
+    """`/events` allows only GET."""
     for method in ("HEAD", "POST", "PUT", "DELETE"):
         answer = await pods.http.request(method, f"{pods.one.url}/events")
         assert answer.status_code == 405
         assert answer.headers["allow"] == "GET"
 
 
-async def test_cursor_ahead_of_its_pod_is_not_served_twice(pods: Pods) -> None:
-    """A pod that lags behind gives a client nothing that it has had from another pod."""
+async def test_cursor_ahead_of_its_pod_waits(pods: Pods) -> None:
+    """A pod that lags behind sends a client nothing that it has had from another pod."""
     await pods.post("start")
     pods.two.freeze()
     try:
@@ -398,8 +398,8 @@ async def _open(server: Server, cursor: str) -> EventStream:
     return await EventStream(server.url, last_event_id=cursor).__aenter__()
 
 
-async def test_cursor_from_the_future_gets_reset(pods: Pods) -> None:
-    """A cursor that Redis has never given is of data that is lost: load the list again."""
+async def test_cursor_from_the_future_is_reset(pods: Pods) -> None:
+    """Redis never had such an id, so its data was lost: the client loads the list again."""
     last = (await pods.post("last"))["id"]
     future = f"{int(time.time() * 1000) + 3_600_000}-0"
     async with EventStream(pods.one.url, last_event_id=future) as stream:
@@ -410,8 +410,8 @@ async def test_cursor_from_the_future_gets_reset(pods: Pods) -> None:
         assert (await stream.entries(1))[0].data == message
 
 
-async def test_hundred_streams_that_come_and_go_see_the_same(pods: Pods) -> None:
-    """Whoever comes and goes at random, on any pod, gets each entry once and in order."""
+async def test_clients_that_come_and_go_miss_nothing(pods: Pods) -> None:
+    """A hundred clients reconnect at random, to any pod: each gets every entry once, in order."""
     chance = random.Random(7)
     both = (pods.one, pods.two)
     start = (await pods.post("start"))["id"]
@@ -444,7 +444,7 @@ async def test_hundred_streams_that_come_and_go_see_the_same(pods: Pods) -> None
     assert taken
     assert sum(visitor.visits for visitor in visitors) > 300
     for visitor in visitors:
-        # Of what was deleted before its client came back only the deletion is told.
+        # Of a message that was deleted before the client came back it gets only the deletion.
         had = set(visitor.ids)
         expected = [e for e in everything if e.id in had or e.id not in taken]
         assert visitor.events == expected
@@ -453,10 +453,10 @@ async def test_hundred_streams_that_come_and_go_see_the_same(pods: Pods) -> None
 async def test_slow_readers_are_dropped_and_miss_nothing(
     serve: Serve, redis_url: str, shared_valkey: Valkey
 ) -> None:
-    """Who does not read is cut off and disturbs nobody; back with its cursor it gets everything.
+    """Clients that do not read are cut off; when they come back they have missed nothing.
 
-    Its cursor is older than what the process holds in memory (8 MiB), so Redis serves it, while
-    others go on posting.
+    Their cursor is older than what the process has in memory (8 MiB), so that it is read from
+    Redis, while messages are being posted.
     """
     server = await serve()
     async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
@@ -468,14 +468,14 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
         await eventually(lambda: _has_streams(http, 21))
         memory = _resident_mib(server.pid)
         async with shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis:
-            # 1000 characters of four bytes: the largest message there is.
+            # 1000 characters of four bytes: the largest possible message.
             for _ in range(20):
                 pipeline = redis.pipeline(transaction=False)
                 for number in range(250):
                     text = f"{number:04}" + "\N{SLEEPING SYMBOL}" * 996
                     pipeline.xadd(_EVENTS, {"text": text, "pod": "x"})
                 published += await pipeline.execute()
-                # As fast as one can read: it is the others that are slow.
+                # No faster than this client can read: only the others are slow.
                 await eventually(partial(reader.has, len(published)), within=10)
         assert reader.ids == published
         assert reader.visits == 1
@@ -502,7 +502,7 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
 async def test_clients_that_leave_while_they_are_written_to(
     serve: Serve, redis_url: str, shared_valkey: Valkey
 ) -> None:
-    """However it falls together: nobody else is disturbed, nothing fails, all are forgotten."""
+    """At whatever moment they leave: others are not disturbed, nothing fails, none is left over."""
     server = await serve()
     async with (
         shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
@@ -513,7 +513,7 @@ async def test_clients_that_leave_while_they_are_written_to(
         leavers = [_sleeper(server.port, "0-0") for _ in range(200)]
         await eventually(lambda: _has_streams(http, 201))
         for number, leaver in enumerate(leavers):
-            # Every other one leaves without a word: its connection is reset.
+            # Every other connection is reset instead of closed.
             linger = struct.pack("ii", number % 2, 0)
             leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             leaver.close()
@@ -527,12 +527,12 @@ async def test_clients_that_leave_while_they_are_written_to(
     assert "Traceback" not in server.lines()
 
 
-async def test_what_many_lack_is_read_once(
+async def test_streams_share_reads_from_redis(
     serve: Serve, redis_url: str, shared_valkey: Valkey
 ) -> None:
-    """Many who come back with old cursors cost Redis hardly more than one; each gets its own.
+    """Many streams with old cursors cost Redis hardly more than one, and each gets what it missed.
 
-    A deletion is true for what was read before, and is kept for those who have not taken it yet.
+    A message that is deleted after it was read is not sent to streams that come later.
     """
     server = await serve(GUESTBOOK_MAX_MESSAGES="50", GUESTBOOK_ADMIN_TOKEN=_TOKEN)
     async with (
@@ -564,7 +564,7 @@ async def test_what_many_lack_is_read_once(
         assert await come_back(ids[:30]) == [ids[n + 1 :] for n in range(30)]
         assert await reads() - before < 4 * alone
 
-        # This one takes nothing, so that what it was to be given is still at hand.
+        # This one does not read, so that the chunk that was read for it is still in memory.
         sleeper = _sleeper(server.port, ids[0])
         await eventually(lambda: _has_streams(http, 1))
         await come_back(ids[:2])
@@ -583,7 +583,7 @@ async def _lists(http: httpx.AsyncClient, message_id: str) -> bool:
 
 
 def _sleeper(port: int, cursor: str) -> socket.socket:
-    """A client that opens a stream and never reads."""
+    """Open a stream and never read it."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     client.connect(("127.0.0.1", port))
@@ -602,10 +602,10 @@ async def _has_streams(http: httpx.AsyncClient, number: int) -> bool:
     return f"\nguestbook_streams {number}.0\n" in (await http.get("/metrics")).text
 
 
-async def test_cursor_that_was_trimmed_gets_reset(serve: Serve) -> None:
-    """Beyond what is kept a stream begins with `reset`, whose id is the cursor to go on from.
+async def test_trimmed_cursor_is_reset(serve: Serve) -> None:
+    """A stream whose cursor is too old begins with `reset`, whose id is its new cursor.
 
-    A client that has seen all that was trimmed misses nothing, and gets none.
+    A client that has seen everything that was trimmed misses nothing, and gets no `reset`.
     """
     server, other = await asyncio.gather(
         serve("pod-a", GUESTBOOK_MAX_MESSAGES="5"), serve("pod-b", GUESTBOOK_MAX_MESSAGES="5")
@@ -633,7 +633,7 @@ async def test_cursor_that_was_trimmed_gets_reset(serve: Serve) -> None:
 
 
 async def test_streams_are_limited(serve: Serve) -> None:
-    """Over either limit a stream gets 503 and a time to wait, in whole seconds, not all the same.
+    """Over either limit a client gets 503 and a `Retry-After` in whole seconds that varies.
 
     A place that becomes free can be taken again.
     """
@@ -672,7 +672,7 @@ async def test_streams_are_limited(serve: Serve) -> None:
 
 
 async def test_flushed_redis_resets_streams(serve: Serve, valkey: Valkey) -> None:
-    """When Redis has lost its data every open stream is told so, and nothing old is shown."""
+    """When Redis has lost its data every open stream gets `reset`, and no old message is shown."""
     server = await serve(redis=valkey.address)
     async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
         for number in range(3):
@@ -699,7 +699,7 @@ async def test_flushed_redis_resets_streams(serve: Serve, valkey: Valkey) -> Non
 
 
 async def test_cleared_stream_resets_streams_once(serve: Serve, valkey: Valkey) -> None:
-    """Deleting the stream's key clears the book: pages are told, and not again and again."""
+    """After the stream's key was deleted each stream gets one `reset`, and no more."""
     server = await serve(redis=valkey.address, GUESTBOOK_MAX_MESSAGES="2")
     async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
         for number in range(5):
@@ -708,14 +708,14 @@ async def test_cleared_stream_resets_streams_once(serve: Serve, valkey: Valkey) 
             await stream.until("pods")
             await redis.delete(_EVENTS)
             assert (await stream.entries(1))[0].name == "reset"
-            # As long as three turns of the reader: each of them told everybody once.
+            # As long as three reads of the follower, each of which once sent a `reset`.
             await asyncio.sleep(3)
             message = (await http.post("/messages", json={"text": "new"})).json()
             assert [event.data for event in await stream.entries(1)] == [message]
 
 
 async def test_ping_comes_every_15_seconds(pods: Pods) -> None:
-    """A page can tell a dead stream by its silence. (The others ran while this one waited.)"""
+    """A page recognises a dead stream by its silence. (The other tests ran meanwhile.)"""
     opened, first, second = await pods.pings
     assert first - opened < 16
     assert 14 < second - first < 16

@@ -458,6 +458,11 @@ async def test_cursor_at_the_start_of_memory_costs_no_read() -> None:
     await until(stream, *range(1, 21))
     assert book.reads == 0
     assert book.fanout.counts.replayed == {"memory": 20, "redis": 0}
+    # Also where reading has just arrived there.
+    book = filled(50, low_watermark=30, text=_LONG)
+    await until(book.open(22), *range(23, 51))
+    assert book.reads == 1
+    assert book.fanout.counts.replayed == {"memory": 20, "redis": 8}
 
 
 async def test_full_stream_that_catches_up_holds_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,6 +574,22 @@ async def test_message_deleted_while_it_was_read_is_not_replayed() -> None:
     # To this one the deletion takes the message away again.
     early.make_room()
     await until(early, *range(6, 52))
+
+
+async def test_read_that_a_deletion_made_outdated_is_not_kept() -> None:
+    """Not even where another stream has been served since the deletion."""
+    book = filled(50, low_watermark=30, text=_LONG)
+    book.is_readable.clear()
+    early = book.open(5)
+    early.room = 0
+    await eventually(lambda: book.reads == 1, within=5)
+    book.append(deletion(51, 7))
+    await until(book.open(30), *range(31, 52))
+    book.is_readable.set()
+    await eventually(lambda: early.paused_at is not None, within=5)
+    assert early.is_in(State.CATCHING_UP)
+    late = book.open(5)
+    await until(late, 6, *range(8, 52))
 
 
 async def test_stream_that_leaves_stops_no_read_of_others() -> None:

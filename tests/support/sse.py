@@ -1,4 +1,4 @@
-"""A client of `GET /events` that keeps to the letter of the standard (WHATWG HTML 9.2)."""
+"""A client of `GET /events` that parses exactly as the standard has it (WHATWG HTML 9.2)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from tests.support import leaks
 
 LASTING = ("message", "deleted", "reset")
-"""The events that have an id: what a client must not miss."""
+"""The events that have an id, which a client must not miss."""
 
 
 @dataclass
 class Event:
-    """One event as a browser would dispatch it, and its place among the others."""
+    """One event as a browser would dispatch it, and the cursor after it."""
 
     name: str
     data: Any
@@ -26,14 +26,19 @@ class Event:
 
 @dataclass
 class Head:
-    """The response's status and headers (their names in lower case)."""
+    """The response's status and headers (with names in lower case)."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
 
 
 class EventStream:
-    """One connection to a stream. Use it as a context manager; read with `next` and `until`."""
+    """One connection to a stream: a context manager, read with `next`, `until` and `entries`.
+
+    `further` is sent right behind the request, as a pipelining client does. `source` is the address
+    from which the connection comes. A client of HTTP/1.0 that does not know chunks
+    (`knows_chunks`) reads the body as it is.
+    """
 
     def __init__(
         self,
@@ -47,10 +52,6 @@ class EventStream:
         knows_chunks: bool = True,
         **headers: str,
     ) -> None:
-        """`further` is sent right behind the request, as a pipelining client does; `source` is
-        the address from which the connection comes; who does not know chunks (HTTP/1.0) reads
-        them as they stand.
-        """
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._path = "/events" + (f"?after={after}" if after is not None else "")
@@ -67,7 +68,7 @@ class EventStream:
         self.retries: list[int] = []
         self.comments: list[str] = []
         self.is_complete = False
-        """Whether the response was ended properly, by its last chunk."""
+        """Whether the response was ended properly, with a last chunk."""
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(
@@ -88,27 +89,27 @@ class EventStream:
 
     @property
     def socket(self) -> Any:
-        """What the connection's own socket tells."""
+        """The socket of the connection."""
         return self._writer.get_extra_info("socket")
 
     def cut(self) -> None:
-        """Drops the connection without a word."""
+        """Drop the connection without closing it properly."""
         self._writer.transport.abort()
 
     def send(self, data: bytes) -> None:
-        """Sends more, as no client should."""
+        """Send more, as no client should."""
         self._writer.write(data)
 
     def send_eof(self) -> None:
         self._writer.write_eof()
 
     async def body(self) -> bytes:
-        """The whole body of an answer that is not a stream."""
+        """Return the whole body of a response that is not a stream."""
         return await self._reader.readexactly(int(self.head.headers["content-length"]))
 
     async def _chunk(self) -> bytes:
         if not self._knows_chunks or self.head.headers.get("transfer-encoding") != "chunked":
-            # Such a body ends with its connection.
+            # Such a body ends with the connection.
             return await self._reader.read(2**16)
         size = int(await self._reader.readuntil(b"\r\n"), 16)
         data = await self._reader.readexactly(size + 2)
@@ -127,8 +128,8 @@ class EventStream:
         return block.decode()
 
     async def next(self, *, within: float = 20.0) -> Event | None:
-        """The next event; None when the stream has ended properly."""
-        # Not `wait_for`: before Python 3.12 it may swallow its caller's cancellation.
+        """Return the next event; None when the stream has ended properly."""
+        # Not `wait_for`: before Python 3.12 it may swallow a cancellation of its caller.
         async with asyncio.timeout(within):
             return await self._next()
 
@@ -153,7 +154,7 @@ class EventStream:
         return None
 
     async def until(self, name: str, *, within: float = 20.0) -> Event:
-        """The next event of this name, passing over others."""
+        """Return the next event of this name, and ignore others before it."""
         async with asyncio.timeout(within):
             while (event := await self._next()) is not None:
                 if event.name == name:
@@ -161,7 +162,7 @@ class EventStream:
             raise AssertionError(f"the stream ended without {name}")
 
     async def rest(self, *, within: float = 20.0) -> list[Event]:
-        """All events up to the proper end of the response."""
+        """Return all events up to the proper end of the response."""
         events = []
         async with asyncio.timeout(within):
             while (event := await self._next()) is not None:
@@ -169,7 +170,7 @@ class EventStream:
         return events
 
     async def entries(self, count: int, *, within: float = 20.0) -> list[Event]:
-        """The next `count` events that are entries of the log: messages, deletions, resets."""
+        """Return the next `count` messages, deletions and resets."""
         events: list[Event] = []
         async with asyncio.timeout(within):
             while len(events) < count:
@@ -180,17 +181,17 @@ class EventStream:
         return events
 
     async def messages(self, count: int, *, within: float = 20.0) -> list[dict[str, Any]]:
-        """The data of the next `count` messages."""
+        """Return the data of the next `count` messages."""
         return [(await self.until("message", within=within)).data for _ in range(count)]
 
 
 class Visitor:
-    """A client that comes back with its cursor whenever it is cut off, and notes what it gets."""
+    """A client that comes back with its cursor whenever it is cut off, and records its events."""
 
     def __init__(self, cursor: str | None) -> None:
         self.cursor = cursor
         self.events: list[Event] = []
-        """The messages, deletions and resets that it was given, over all connections."""
+        """The messages, deletions and resets that it was sent, over all connections."""
         self.visits = 0
 
     @property
@@ -207,7 +208,7 @@ class Visitor:
     async def visit(
         self, url: str, *, seconds: float | None = None, last: str | None = None
     ) -> None:
-        """One connection, until it ends, is cut, the time is up, or it has given `last`."""
+        """Read one connection until it ends or is cut, the time is up, or `last` has come."""
         self.visits += 1
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
             async with EventStream(url, last_event_id=self.cursor) as stream:
@@ -220,7 +221,7 @@ class Visitor:
                                 return
 
     async def stay(self, url: str) -> None:
-        """Comes back to the same server until it is cancelled."""
+        """Come back to the same server until it is cancelled."""
         while True:
             await self.visit(url)
             await asyncio.sleep(0.05)
