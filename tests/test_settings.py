@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -212,6 +213,7 @@ WRONG = [
     ("GUESTBOOK_MAX_AGE", "30"),
     ("GUESTBOOK_MAX_AGE", "0d"),
     ("GUESTBOOK_MAX_AGE", "1.5h"),
+    ("GUESTBOOK_MAX_AGE", "99999d"),
     ("GUESTBOOK_MAX_STREAMS", "-1"),
     ("GUESTBOOK_MAX_STREAMS", "1.5"),
     ("GUESTBOOK_MAX_STREAMS_PER_ADDRESS", "0"),
@@ -234,6 +236,9 @@ WRONG = [
     ("GUESTBOOK_KEEP_ALIVE_SECONDS", "inf"),
     ("GUESTBOOK_LOG_LEVEL", "loud"),
     ("GUESTBOOK_LOG_FORMAT", "xml"),
+    ("FORWARDED_ALLOW_IPS", "abc"),
+    ("FORWARDED_ALLOW_IPS", "10.0.0.1, proxy.example"),
+    ("FORWARDED_ALLOW_IPS", "10.0.0.1/8"),
 ]
 
 
@@ -301,6 +306,51 @@ async def test_port_in_use_ends_the_start() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         await _assert_refused("PORT", PORT=str(other.getsockname()[1]))
+
+
+@pytest.mark.parametrize("value", ["", "*", "127.0.0.1", "10.0.0.0/8, ::1 ,192.0.2.7", "fd00::/8"])
+def test_addresses_of_proxies_are_accepted(environment: pytest.MonkeyPatch, value: str) -> None:
+    """FORWARDED_ALLOW_IPS takes what uvicorn takes: addresses, networks, or all."""
+    environment.setenv("FORWARDED_ALLOW_IPS", value)
+    settings.load()
+
+
+def test_longest_age_is_accepted(environment: pytest.MonkeyPatch) -> None:
+    """Fifty years are before the first message, and after 1970."""
+    environment.setenv("GUESTBOOK_MAX_AGE", "18250d")
+    assert settings.load().max_age == 18250 * 86400
+
+
+def test_misspelt_settings_are_found() -> None:
+    """Each with the setting that was probably meant; variables of Kubernetes are none."""
+    others = {
+        "GUESTBOOK_STREAMS_SERVICE_HOST": "",
+        "GUESTBOOK_STREAMS_PORT_80_TCP_ADDR": "",
+        "GUESTBOOK_TITLE": "",
+        "guestbook_max_age": "",
+        "PATH": "",
+    }
+    assert settings.unknown_variables({**KUBERNETES, **others}) == {}
+    assert settings.unknown_variables(
+        ["GUESTBOOK_TITEL", "GUESTBOOK_ADMINTOKEN", "GUESTBOOK_XYZZY"]
+    ) == {
+        "GUESTBOOK_TITEL": "GUESTBOOK_TITLE",
+        "GUESTBOOK_ADMINTOKEN": "GUESTBOOK_ADMIN_TOKEN",
+        "GUESTBOOK_XYZZY": "",
+    }
+
+
+async def test_misspelt_setting_is_logged_once(serve: Serve) -> None:
+    """One warning at the start names it; Kubernetes's variables give none."""
+    server = await serve(GUESTBOOK_TITEL="Our book", **KUBERNETES)
+    warnings = [
+        record
+        for record in map(json.loads, server.lines().splitlines())
+        if record["level"] == "warning"
+    ]
+    assert [(w["name"], w["did_you_mean"]) for w in warnings] == [
+        ("GUESTBOOK_TITEL", "GUESTBOOK_TITLE")
+    ]
 
 
 def _documented() -> list[Variable]:

@@ -1,9 +1,12 @@
-"""The settings: read from the environment once, at the start."""
+"""The settings: environment variables, read once at the start."""
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
@@ -13,20 +16,35 @@ from guestbook.core import PostRate, Retention
 from guestbook.storage import RedisURL
 
 PREFIX = "GUESTBOOK_"
+# What Kubernetes sets in every pod for Services named guestbook or guestbook-*.
+_OF_KUBERNETES = re.compile(
+    r"GUESTBOOK_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
+)
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h)", re.ASCII)
 _AGE = re.compile(r"(\d{1,5})(s|m|h|d)", re.ASCII)
+# An age that reaches back before 1970 is before the first id that Redis can have.
+_AGE_MAX_DAYS = 18_250
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 class SettingsError(Exception):
-    """A setting has a wrong value; the text names the variable and says what it may be."""
+    """A setting has a wrong value; the text names the variable and what it may be."""
 
 
-def _parse_rate(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value.lower() == "off":
-        return None
+def _or_off(parse: Callable[[str], object]) -> BeforeValidator:
+    """Parse a text with `parse`; "off" is None."""
+    return BeforeValidator(
+        lambda value: (
+            value
+            if not isinstance(value, str)
+            else None
+            if value.lower() == "off"
+            else parse(value)
+        )
+    )
+
+
+def _parse_rate(value: str) -> PostRate:
     match = _RATE.fullmatch(value)
     if match is None:
         raise ValueError("should look like 20/10s (posts in seconds; also m, h) or be off")
@@ -36,19 +54,14 @@ def _parse_rate(value: object) -> object:
     return rate
 
 
-def _parse_age(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if value.lower() == "off":
-        return None
+def _parse_age(value: str) -> int:
     match = _AGE.fullmatch(value)
     if match is None or not int(match[1]):
         raise ValueError("should look like 30d (also h, m, s) or be off")
-    return int(match[1]) * _SECONDS[match[2]]
-
-
-def _parse_off(value: object) -> object:
-    return None if isinstance(value, str) and value.lower() == "off" else value
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _AGE_MAX_DAYS * _SECONDS["d"]:
+        raise ValueError(f"should be at most {_AGE_MAX_DAYS}d, or off to keep messages for good")
+    return seconds
 
 
 def _parse_address(value: object) -> object:
@@ -56,7 +69,7 @@ def _parse_address(value: object) -> object:
 
 
 def _strip(value: object) -> object:
-    # A token from a file often brings the file's line end along.
+    # A token from a file often has the file's line end.
     return (value.strip() or None) if isinstance(value, str) else value
 
 
@@ -65,7 +78,7 @@ def _lower(value: object) -> object:
 
 
 class Settings(BaseSettings):
-    """What an operator can choose; every field says its meaning in its description."""
+    """All settings, each with its description."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -110,19 +123,19 @@ class Settings(BaseSettings):
     max_messages: int = Field(
         default=10_000, ge=1, le=10_000_000, description="How many of the newest messages are kept"
     )
-    max_age: Annotated[int | None, BeforeValidator(_parse_age)] = Field(
+    max_age: Annotated[int | None, _or_off(_parse_age)] = Field(
         default="off",  # type: ignore[assignment]  # parsed by the validator
         description="How long messages are kept, such as 30d or 12h, or off",
     )
     max_streams: int = Field(
         default=10_000, ge=1, description="How many event streams one process serves"
     )
-    max_streams_per_address: Annotated[int | None, BeforeValidator(_parse_off)] = Field(
+    max_streams_per_address: Annotated[int | None, _or_off(str)] = Field(
         default="off",  # type: ignore[assignment]  # parsed by the validator
         ge=1,
         description="How many event streams one client address may open in one process, or off",
     )
-    post_rate: Annotated[PostRate | None, BeforeValidator(_parse_rate)] = Field(
+    post_rate: Annotated[PostRate | None, _or_off(_parse_rate)] = Field(
         default="20/10s",  # type: ignore[assignment]  # parsed by the validator
         description="How often one client address may post, counted across all pods, or off",
     )
@@ -180,12 +193,12 @@ class Settings(BaseSettings):
 
     @property
     def retention(self) -> Retention:
-        """What is kept, by number and by age."""
+        """Return how many messages are kept, and for how long."""
         return Retention(self.max_messages, (self.max_age or 0) * 1000)
 
 
 def are_traces_wanted(variables: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry's own variables ask for traces: where they say where to or how."""
+    """Return whether OpenTelemetry's own variables name an exporter or its address."""
     if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     exporter = variables.get("OTEL_TRACES_EXPORTER")
@@ -202,19 +215,45 @@ class Variable(NamedTuple):
 
 
 def load() -> Settings:
-    """Reads the environment; raises SettingsError, in one line, for the first wrong value."""
+    """Read the environment. Raises SettingsError, with one line, for the first wrong value."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+    _check_proxies(os.environ.get("FORWARDED_ALLOW_IPS", ""))
+    return settings
 
 
 def variables() -> list[Variable]:
-    """Every setting with its variable's name, its default and its meaning."""
+    """Return every setting with its variable's name, its default and its meaning."""
     return [
         Variable(_variable(name), _default(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
+
+
+def unknown_variables(names: Iterable[str]) -> dict[str, str]:
+    """Return variables that look like settings and are none, each with the most similar setting."""
+    # The prefix that all have in common would make any two names similar.
+    known = {variable.name.removeprefix(PREFIX): variable.name for variable in variables()}
+    similar = {}
+    for name in sorted(map(str.upper, names)):
+        if name.startswith(PREFIX) and not _OF_KUBERNETES.fullmatch(name):
+            matches = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1)
+            similar[name] = known[matches[0]] if matches else ""
+    return {name: other for name, other in similar.items() if name != other}
+
+
+def _check_proxies(value: str) -> None:
+    """Check uvicorn's own variable, because uvicorn believes no proxy if it is wrong."""
+    for proxy in filter(None, map(str.strip, value.split(","))):
+        try:
+            if proxy != "*":
+                ipaddress.ip_network(proxy)
+        except ValueError:
+            raise SettingsError(
+                f"FORWARDED_ALLOW_IPS: {proxy[:50]!a} should be an IP address or a network"
+            ) from None
 
 
 def _variable(field: str) -> str:

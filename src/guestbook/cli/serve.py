@@ -20,7 +20,7 @@ from guestbook import __version__
 from guestbook.cli import embedded, signals
 from guestbook.cli.output import fail
 from guestbook.cli.store import load_settings
-from guestbook.settings import Settings, are_traces_wanted
+from guestbook.settings import Settings, are_traces_wanted, unknown_variables
 from guestbook.storage import RedisURL
 from guestbook.telemetry import logs
 
@@ -49,6 +49,8 @@ def serve(
     """Serve the guestbook."""
     chosen = load_settings()
     logs.configure(chosen.log_level, chosen.log_format)
+    for name, similar in unknown_variables(os.environ).items():
+        logger.warning("there is no such setting", name=name, did_you_mean=similar)
     files = _raise_file_limit()
     chosen = _limit_streams(chosen, files)
     if is_embedded:
