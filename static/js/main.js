@@ -7,7 +7,7 @@ async function load(failures = 0) {
   try {
     return await import(failures ? `../../${hash}/js/page.js` : "./page.js");
   } catch (error) {
-    if (failures === 6) throw error;
+    if (failures === 8) throw error;
     await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** failures * (1 + Math.random())));
     return load(failures + 1);
   }

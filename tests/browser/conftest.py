@@ -142,7 +142,8 @@ async def visit(
     """Opens the page as a visitor of their own: `await visit(server.url, width=320)`.
 
     `expects` are patterns of what the browser may complain of, for this test's sake. With
-    `clock` the test can let the page's timers run ahead.
+    `clock` the test can let the page's timers run ahead. `before` is a script that runs before
+    the page's own.
     """
     contexts: list[BrowserContext] = []
 
@@ -152,6 +153,7 @@ async def visit(
         expects: tuple[str, ...] = (),
         until: Literal["live", "reconnecting", "offline"] | None = "live",
         script: bool = True,
+        before: str = "",
         clock: bool = False,
         width: int = 1280,
         height: int = 800,
@@ -170,7 +172,7 @@ async def visit(
         contexts.append(context)
         complaints.listen(context)
         if script:
-            await context.add_init_script(_REPORT_VIOLATIONS)
+            await context.add_init_script(_REPORT_VIOLATIONS + before)
         if clock:
             await context.clock.install()
         for pattern, handler in (routes or {}).items():

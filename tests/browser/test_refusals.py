@@ -1,0 +1,223 @@
+"""What browsers lack or refuse, and answers that are not the guestbook's: the rest works."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from tests.browser.conftest import Pods, Visit
+from tests.browser.visitor import LOST, form_is, is_state, listed, post, shows, shows_only, sign
+from tests.conftest import Serve
+
+# Each counts how often it was asked.
+_COUNT = "window.refused = 0; const refuse = (error) => { window.refused += 1; return error; };"
+_REFUSED = "new DOMException('The request was denied.', 'SecurityError')"
+LOCKS_REJECT = (
+    f"if (navigator.locks) navigator.locks.request = () => Promise.reject(refuse({_REFUSED}));"
+)
+LOCKS_THROW = (
+    f"if (navigator.locks) navigator.locks.request = () => {{ throw refuse({_REFUSED}); }};"
+)
+LOCKS_ABORT = """if (navigator.locks) navigator.locks.request = async (...given) => {
+  given[given.length - 1]();
+  throw refuse(new DOMException("", "AbortError"));
+};"""
+NO_LOCKS = "Object.defineProperty(navigator, 'locks', { value: undefined });"
+CHANNEL_THROWS = f"""window.BroadcastChannel = class {{
+  constructor() {{ throw refuse({_REFUSED}); }}
+}};"""
+NO_CHANNEL = "delete window.BroadcastChannel;"
+STORAGE_THROWS = f"""for (const name of ["localStorage", "sessionStorage"]) {{
+  Object.defineProperty(window, name, {{ get() {{ throw refuse({_REFUSED}); }} }});
+}}"""
+NO_STORAGE = "Object.defineProperty(window, 'localStorage', { value: null });"
+
+REFUSALS = {
+    "locks reject": LOCKS_REJECT,
+    "locks throw": LOCKS_THROW,
+    "locks are missing": NO_LOCKS,
+    "channels throw": CHANNEL_THROWS,
+    "channels are missing": NO_CHANNEL,
+    "storage throws": STORAGE_THROWS,
+    "storage is null": NO_STORAGE,
+    "all site data is blocked": LOCKS_REJECT + CHANNEL_THROWS + STORAGE_THROWS,
+}
+
+
+async def _works(page: Page, pods: Pods) -> None:
+    """The page takes a message, shows it and another's, and is asleep between them."""
+    await sign(page, "mine")
+    await form_is(page, "sent")
+    await post(pods.b, "another's")
+    await shows(page, "another's", "mine")
+    assert [message["text"] for message in await listed(pods.a)] == ["another's", "mine"]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+async def test_browser_refuses(pods: Pods, visit: Visit, refusal: str) -> None:
+    """The page is live, posts and reads all the same, and does not ask without end."""
+    page = await visit(pods.a.url, before=_COUNT + refusal)
+    await _works(page, pods)
+    assert await page.evaluate("window.refused") < 10
+
+
+async def test_two_tabs_that_cannot_talk(pods: Pods, visit: Visit) -> None:
+    """Each has its own stream, and what one tab sends is one message in both."""
+    page = await visit(pods.a.url, before=_COUNT + CHANNEL_THROWS)
+    other = await page.context.new_page()
+    await other.goto(pods.a.url)
+    await is_state(other, "live", "Live")
+    await _works(page, pods)
+    await shows(other, "another's", "mine")
+
+
+async def test_lock_that_is_lost_at_once(pods: Pods, visit: Visit) -> None:
+    """The page asks again, but at intervals."""
+    page = await visit(pods.a.url, until=None, before=_COUNT + LOCKS_ABORT)
+    await asyncio.sleep(2.5)
+    assert 1 < await page.evaluate("window.refused") < 10
+
+
+# Safari 15 and Chrome below 110 have none of these.
+OLD_BROWSER = """
+delete AbortSignal.timeout;
+delete AbortSignal.any;
+delete crypto.constructor.prototype.randomUUID;
+delete HTMLFormElement.prototype.requestSubmit;
+delete Object.groupBy;
+delete Promise.withResolvers;
+delete window.structuredClone;
+delete window.scheduler;
+for (const type of [Array, String, Int8Array.__proto__]) {
+  for (const name of ["at", "findLast", "findLastIndex", "toReversed", "toSorted", "toSpliced",
+    "with", "isWellFormed", "toWellFormed"]) delete type.prototype[name];
+}
+for (const name of ["union", "difference", "intersection"]) delete Set.prototype[name];
+"""
+
+
+async def test_older_browser(serve: Serve, pods: Pods, visit: Visit) -> None:
+    """What newer browsers have is not needed: to post, by keys too, and to take the list again."""
+    page = await visit(pods.a.url, before=OLD_BROWSER)
+    await _works(page, pods)
+    await page.fill("#text", "by keys https://example.org/.")
+    await page.locator("#text").press("Control+Enter")
+    await shows(page, "by keys https://example.org/.", "another's", "mine")
+
+    server = await serve(GUESTBOOK_MAX_MESSAGES="5")
+    page = await visit(server.url, before=OLD_BROWSER, expects=(LOST,))
+    await page.context.set_offline(True)
+    await is_state(page, "offline", "Offline")
+    await post(server, *"0123456789")
+    await page.context.set_offline(False)
+    await shows_only(page, server, *"98765")
+
+
+@pytest.mark.parametrize("languages", [["en-US@posix"], ["", "x", "en_GB", "en-GB"], [], None])
+async def test_odd_language_tags(pods: Pods, visit: Visit, languages: list[str] | None) -> None:
+    """A tag that Intl refuses is passed over."""
+    before = (
+        f"Object.defineProperty(navigator, 'languages', {{ value: {languages or 'undefined'} }});"
+    )
+    page = await visit(pods.a.url, before=before)
+    await _works(page, pods)
+    await expect(page.locator("#messages time").first).to_have_text("now")
+
+
+@pytest.mark.parametrize(
+    "event_source",
+    ["delete window.EventSource;", "window.EventSource = class { constructor() { throw 1; } };"],
+    ids=["missing", "refused"],
+)
+async def test_no_streams(pods: Pods, visit: Visit, event_source: str) -> None:
+    """The page asks every few seconds, as where streams are blocked."""
+    page = await visit(pods.a.url, until=None, before=event_source)
+    await expect(page.locator("html")).to_have_attribute("data-state", "polling")
+    await _works(page, pods)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        ("{}", "application/json"),
+        ("[]", "application/json"),
+        ("null", "application/json"),
+        ('{"messages": null}', "application/json"),
+        ('{"messages": [{"id": "x"}], "next": null}', "application/json"),
+        ("<h1>Welcome to our network</h1>", "text/html"),
+    ],
+)
+async def test_list_is_no_list(serve: Serve, visit: Visit, body: str, content_type: str) -> None:
+    """A captive portal answers in the guestbook's place: the page comes back when it is gone."""
+    server = await serve(GUESTBOOK_MAX_MESSAGES="5")
+    await post(server, "a", "b", "c")
+    page = await visit(server.url, expects=(LOST,))
+    asked = asyncio.Semaphore(0)
+
+    async def answer(route: Route) -> None:
+        asked.release()
+        await route.fulfill(body=body, content_type=content_type)
+
+    await page.route("**/messages?*", answer)
+    await page.context.set_offline(True)
+    await is_state(page, "offline", "Offline")
+    await post(server, *"0123456789")
+    await page.context.set_offline(False)
+    for _ in range(2):
+        await asyncio.wait_for(asked.acquire(), 30)
+    await page.unroute_all(behavior="wait")
+    await is_state(page, "live", "Live")
+    await shows_only(page, server, *"98765")
+
+
+async def test_error_of_the_page_is_no_error_of_the_network(pods: Pods, visit: Visit) -> None:
+    """It is reported, the visitor is not told that the network failed, and nothing spins."""
+    page = await visit(pods.a.url, expects=("our own",))
+    await page.evaluate(
+        """() => {
+          window.calls = 0;
+          Headers.prototype.get = () => { window.calls += 1; throw new TypeError("our own"); };
+        }"""
+    )
+    async with page.expect_event("pageerror"):
+        await sign(page, "kept")
+    await shows(page, "kept")
+    await expect(page.locator("#note")).not_to_contain_text("cannot be reached")
+    await asyncio.sleep(1)
+    assert await page.evaluate("window.calls") == 1
+
+
+async def test_browsers_storage_is_full(pods: Pods, visit: Visit) -> None:
+    """The text stays in the form, and the form says that it was not taken."""
+    page = await visit(pods.a.url)
+    await page.evaluate(
+        """() => {
+          const fill = (length) => {
+            for (;;) localStorage[`${length} ${Math.random()}`] = "x".repeat(length);
+          };
+          for (let length = 4_000_000; length >= 1; length = Math.floor(length / 2)) {
+            try { fill(length); } catch {}
+          }
+        }"""
+    )
+    await sign(page, "too much")
+    await expect(page.locator("#form-problem")).not_to_be_empty()
+    await expect(page.locator("#text")).to_have_value("too much")
+    await shows(page)
+
+
+async def test_many_spaces_do_not_take_quadratic_time(pods: Pods, visit: Visit) -> None:
+    """A keystroke after 50,000 pasted spaces is handled at once."""
+    page = await visit(pods.a.url)
+    milliseconds = await page.locator("#text").evaluate(
+        """(text) => {
+          text.value = `a${" ".repeat(50_000)}b`;
+          const start = performance.now();
+          text.dispatchEvent(new Event("input", { bubbles: true }));
+          return performance.now() - start;
+        }"""
+    )
+    assert milliseconds < 300
+    await expect(page.locator("#room")).to_have_text("49,002 too many")
