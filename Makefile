@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image lock clean
+.PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image images compose kind dist lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,15 @@ check: .venv/dev.done .venv/luacheck.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/deptry src
-	$(BIN)/yamllint --strict manifests .yamllint.yaml .hadolint.yaml
+	$(BIN)/yamllint --strict manifests .github compose.yaml .yamllint.yaml .hadolint.yaml \
+		.pre-commit-config.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml \
+		.github/ISSUE_TEMPLATE/idea.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/zizmor --offline --quiet .github
+	@! command -v actionlint >/dev/null || actionlint
 	$(BIN)/hadolint Dockerfile
 	@! command -v luacheck >/dev/null || luacheck --quiet --no-color src/guestbook/storage/scripts
 
@@ -64,6 +72,25 @@ audit: .venv/dev.done  ## Ask PyPI's advisories about every locked package (need
 
 image:  ## Build the container image guestbook:0.1.0 with docker
 	docker build --tag guestbook:0.1.0 .
+
+images:  ## Build the image for amd64 and arm64 (needs docker buildx and qemu)
+	docker buildx build --platform linux/amd64,linux/arm64 .
+
+compose:  ## Try compose.yaml: start it, post, stop it, delete its volume (needs docker)
+	docker compose up --build --wait --wait-timeout 120
+	curl --fail --silent --show-error --data text=hello http://localhost:3000/messages
+	docker compose down --volumes
+
+kind: image  ## Try overlays/dev on a cluster of its own (needs docker, kind, kubectl)
+	kind create cluster --name guestbook-try
+	kind load docker-image guestbook:0.1.0 --name guestbook-try
+	kubectl --context kind-guestbook-try apply -k manifests/overlays/dev
+	kubectl --context kind-guestbook-try rollout status deployment/guestbook --timeout 180s
+	kubectl --context kind-guestbook-try exec deployment/guestbook -- guestbook check
+	kind delete cluster --name guestbook-try
+
+dist: .venv/run.done  ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m hatchling build
 
 lock: .venv/dev.done  ## Resolve the lock files again from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt
