@@ -13,17 +13,18 @@ from typing import Self
 class BlackHole:
     """A port at which a connection is neither accepted nor refused, as behind a firewall."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self._port = port
+        self._host = host
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         listener = socket.socket()
         self._sockets.append(listener)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self._port))
+        listener.bind((self._host, self._port))
         listener.listen(0)
-        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.address = f"{self._host}:{listener.getsockname()[1]}"
         # Once its queue is full the kernel leaves further connections without an answer.
         while True:
             filler = socket.socket()

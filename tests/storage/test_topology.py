@@ -1,0 +1,96 @@
+"""Where connections lead: names that DNS does not answer, and names with several addresses.
+
+Each kind of Redis, with a server before it, is in test_topologies.py and test_failover.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from guestbook.storage.errors import REDIS_ERRORS, explain
+from guestbook.storage.topology import create_client
+from guestbook.storage.url import RedisURL
+from tests.support.proxy import BlackHole
+from tests.support.valkey import Valkey
+
+_NAME = "redis.test"
+
+
+def _resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str, seconds: float = 0) -> None:
+    """Let DNS take so long for the name, and answer with these addresses."""
+    known = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, port: Any, *args: Any, **options: Any) -> Any:
+        if host != _NAME:
+            return known(host, port, *args, **options)
+        time.sleep(seconds)
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [found for each in addresses for found in known(each, port, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+async def test_silent_dns_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where DNS does not answer, the error names it, before the time for connecting is over."""
+    _resolve(monkeypatch, seconds=1)
+    async with create_client(RedisURL.parse(_NAME), timeout=1) as client:
+        started = time.monotonic()
+        with pytest.raises(REDIS_ERRORS) as raised:
+            await client.ping()
+    assert time.monotonic() - started < 0.75
+    assert explain(raised.value) == f"DNS did not answer in time for {_NAME}:6379"
+
+
+async def test_unknown_name_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that DNS does not know is an error in the words of the system."""
+    _resolve(monkeypatch)
+    async with create_client(RedisURL.parse(_NAME), timeout=1) as client:
+        with pytest.raises(RedisConnectionError) as raised:
+            await client.ping()
+    expected = f"Error -2 connecting to {_NAME}:6379. Name or service not known."
+    assert explain(raised.value) == expected
+
+
+async def test_silent_address_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, shared_valkey: Valkey
+) -> None:
+    """Of a name with two addresses the second is used when the first does not answer."""
+    _resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
+    url = RedisURL.parse(f"{_NAME}:{shared_valkey.port}")
+    with BlackHole(shared_valkey.port, "127.0.0.2"):
+        async with create_client(url, timeout=1) as client:
+            with pytest.raises(REDIS_ERRORS):
+                await client.ping()
+            assert await client.ping()
+
+
+async def test_each_connection_is_announced(shared_valkey: Valkey) -> None:
+    """`on_connect` is called with the first connection, and with one that replaces it."""
+    calls: list[None] = []
+    url = RedisURL.parse(shared_valkey.address)
+    client = create_client(url, timeout=1, on_connect=lambda: calls.append(None))
+    async with client, shared_valkey.client() as admin:
+        await client.ping()
+        await client.ping()
+        assert len(calls) == 1
+        await admin.client_kill_filter(_id=await client.client_id())
+        await client.ping()
+        assert len(calls) == 2
+
+
+async def test_cancelled_read_is_not_answered_later(shared_valkey: Valkey) -> None:
+    """A blocking read that is given up leaves no answer for the next command."""
+    async with create_client(RedisURL.parse(f"{shared_valkey.address}/9026"), timeout=5) as client:
+        for number in range(3):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await client.blpop(["list"], timeout=1)
+            assert await client.echo(str(number)) == str(number).encode()
