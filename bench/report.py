@@ -36,7 +36,7 @@ COLOURS = {
 
 
 class Goal(NamedTuple):
-    """A line of the table."""
+    """A row of the table."""
 
     what: str
     goal: str
@@ -45,7 +45,7 @@ class Goal(NamedTuple):
 
 
 def goals(result: Result) -> list[Goal]:
-    """What was aimed at, and what came out."""
+    """Return the goals and the measured values."""
     rows: list[Goal] = []
     if "fan_out" in result:
         for level in compared(result):
@@ -68,7 +68,7 @@ def goals(result: Result) -> list[Goal]:
 
 
 def compared(result: Result) -> list[str]:
-    """The numbers of streams for which there are goals."""
+    """Return the numbers of streams that have goals."""
     return list(map(str, sorted({min(1000, result["streams"]), result["streams"]})))
 
 
@@ -281,7 +281,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def page(result: Result) -> str:
-    """The text of `docs/performance.md`."""
+    """Return the text of `docs/performance.md`."""
     machine, versions = result["machine"], result["versions"]
     rows = goals(result)
     table = [
@@ -297,15 +297,15 @@ def page(result: Result) -> str:
             f"{machine['kernel']}, Python {machine['python']} (built "
             f"{'with' if machine['python_is_optimised'] else 'without'} profile-guided "
             f"optimisation). {_noise(result)} "
-            "[bench/README.md](../bench/README.md) says how, and how to repeat it; this page and "
-            "its plots are made from one run."
+            "[bench/README.md](../bench/README.md) describes how, and how to repeat it; this page "
+            "and its plots are from one run."
         ),
         (
-            "What a microsecond is worth differs from machine to machine, so what counts is how "
-            "the servers compare in one run. The floor is a loop in C that does nothing but `send` "
-            "ready-made bytes to each socket, which every server has to do somehow. Everything "
-            "goes over the loopback interface, where the kernel's work for the receiver counts as "
-            "the sender's: that part is in everybody's numbers."
+            "Microseconds differ from machine to machine; what counts is the ratio between servers "
+            "in one run. The floor is a loop in C that only sends ready-made bytes to each socket, "
+            "which every server has to do somehow. Everything goes over the loopback interface, "
+            "where the kernel's work for the receiver counts as the sender's: all numbers include "
+            "it."
         ),
         "## Goals",
         "\n".join(
@@ -324,11 +324,12 @@ def page(result: Result) -> str:
 
 def _noise(result: Result) -> str:
     share = result.get("disturbed_share", 0.0)
-    quick = "It was a quick run: take it as a hint. " if result["is_quick"] else ""
+    quick = "This was a quick run: the result is only rough. " if result["is_quick"] else ""
     if share < 0.05:
         return f"{quick}Other processes used {share:.1%} of the servers' core meanwhile."
     return (
-        f"{quick}Other processes used {share:.0%} of the servers' core meanwhile, which disturbs."
+        f"{quick}Other processes used {share:.0%} of the servers' core meanwhile, "
+        "which makes the result less exact."
     )
 
 
@@ -384,10 +385,10 @@ def _requests(posts: Result, page: Result) -> str:
         for what, own, other in rows
     ]
     return (
-        "CPU of the server for a request, beside a service as FastAPI's documentation has it "
+        "CPU of the server for a request, beside a service written as in FastAPI's documentation "
         "([peers/usual_app.py](../bench/peers/usual_app.py)). The two take turns. A post there is "
-        "a checked model and one `XADD`, with no rate limit, no key that is looked up, and nobody "
-        "to be told of the message; its `GET /` is no page, but a route that gives "
+        "a validated model and one `XADD`, without rate limit, idempotency key or delivery; its "
+        "`GET /` is not a page, but a route that returns "
         '`{"status": "ok"}`: the least that FastAPI can do.\n\n' + "\n".join(lines)
     )
 
