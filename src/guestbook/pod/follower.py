@@ -1,42 +1,38 @@
-"""The one task of a process that follows the stream, and fills the log from it."""
+"""The task that follows the stream in Redis, and keeps the log up to date."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import TypedDict
+from collections.abc import Callable
 
 import structlog
 
 from guestbook.core import ORIGIN, Deletion, EntryId, EventLog, LogEntry
-from guestbook.storage import REDIS_ERRORS, Store, explain
+from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, explain
 
 BLOCK_MS = 1000
 _PAGE = 500
-_PAUSE = 0.1
-# A turn of the loop takes at most a blocking read, its time-out and a pause: a few seconds.
-_STUCK_AFTER = 15.0
-# A connection that is lost and made again at once is nobody's concern.
-_BEHIND_AFTER = 1.0
+_PAUSE_SECONDS = 0.1
+# A turn of the loop takes a few seconds: a blocking read, its timeout and a pause.
+_STUCK_SECONDS = 15.0
+# A connection that is lost and made again at once is not worth reporting.
+_BEHIND_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
 
 
-class _Newest(TypedDict):
-    entries: list[LogEntry]
-    low_watermark: EntryId
-    last: EntryId
-    is_complete: bool
-
-
 class Follower:
-    """Reads on from the log's last id, for as long as the process lives.
+    """Reads the stream from the log's last id on.
 
-    `on_entries` is called when the log got more, `on_break` when it was filled anew, so that
-    what streams were at is gone, `on_lost` when Redis went away.
+    `on_entries` is called when the log has new entries, `on_break` when it was loaded again, so
+    that positions in it are void, and `on_lost` while Redis cannot be reached.
+
+    Redis may come back with other data. The follower notices it when it reconnects, and the
+    heartbeat when it compares replies (`check`): the log is loaded once, for the first of both.
     """
 
     def __init__(
@@ -53,97 +49,124 @@ class Follower:
         self._on_entries = on_entries
         self._on_break = on_break
         self._on_lost = on_lost
-        self._is_stale = True
-        self._is_doubtful = False
-        self._turned_at = time.monotonic()
-        self._is_connected = False
-        self._lost_at = self._turned_at
+        self._needs_load = True
+        self._needs_verification = False
         self._is_woken = False
-        self._waiting: asyncio.Timeout | None = None
+        self._reading: asyncio.Timeout | None = None
+        self._is_connected = False
+        self._turned_at = self._lost_at = time.monotonic()
+        # The state of Redis that the next heartbeat is compared with, and since when it is known.
+        self._dataset_id = ""
+        self._entries_added = 0
+        self._last_id = ORIGIN
+        self._known_at = math.inf
 
     @property
     def is_behind(self) -> bool:
-        """Whether the stream has not been read for so long that what is served is old."""
-        return not self._is_connected and time.monotonic() - self._lost_at > _BEHIND_AFTER
+        """Whether the stream could not be read for so long that the log may be outdated."""
+        return not self._is_connected and time.monotonic() - self._lost_at > _BEHIND_SECONDS
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the loop has stopped turning: such a process is deaf and must be restarted."""
-        return time.monotonic() - self._turned_at > _STUCK_AFTER
-
-    def mark_stale(self) -> None:
-        """Has the log filled anew: Redis's data is not what it was."""
-        self._is_stale = True
+        """Whether the loop has stopped or only fails, so that the process must be restarted."""
+        return time.monotonic() - self._turned_at > _STUCK_SECONDS
 
     def verify_after_reconnect(self) -> None:
-        """The connection is new: what is at its other end may be another server."""
-        self._is_doubtful = True
+        """Verify, before the next read, that the server has what was read from another one."""
+        self._needs_verification = True
 
     def wake(self) -> None:
-        """Read again at once: Redis is back, and the answer awaited may never come."""
+        """Read again at once: Redis is back, and the reply awaited now may never come."""
         self._is_woken = True
-        if self._waiting is not None and not self._waiting.expired():
-            self._waiting.reschedule(asyncio.get_running_loop().time())
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    def check(self, reply: HeartbeatReply, asked_at: float) -> bool:
+        """Compare a heartbeat with what is known of Redis, and load the log if data was lost.
+
+        Returns whether the log and the reply are of the same data.
+        """
+        if self._needs_load or asked_at < self._known_at:
+            return False  # the reply may be older than the log
+        if (
+            self._dataset_id not in ("", reply.dataset_id)
+            or reply.last_id < self._last_id
+            or reply.entries_added < self._entries_added
+        ):
+            self._needs_load = True
+            logger.warning("Redis has lost data: loading it again", last=str(reply.last_id))
+            return False
+        # The next request for a heartbeat comes after all that has been read by now.
+        self._know(reply.dataset_id, reply.entries_added, self._log.last)
+        return True
+
+    def _know(self, dataset_id: str, entries_added: int, last_id: EntryId) -> None:
+        self._dataset_id = dataset_id
+        self._entries_added = entries_added
+        self._last_id = last_id
+        self._known_at = time.monotonic()
 
     async def run(self) -> None:
-        """Never returns."""
+        """Follow the stream until the task is cancelled."""
         while True:
-            self._turned_at = time.monotonic()
             self._is_woken = False
-            await self._read_on()
+            try:
+                await self._turn()
+            except Exception:
+                # Even the report of an error may fail. If this goes on the loop counts as stuck.
+                with contextlib.suppress(Exception):
+                    logger.exception("the stream's reader has failed")
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                self._turned_at = time.monotonic()
 
-    @contextlib.asynccontextmanager
-    async def _until_woken(self) -> AsyncIterator[None]:
+    async def _turn(self) -> None:
+        """Wait for entries and append them, or pause if Redis cannot be reached."""
         try:
-            async with asyncio.timeout(None) as self._waiting:
-                yield
-        finally:
-            self._waiting = None
-
-    async def _read_on(self) -> None:
-        """One turn: a read that waits for something new, or a pause where none is possible."""
-        try:
-            async with self._until_woken():
-                if self._is_stale:
-                    await self._load()
-                await self._read()
+            try:
+                # `wake` makes this end at once.
+                async with asyncio.timeout(None) as self._reading:
+                    if self._needs_load:
+                        await self._load()
+                    await self._read()
+            finally:
+                self._reading = None
             self._is_connected = True
         except REDIS_ERRORS as error:
-            if self._is_woken:
-                return
-            self._note_loss(error)
-            await asyncio.sleep(_PAUSE * random.uniform(1, 3))  # noqa: S311  # jitter
+            if not self._is_woken:
+                self._note_loss(error)
+                await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1, 3))  # noqa: S311  # jitter
 
     def _note_loss(self, error: Exception) -> None:
-        if self._is_connected:
-            logger.warning("the stream cannot be read", error=explain(error))
+        was_connected, self._is_connected = self._is_connected, False
+        if was_connected:
             self._lost_at = time.monotonic()
-        self._is_connected = False
         self._on_lost()
+        if was_connected:
+            logger.warning("the stream cannot be read", error=explain(error))
 
     async def _read(self) -> None:
-        # That the connection is there is known with the first answer: that one is not waited for.
+        # The first reply shows that the connection works: that one is not waited for.
         block_ms = BLOCK_MS if self._is_connected else 1
         page, trimmed = await self._store.read(self._log.last, count=_PAGE, block_ms=block_ms)
-        if self._is_doubtful and not await self._verify_continuity():
-            # After a fail-over the newest may be gone, while others are newer than they were.
-            logger.warning("Redis lacks what was read last: reading it anew")
-            self._is_stale = True
-            return
-        if trimmed > max(self._log.last, self._log.low_watermark):
-            # More was stored and trimmed than this process has seen: what lies between is gone.
+        if self._needs_verification and not await self._verify_continuity():
+            # After a fail-over the newest entries may be gone while newer ones have come.
+            self._needs_load = True
+            logger.warning("Redis lacks the entry read last: loading it again")
+        elif trimmed > max(self._log.last, self._log.low_watermark):
+            # Entries were stored and trimmed that this process has not seen.
+            self._needs_load = True
             logger.warning("the stream was trimmed past the reader", trimmed=str(trimmed))
-            self._is_stale = True
-            return
-        self._log.trim_to(trimmed)
-        if page.reached is not None:
-            self._log.append(map(LogEntry.encode, page.entries), page.reached)
-            self._on_entries()
+        else:
+            self._log.trim_to(trimmed)
+            if page.reached is not None:
+                self._log.append(map(LogEntry.encode, page.entries), page.reached)
+                self._on_entries()
 
     async def _verify_continuity(self) -> bool:
-        """Whether Redis has what was read last, or tells where it has gone."""
+        """Return whether Redis has the entry read last, or has deleted or trimmed it."""
         last = self._log.last
-        self._is_doubtful = False
+        self._needs_verification = False
         if last == ORIGIN:
             return True
         cursor: EntryId | None = last.before()
@@ -157,47 +180,52 @@ class Follower:
                     return True
                 cursor = page.reached
         except BaseException:
-            self._is_doubtful = True
+            self._needs_verification = True
             raise
         return False
 
     async def _load(self) -> None:
-        self._is_stale = self._is_doubtful = False
+        self._needs_load = self._needs_verification = False
+        self._known_at = math.inf
         try:
-            loaded = await self._newest()
+            # Entries that are stored or deleted from here on come with the first read.
+            head = await self._store.head()
+            entries, older = await self._read_newest(head.last_id)
             trimmed = await self._store.trimmed()
         except BaseException:
-            self._is_stale = True
+            self._needs_load = True
             raise
         was_loaded = self._log.is_loaded
-        self._log.load(**loaded)
+        self._log.load(
+            entries,
+            low_watermark=ORIGIN if older is None else older.before(),
+            last=head.last_id,
+            is_complete=older is None,
+        )
         self._log.trim_to(trimmed)
-        logger.info("read the stream", entries=len(loaded["entries"]), last=str(loaded["last"]))
+        self._know(head.dataset_id, head.entries_added, head.last_id)
         if was_loaded:
             self._on_break()
         else:
             self._on_entries()
+        logger.info("read the stream", entries=len(entries), last=str(head.last_id))
 
-    async def _newest(self) -> _Newest:
-        """As many of the newest entries as the log holds, oldest first."""
-        # What is stored or deleted from here on comes with the first read.
-        last = await self._store.last()
+    async def _read_newest(self, last: EntryId) -> tuple[list[LogEntry], EntryId | None]:
+        """Return as many entries up to `last` as the log holds, oldest first.
+
+        Returns also the id before which Redis may have more, or None.
+        """
         before: EntryId | None = last.after()
         entries: list[LogEntry] = []
         size = 0
-        while before is not None and size < self._log.max_bytes:
-            if len(entries) > self._log.max_entries:
-                break
+        while (
+            before is not None
+            and size < self._log.max_bytes
+            and len(entries) <= self._log.max_entries
+        ):
             page = await self._store.older(before, _PAGE)
             before = page.reached
-            for entry in page.entries:
-                entries.append(LogEntry.encode(entry))
-                size += len(entries[-1].frame)
-        floor = ORIGIN if before is None else before.before()
-        whole = before is None
-        return {
-            "entries": entries[::-1],
-            "low_watermark": floor,
-            "last": last,
-            "is_complete": whole,
-        }
+            page_entries = [LogEntry.encode(entry) for entry in page.entries]
+            entries += page_entries
+            size += sum(len(entry.frame) for entry in page_entries)
+        return entries[::-1], before

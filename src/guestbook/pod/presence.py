@@ -110,7 +110,6 @@ class Presence:
                 await self.heartbeat()
             except Exception:
                 # Even the report of an error may fail: the next heartbeat comes all the same.
-                self.error = "the heartbeat has failed"
                 with contextlib.suppress(Exception):
                     logger.exception("the heartbeat has failed")
             pause = INTERVAL if self.error is None else _RETRY_SECONDS
@@ -142,6 +141,9 @@ class Presence:
                 )
         except REDIS_ERRORS as error:
             self._note_failure(explain(error))
+        except Exception:
+            self.error = "the heartbeat has failed"
+            raise
         else:
             self._note_reply(reply, asked_at)
 

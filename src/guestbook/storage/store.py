@@ -47,6 +47,15 @@ class Page(NamedTuple):
     reached: EntryId | None
 
 
+class StreamHead(NamedTuple):
+    """The newest id that the stream has ever had, and how many entries."""
+
+    dataset_id: str
+    """Identifies the data; empty before the first heartbeat."""
+    last_id: EntryId
+    entries_added: int
+
+
 class Stored(NamedTuple):
     """The result of a post; `is_new` is false where its key had stored the message before."""
 
@@ -271,12 +280,14 @@ class Store:
         """Return the newest id that has been trimmed: older entries are not kept."""
         return _id_or_origin(await self._client.get(_TRIMMED))
 
-    async def last(self) -> EntryId:
-        """Return the newest id that the stream has ever had."""
+    async def head(self) -> StreamHead:
+        """Return where the stream ends, and of which data it is."""
+        dataset_id = (await self._client.get(_DATASET_ID) or b"").decode()
         if not await self._client.exists(EVENTS):
-            return ORIGIN
+            return StreamHead(dataset_id, ORIGIN, 0)
         info = await self._client.xinfo_stream(EVENTS)
-        return EntryId.from_bytes(info["last-generated-id"])
+        last_id = EntryId.from_bytes(info["last-generated-id"])
+        return StreamHead(dataset_id, last_id, info["entries-added"])
 
     async def info(self) -> str:
         """Return the text of Redis's INFO command."""

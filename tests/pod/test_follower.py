@@ -1,0 +1,175 @@
+"""The follower: a loss of data is noticed once, and failing logs do not end its task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from guestbook.core import EventLog, NewMessage
+from guestbook.pod import UnavailableError, open_guestbook
+from guestbook.pod.follower import Follower
+from guestbook.settings import Settings
+from guestbook.storage import Store, create_client
+from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
+
+
+class Watched:
+    """A follower with the store that it reads, and a count of how often its log was reloaded."""
+
+    def __init__(self, store: Store, reading: Store) -> None:
+        self.store = store
+        self.log = EventLog(100, 10_000)
+        self.reloads = 0
+        self.follower = Follower(
+            reading,
+            self.log,
+            on_entries=lambda: None,
+            on_break=self._count,
+            on_lost=lambda: None,
+        )
+
+    def _count(self) -> None:
+        self.reloads += 1
+
+    def has_reloaded(self, times: int) -> bool:
+        """Whether the log was reloaded so often."""
+        return self.reloads == times
+
+    async def post(self, text: str) -> None:
+        """Store a message, and wait until the follower has read it."""
+        stored = await self.store.post(
+            NewMessage.parse(text),
+            "pod-a",
+            key=text,
+            is_own_key=False,
+            address="",
+            rate=None,
+            until_ms=0,
+        )
+        await eventually(lambda: self.log.get(stored.message.id) is not None)
+
+    async def heartbeat(self, dataset_id: str) -> bool:
+        """Let the follower check a heartbeat, which names a dataset that has no id."""
+        asked_at = time.monotonic()
+        reply = await self.store.heartbeat("pod-a/1", {}, dataset_id)
+        return self.follower.check(reply, asked_at)
+
+
+def _settings(valkey: Valkey) -> Settings:
+    return Settings.model_validate({"redis_url": valkey.address})
+
+
+@pytest.fixture
+async def watched(valkey: Valkey) -> AsyncIterator[Watched]:
+    settings = _settings(valkey)
+    clients = [create_client(settings.redis_url, timeout=5) for _ in range(2)]
+    stores = [Store(client, settings.retention) for client in clients]
+    watched = Watched(*stores)
+    running = asyncio.create_task(watched.follower.run())
+    yield watched
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    for store in stores:
+        await store.close()
+
+
+async def test_loss_that_the_follower_notices_is_none_for_the_heartbeat(
+    watched: Watched, valkey: Valkey
+) -> None:
+    """The log is loaded once: the next heartbeat is compared with what was loaded."""
+    await watched.post("old")
+    assert await watched.heartbeat("one")
+    async with valkey.client() as redis:
+        await redis.flushall()
+    watched.follower.verify_after_reconnect()
+    await eventually(lambda: watched.reloads == 1)
+    assert await watched.heartbeat("two")
+    await watched.post("new")
+    assert await watched.heartbeat("two")
+    assert watched.reloads == 1
+
+
+async def test_loss_that_the_heartbeat_notices_is_none_for_the_follower(
+    watched: Watched, valkey: Valkey
+) -> None:
+    """The log is loaded once, and the follower finds in Redis what it has loaded."""
+    await watched.post("old")
+    assert await watched.heartbeat("one")
+    async with valkey.client() as redis:
+        await redis.flushall()
+    assert not await watched.heartbeat("two")
+    watched.follower.verify_after_reconnect()
+    await eventually(lambda: watched.reloads == 1)
+    assert await watched.heartbeat("two")
+    await watched.post("new")
+    assert watched.reloads == 1
+
+
+async def test_second_loss_is_noticed_after_the_first(watched: Watched, valkey: Valkey) -> None:
+    """Also if the lost stream was replaced by one with newer ids."""
+    for number in range(3):
+        await watched.post(f"old {number}")
+        assert await watched.heartbeat(str(number))
+        async with valkey.client() as redis:
+            await redis.flushall()
+        await watched.post(f"new {number}")
+        assert not await watched.heartbeat(f"other {number}")
+        await eventually(functools.partial(watched.has_reloaded, number + 1))
+        assert await watched.heartbeat(str(number))
+
+
+async def test_reply_that_is_older_than_the_log_is_ignored(
+    watched: Watched, valkey: Valkey
+) -> None:
+    """A heartbeat that was requested before the log was loaded proves nothing."""
+    asked_at = time.monotonic()
+    old = await watched.store.heartbeat("pod-a/1", {}, "one")
+    await watched.post("new")
+    assert await watched.heartbeat("one")
+    assert not watched.follower.check(old, asked_at)
+    assert watched.reloads == 0
+
+
+@pytest.fixture
+def broken_log() -> Iterator[None]:
+    """Make every log line raise, as on a standard error that nobody reads any more."""
+
+    def fail(*_: Any) -> Any:
+        raise BrokenPipeError
+
+    structlog.configure(processors=[fail])
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("broken_log")
+async def test_tasks_survive_a_log_that_cannot_be_written(valkey: Valkey) -> None:
+    """Redis goes away and comes back empty: the pod is ready again and shows posts."""
+    valkey.options = ("--appendonly", "no")
+    valkey.kill()
+    valkey.start()
+    async with open_guestbook(_settings(valkey)) as guestbook:
+
+        async def is_posted(text: str) -> bool:
+            new = NewMessage.parse(text)
+            with contextlib.suppress(UnavailableError, BrokenPipeError):
+                message = await guestbook.post(new, address="", key=text)
+                return guestbook.log.get(message.id) is not None
+            return False
+
+        await eventually(lambda: is_posted("before"))
+        valkey.kill()
+        await eventually(lambda: guestbook.presence.error is not None)
+        valkey.start()
+        await eventually(lambda: guestbook.readiness_problems() == [])
+        await eventually(lambda: is_posted("after"))
+        assert [message.text for message in guestbook.log.newest()] == ["after"]
+        assert guestbook.liveness_problems() == []
