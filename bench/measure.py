@@ -1,4 +1,4 @@
-"""What is read from the kernel, and the two ways in which the load client is used."""
+"""Values from the kernel, and the two uses of the load client."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PROCESS_CLOCK = 2
 
 
 def cpu_ns(pids: list[int]) -> int:
-    """CPU time that processes have used, user and system, as the scheduler counts it."""
+    """Return the CPU time that processes have used, user and system."""
     return sum(time.clock_gettime_ns((~pid << 3) | _PROCESS_CLOCK) for pid in pids)
 
 
 def pss_kib(pids: list[int]) -> int:
-    """Memory of processes; what they share with others counts in part."""
+    """Return the memory of processes; shared memory is counted proportionally."""
     total = 0
     for pid in pids:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -31,7 +31,7 @@ def pss_kib(pids: list[int]) -> int:
 
 
 def kernel_kib() -> int:
-    """The kernel's own objects and its buffers of sockets, of the whole machine."""
+    """Return the kernel's memory for objects and socket buffers, of the whole machine."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     slab = next(int(line.split()[1]) for line in lines if line.startswith("Slab:"))
     sockets = Path("/proc/net/sockstat").read_text().splitlines()
@@ -47,7 +47,7 @@ def _core_busy_seconds(core: int) -> float:
 
 
 class Meter:
-    """What a server used while the context lasted."""
+    """What a server used within the context."""
 
     seconds = cpu = 0.0
 
@@ -69,7 +69,7 @@ class Meter:
 
 
 class Disturbance:
-    """How much of the server's core went to others during all measurements."""
+    """Return the share of the servers' core that other processes used."""
 
     seconds = 0.0
     others = 0.0
@@ -97,7 +97,7 @@ class Streams:
         return json.loads(answer)
 
     def open(self, count: int) -> float:
-        """Opens so many more; gives the seconds that took."""
+        """Open more streams; return the seconds it took."""
         answer = self._do(f"open {count}")
         assert not answer["failed"], f"{answer['failed']} streams could not be opened"
         self.count += count
@@ -110,7 +110,7 @@ class Streams:
         return int(self._do(f"wait {delivered} {int(seconds * 1000)}")["delivered"])
 
     def ended(self, seconds: float) -> int:
-        """Waits until all streams have ended; gives how many have not."""
+        """Wait until all streams have ended; return how many have not."""
         return int(self._do(f"ended {int(seconds * 1000)}")["open"])
 
     def stats(self, first: int, last: int) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Streams:
 
 @contextlib.contextmanager
 def streams(build: Path, service: Service, *headers: str, window: int = 64) -> Iterator[Streams]:
-    """The load client, with no stream open yet."""
+    """Start the load client, without open streams."""
     command = [str(build / "client"), "stream", "127.0.0.1", str(service.port), service.path]
     options = [option for header in headers for option in ("--header", header)]
     process = subprocess.Popen(
@@ -140,7 +140,7 @@ def streams(build: Path, service: Service, *headers: str, window: int = 64) -> I
 def start_requests(
     build: Path, port: int, method: str, path: str, *options: str, is_probe: bool = False
 ) -> subprocess.Popen[str]:
-    """The load client with requests; a probe does not wait for other clients to use the core."""
+    """Start the load client with requests; a probe has priority on the core."""
     command = [str(build / "client"), "request", "127.0.0.1", str(port), method, path, *options]
     process = subprocess.Popen(pinned(CLIENT_CORE, command), stdout=subprocess.PIPE, text=True)
     if is_probe:
@@ -156,5 +156,5 @@ def result_of(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def requests(build: Path, port: int, method: str, path: str, *options: str) -> dict[str, Any]:
-    """The load client with requests, until it is through."""
+    """Run the load client with requests to its end."""
     return result_of(start_requests(build, port, method, path, *options))

@@ -1,4 +1,4 @@
-"""How many pods a Redis carries: many readers and heartbeats, without the browsers.
+"""Measure how many pods a Redis carries: many followers and heartbeats, without browsers.
 
 Each simulated pod is what a real one is to Redis: the reader's blocking read and the heartbeat, by
 the service's own classes, on connections of their own. The server has one core, all pods the other.
@@ -47,7 +47,7 @@ PROCESSES = 4
 
 
 class Row(NamedTuple):
-    """What was measured with one number of pods and of posts a second."""
+    """The measurements with one number of pods and of posts a second."""
 
     pods: int
     posts: int
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
 
 class SimulatedPod:
-    """A pod as Redis knows it."""
+    """A pod as Redis sees it."""
 
     def __init__(self, address: RedisURL, name: str, lags: list[float]) -> None:
         self._lags = lags
@@ -91,11 +91,11 @@ class SimulatedPod:
 
 
 def _ignore(*_: object) -> None:
-    """Nobody watches a simulated pod."""
+    """A simulated pod has no streams."""
 
 
 def simulate(port: int, names: list[str], measure: Event, end: Event, out: Queue[Any]) -> None:
-    """One process's share of the pods."""
+    """Run one process's share of the pods."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -104,7 +104,7 @@ def simulate(port: int, names: list[str], measure: Event, end: Event, out: Queue
         lags: list[float] = []
         address = RedisURL.parse(f"127.0.0.1:{port}")
         pods = [SimulatedPod(address, name, lags) for name in names]
-        # Heartbeats are spread over the second, as those of pods that start one by one.
+        # Spread the heartbeats over the second, like those of pods that start one by one.
         tasks = [
             asyncio.create_task(pod.run(3 * index / len(pods))) for index, pod in enumerate(pods)
         ]
@@ -122,7 +122,7 @@ def simulate(port: int, names: list[str], measure: Event, end: Event, out: Queue
 
 @contextlib.contextmanager
 def valkey(folder: str) -> Any:
-    """A server on a core of its own."""
+    """Run a server on its own core."""
     options = ["--appendfsync", "everysec", "--maxclients", "20000"]
     server = Valkey(Path(folder), *options).start()
     if hasattr(os, "sched_setaffinity"):
@@ -134,7 +134,7 @@ def valkey(folder: str) -> Any:
 
 
 def measured(pods: int, posts: int, seconds: float) -> Row:
-    """Lets so many pods live, and posts so often a second, for so long."""
+    """Run a number of pods and post at a rate, for a time."""
     with tempfile.TemporaryDirectory() as folder, valkey(folder) as (port, client):
         measure, end = multiprocessing.Event(), multiprocessing.Event()
         out: Queue[Any] = multiprocessing.Queue()
@@ -189,7 +189,7 @@ async def _post(port: int, posts: int, seconds: float) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows for docs/scaling.md."""
+    """Return the rows for docs/scaling.md."""
     lines = [
         "| pods | posts/s | Redis's core | commands/s | Redis sends | to a pod: median, p99 |",
         "| --- | --- | --- | --- | --- | --- |",

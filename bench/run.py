@@ -1,4 +1,4 @@
-"""Measures the guestbook, the floor and the peers, and writes `results.json`.
+"""Measure the guestbook, the floor and the peers; write `results.json`.
 
     python -m bench.run [--streams 10000] [--quick] [--only SCENARIO,...]
 
@@ -61,16 +61,16 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """How much to measure."""
 
     streams: int
     is_quick: bool
     folder: Path
-    """For what servers write."""
+    """The folder for the servers' files."""
 
     @property
     def levels(self) -> list[int]:
-        """At how many streams."""
+        """Return the numbers of streams to measure with."""
         return [n for n in (100, 1000, 3000, 10000) if n < self.streams] + [self.streams]
 
     def seconds(self, usual: float) -> float:
@@ -84,7 +84,7 @@ class Plan:
 
 
 def deliver(service: Service, clients: Streams, *, at_once: int, budget: float) -> Result:
-    """Publishes, waits until everybody has it, rests a moment, and so on."""
+    """Publish, wait until all clients have received it, rest a moment, and repeat."""
     clients.clear()
     first = service.published
     delivered = 0
@@ -117,7 +117,7 @@ def _assert_exact(service: Service, stats: Result) -> None:
 
 
 def _medians(rounds: list[Result], *names: str) -> Result:
-    """The median of some values over several rounds, and each round's value beside it."""
+    """Return the median of some values over several rounds, and each round's value."""
     values = {name: [each[name] for each in rounds] for name in names}
     return {name: statistics.median(each) for name, each in values.items()} | {
         f"{name}_of_rounds": [round(value, 4) for value in each] for name, each in values.items()
@@ -125,7 +125,7 @@ def _medians(rounds: list[Result], *names: str) -> Result:
 
 
 def _fan_out(plan: Plan, members: list[Service], *, turns: int, burst_up_to: int) -> Result:
-    """Single events and bursts to a growing number of streams, the servers taking turns."""
+    """Send single events and bursts to a growing number of streams; the servers take turns."""
     budget = plan.seconds(1.2)
     result: Result = {member.name: {} for member in members}
     with contextlib.ExitStack() as stack:
@@ -146,7 +146,7 @@ def _fan_out(plan: Plan, members: list[Service], *, turns: int, burst_up_to: int
                     "pss_kib": (pss_kib(member.pids) - empty[members.index(member)]) / (level - 10),
                     "kernel_kib": (kernel_kib() - kernel) / (level - before),
                 }
-            # A guestbook tells its streams once in ten seconds that their number has changed.
+            # The guestbook sends changed numbers of streams at most every ten seconds.
             has_guestbook = any(member.name == "guestbook" for member in members)
             time.sleep(plan.seconds(4) if has_guestbook else 0.5)
             for kind, at_once in (("single", 1), ("burst", BURST)):
@@ -168,7 +168,7 @@ def _say(title: str, result: Result, level: int, kind: str) -> None:
 
 
 def fan_out(plan: Plan) -> Result:
-    """The floor, nchan and the guestbook side by side; then each usual service alone."""
+    """Measure the floor, nchan and the guestbook together; then each usual service alone."""
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(services.valkey())
         members = [stack.enter_context(services.floor(BUILD))]
@@ -178,13 +178,13 @@ def fan_out(plan: Plan) -> Result:
         result = _fan_out(plan, members, turns=TURNS, burst_up_to=plan.streams)
     for name in _PEERS:
         with services.valkey() as redis, services.application(name, redis) as peer:
-            # Half a million deliveries at a time would take them minutes.
+            # Half a million deliveries at once would take these servers minutes.
             result |= _fan_out(plan, [peer], turns=1, burst_up_to=1000)
     return result
 
 
 def steady(plan: Plan) -> Result:
-    """1,000 events a second, one by one, to 1,000 streams."""
+    """Send 1,000 events a second, one by one, to 1,000 streams."""
     rate, count = 1000, int(plan.seconds(10) * 1000)
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(services.valkey())
@@ -232,7 +232,7 @@ def _first_in_line() -> Iterator[None]:
 
 
 def crowd(plan: Plan) -> Result:
-    """Opens streams that have missed some messages; then idles, asks, and stops."""
+    """Open streams that have missed some messages; then measure idling, probes and the stop."""
     result: Result = {}
     for level in sorted({min(1000, plan.streams), plan.streams}):
         with services.valkey() as redis, services.guestbook(redis) as service:
@@ -250,7 +250,7 @@ def crowd(plan: Plan) -> Result:
                     each["ready"] = _ask_while_writing(plan, service, clients)
                     each["stop"] = _stop(service, clients)
             if level < plan.streams:
-                # One opening takes 0.2 s: that measures the machine's mood.
+                # One opening takes only 0.2 s, too short for a reliable value.
                 rounds = [each]
                 for _ in range(TURNS - 1):
                     with streams(BUILD, service, header) as clients:
@@ -263,7 +263,7 @@ def crowd(plan: Plan) -> Result:
 
 
 def _redis_commands(redis: Valkey, seconds: float) -> float:
-    """How many commands Redis gets in a second."""
+    """Return how many commands Redis receives in a second."""
     before = sum(redis.commands().values())
     time.sleep(seconds)
     return (sum(redis.commands().values()) - before) / seconds
@@ -294,7 +294,7 @@ def _open(redis: Valkey, service: Service, clients: Streams, level: int) -> Resu
 
 
 def _idle(plan: Plan, redis: Valkey, service: Service) -> Result:
-    """Two intervals of the heartbeat (one if quick), from wherever it stands."""
+    """Measure two intervals of the ping (one if quick), from any moment."""
     time.sleep(11 if not plan.is_quick else 2)  # until the last `pods` event of the opening is out
     seconds = 15 if plan.is_quick else 30
     before = sum(redis.commands().values())
@@ -305,7 +305,7 @@ def _idle(plan: Plan, redis: Valkey, service: Service) -> Result:
 
 
 def _ask_while_writing(plan: Plan, service: Service, clients: Streams) -> Result:
-    """`GET /ready` 200 times a second: 20 events a second, then one event after the other."""
+    """Send `GET /ready` 200 times a second, with 20 events a second and then back to back."""
     result = {}
     for name, pause in (("20 a second", 0.05), ("back to back", 0.0)):
         seconds = plan.seconds(8)
@@ -356,7 +356,7 @@ def _stop(service: Service, clients: Streams) -> Result:
 
 
 def posts(plan: Plan) -> Result:
-    """Posts one after the other, and 200 at a time; guestbook and usual service take turns."""
+    """Post one by one, and 200 at a time; the guestbook and the usual service take turns."""
     body = json.dumps({"text": "A message of a usual length, number {n}.", "author": "Ada"})
     kinds = {"with_key": ["--header", "Idempotency-Key: bench-{n}"], "without_key": []}
     result: Result = {}
@@ -382,7 +382,7 @@ def _post_in_turns(
 ) -> dict[str, Result]:
     rounds: dict[str, list[Result]] = {service.name: [] for _, service in members}
     for turn in range(TURNS):
-        # Keys that were used before would only be looked up.
+        # A key that was used before would return its message instead of storing one.
         own = [option.replace("bench-", f"bench-{connections}-{turn}-") for option in options]
         for redis, service in members:
             rounds[service.name].append(_post(redis, service, own, connections, count))
@@ -418,7 +418,7 @@ def _post(
 
 
 class _Peak:
-    """The highest number of connections that Redis had, but for this one."""
+    """Return the highest number of connections to Redis, without this one."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -438,12 +438,12 @@ class _Peak:
         with socket.create_connection(("127.0.0.1", self._port)) as connection:
             redis = Valkey(self._port, 0, connection)
             while not self._is_over.wait(0.05):
-                # Without this one, and the one of the benchmark.
+                # Without this connection and the benchmark's other one.
                 self.highest = max(self.highest, redis.info("clients", "connected_clients") - 2)
 
 
 def page(plan: Plan) -> Result:
-    """`GET /` with a full page, 304 for who has it; and the least that a route of FastAPI costs."""
+    """Measure `GET /` with a full page, its 304, and FastAPI's simplest route."""
     with (
         services.valkey() as redis,
         services.guestbook(redis) as service,
@@ -479,7 +479,7 @@ def _get(service: Service, count: int, status: int, options: list[str]) -> Resul
 
 
 def start(plan: Plan) -> Result:
-    """From the command to the first 200 of `GET /ready`."""
+    """Measure the time from the command to the first 200 of `GET /ready`."""
     times = []
     with services.valkey() as redis:
         for _ in range(plan.count(5) + 1):
@@ -488,7 +488,7 @@ def start(plan: Plan) -> Result:
             with services.guestbook_process(redis, port):
                 services.until_ready(port)
                 times.append(time.monotonic() - started)
-    # The first one reads the files from the disk.
+    # The first start reads the files from the disk.
     return {"seconds": statistics.median(times[1:]), "all": times}
 
 
@@ -496,7 +496,7 @@ def start(plan: Plan) -> Result:
 
 
 def polling(plan: Plan) -> Result:
-    """Pages that ask once a second, and streams, with one message a second."""
+    """Compare pages that poll once a second with streams, at one message a second."""
     result: Result = {}
     levels = [n for n in (100, 300, 1000, 3000) if n <= plan.streams]
     with services.valkey() as redis, services.application("polling", redis) as service:
@@ -577,7 +577,7 @@ SCENARIOS: dict[str, Callable[[Plan], Result]] = {
 
 
 def machine() -> Result:
-    """What this runs on: nothing that names it."""
+    """Describe the machine, without its name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
@@ -585,7 +585,7 @@ def machine() -> Result:
         "cores": os.cpu_count(),
         "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
-        # Debian's and the container image's are; a version manager's most often are not.
+        # True for Debian and the container image; usually not for version managers.
         "python_is_optimised": "--enable-optimizations" in (get_config_var("CONFIG_ARGS") or ""),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
     }
@@ -606,7 +606,7 @@ def versions() -> Result:
 
 
 def build() -> None:
-    """Compiles the two C programs where their sources are newer."""
+    """Compile the two C programs if their sources are newer."""
     BUILD.mkdir(exist_ok=True)
     for name in ("client", "floor"):
         source, program = HERE / f"{name}.c", BUILD / name
@@ -631,7 +631,7 @@ def main() -> None:
         sys.exit("bench: two cores are needed")
     os.sched_setaffinity(0, {CLIENT_CORE})
     gc.disable()
-    # So that the servers go too.
+    # Stop the servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(1))
     build()

@@ -1,4 +1,4 @@
-"""The servers that are measured, each on its own core, and how to publish to each of them."""
+"""The measured servers, all on one core, and how to publish to each."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _pack: Callable[[Any], bytes] = hiredis.pack_command
 
 
 def pinned(core: int, command: list[str]) -> list[str]:
-    """The command, to run on one core only."""
+    """Return the command, bound to one core."""
     return ["taskset", "--cpu-list", str(core), *command]
 
 
 def put_first(pid: int) -> None:
-    """What belongs to the yardstick does not wait for the load client, if we may say so."""
+    """Give the measuring processes priority over the load client, if permitted."""
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 
 
 def text(number: int) -> str:
-    """A message with its number and the time, so long that its event has about 220 bytes."""
+    """Return a message with its number and the time; its event has about 220 bytes."""
     return f"@@{number:08d}@{time.monotonic_ns():019d}@".ljust(_TEXT_BYTES, "x")
 
 
 def as_json(words: str) -> tuple[str, str]:
-    """A message as the guestbook's API gives it, for those who do not make it themselves."""
+    """Return a message as in the guestbook's API, for servers that only pass it on."""
     now = time.time()
     event_id = f"{int(now * 1000)}-{next(_made)}"
     posted_at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + ".000Z"
@@ -83,7 +83,7 @@ class Service:
 
 @dataclass
 class Valkey:
-    """A Valkey of the benchmark's own, and a connection to it."""
+    """The benchmark's own Valkey, and a connection to it."""
 
     port: int
     pid: int
@@ -95,11 +95,11 @@ class Valkey:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def post(self, *commands: tuple[str, ...]) -> None:
-        """Sends commands in one piece, and does not look for the replies."""
+        """Send commands in one piece, without waiting for the replies."""
         self.connection.sendall(b"".join(_pack(command) for command in commands))
 
     def take(self, count: int) -> list[object]:
-        """The next replies."""
+        """Return the next replies."""
         replies: list[object] = []
         while len(replies) < count:
             reply = self.reader.gets()
@@ -116,7 +116,7 @@ class Valkey:
         return self.take(len(commands))
 
     def commands(self) -> dict[str, int]:
-        """How often each command was run since the server began, but for this one."""
+        """Return how often each command was run since the server started, without this one."""
         (info,) = self.ask(("INFO", "commandstats"))
         assert isinstance(info, bytes)
         lines = (line.partition(":") for line in info.decode().split() if ":" in line)
@@ -131,7 +131,7 @@ class Valkey:
 
 @contextlib.contextmanager
 def valkey() -> Iterator[Valkey]:
-    """A Valkey on the client's core; it keeps nothing on the disk."""
+    """Run a Valkey on the client's core, without persistence."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["--appendonly", "no", "--loglevel", "warning"]
         server = ValkeyServer(Path(folder), *options, under=pinned(CLIENT_CORE, [])).start()
@@ -145,7 +145,7 @@ def valkey() -> Iterator[Valkey]:
 
 @contextlib.contextmanager
 def guestbook(redis: Valkey, **settings: str) -> Iterator[Service]:
-    """`guestbook serve` as it is installed; ready."""
+    """Run `guestbook serve` as it is installed, and wait until it is ready."""
 
     def send(texts: list[str]) -> None:
         redis.ask(*(("XADD", STREAM_KEY, "*", "text", t, "pod", "bench") for t in texts))
@@ -159,7 +159,7 @@ def guestbook(redis: Valkey, **settings: str) -> Iterator[Service]:
 def guestbook_process(
     redis: Valkey, port: int, **settings: str
 ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """`guestbook serve`, just started."""
+    """Start `guestbook serve`."""
     env = {
         "REDIS_URL": redis.url,
         "HOST": "127.0.0.1",
@@ -173,7 +173,7 @@ def guestbook_process(
 
 @contextlib.contextmanager
 def floor(build: Path) -> Iterator[Service]:
-    """The C loop; a burst is put together before, and is one `send` to each stream."""
+    """Run the C loop; a burst is prepared beforehand and is one `send` to each stream."""
 
     def send(texts: list[str]) -> None:
         events = b"".join(b"id: %s\ndata: %s\n\n" % _encoded(t) for t in texts)
@@ -207,7 +207,7 @@ def has_nchan() -> bool:
 
 @contextlib.contextmanager
 def nchan(folder: Path) -> Iterator[Service]:
-    """nginx with nchan, one worker; a burst is posted in one piece on one connection."""
+    """Run nginx with nchan, one worker; a burst is posted in one piece on one connection."""
 
     def send(texts: list[str]) -> None:
         requests = []
@@ -242,7 +242,7 @@ def nchan(folder: Path) -> Iterator[Service]:
 
 @contextlib.contextmanager
 def application(name: str, redis: Valkey) -> Iterator[Service]:
-    """One of the applications in `peers`, as `uvicorn` serves it."""
+    """Run one of the applications in `peers` with uvicorn."""
 
     def send(texts: list[str]) -> None:
         redis.ask(*(("PUBLISH", "messages", as_json(t)[1]) for t in texts))
@@ -293,7 +293,7 @@ def _children(pid: int) -> list[int]:
 
 
 def until_open(port: int) -> None:
-    """Waits until somebody listens."""
+    """Wait until the port accepts connections."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
@@ -305,7 +305,7 @@ def until_open(port: int) -> None:
 
 
 def until_ready(port: int) -> None:
-    """Waits until `GET /ready` gives 200."""
+    """Wait until `GET /ready` answers 200."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         with contextlib.suppress(OSError):
@@ -316,7 +316,7 @@ def until_ready(port: int) -> None:
 
 
 def get(port: int, path: str) -> bytes:
-    """One answer, head and all."""
+    """Return one answer with its head."""
     with socket.create_connection(("127.0.0.1", port), 2) as connection:
         connection.sendall(
             f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""Takes docs/screenshots/prometheus.png: a rolling update on Prometheus's own graphs.
+"""Take docs/screenshots/prometheus.png: a rolling update on Prometheus's own graphs.
 
     .venv/bin/python -m tools.graphs
 
@@ -23,7 +23,7 @@ from tests.support.servers import Server
 from tests.support.sse import Visitor
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
-from tools.book import chromium
+from tools.sample import chromium
 from tools.screenshots import save
 
 VISITORS = 200
@@ -35,7 +35,7 @@ GRAPHS = (
 
 
 async def stay(pods: list[Server], seconds: float) -> None:
-    """A visitor who comes within the first third, and back to any pod whenever theirs goes."""
+    """Open a stream within the first third, and reconnect to any pod when its pod stops."""
     await asyncio.sleep(random.uniform(0, seconds / 3))
     visitor = Visitor(None)
     while True:
@@ -44,7 +44,7 @@ async def stay(pods: list[Server], seconds: float) -> None:
 
 
 async def write(pods: list[Server]) -> None:
-    """Somebody writes something, five times a second."""
+    """Post five messages a second."""
     async with httpx.AsyncClient(timeout=5, verify=False) as http:
         while True:
             with contextlib.suppress(httpx.TransportError):
@@ -53,7 +53,7 @@ async def write(pods: list[Server]) -> None:
 
 
 async def roll(pods: list[Server], seconds: float) -> None:
-    """Replaces one pod after the other, as a rolling update does."""
+    """Replace one pod after the other, as a rolling update does."""
     for pod in pods:
         await asyncio.sleep(seconds / 4)
         pod.signal(signal.SIGTERM)
@@ -62,7 +62,7 @@ async def roll(pods: list[Server], seconds: float) -> None:
 
 
 async def photograph(prometheus: Prometheus) -> None:
-    """The page on which anybody would look at these queries."""
+    """Return the address of Prometheus's page with these queries."""
     query = [
         (f"g{number}.{key}", value)
         for number, expression in enumerate(GRAPHS)
@@ -72,7 +72,7 @@ async def photograph(prometheus: Prometheus) -> None:
         browser = await playwright.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
         )
-        # High enough for all: its head would stand wherever one scrolls to.
+        # High enough for the whole page: its head stays in place when scrolling.
         page = await browser.new_page(viewport={"width": 900, "height": 1630})
         await page.goto(f"{prometheus.url}/classic/graph?{urlencode(query)}")
         await page.wait_for_function(
@@ -84,7 +84,7 @@ async def photograph(prometheus: Prometheus) -> None:
 
 
 async def main() -> None:
-    """Serves, visits, replaces, and looks."""
+    """Run servers and visitors, replace the servers, take the picture."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         valkey = Valkey(folder / "valkey").start()

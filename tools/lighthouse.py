@@ -1,4 +1,4 @@
-"""Runs Lighthouse on the page and the wall; fails where one of its scores is below 100.
+"""Run Lighthouse on the page and the wall; fail if a score is below 100.
 
     .venv/bin/python -m tools.lighthouse
 
@@ -17,17 +17,17 @@ from typing import Any
 
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
-from tools.book import MESSAGES, chromium, write
+from tools.sample import MESSAGES, chromium, write
 
 HERE = Path(__file__).parent
 PATHS = ("/", "/wall")
 CATEGORIES = ("performance", "accessibility", "best-practices", "seo")
-# Other work on the machine can only lower the first score: the best of these counts.
+# Other load on the machine can only lower the first score: use the best of several.
 RUNS = 3
 
 
 async def audit(url: str) -> dict[str, Any]:
-    """Lighthouse's report, for a telephone: its default."""
+    """Return Lighthouse's report for a phone, its default."""
     process = await asyncio.create_subprocess_exec(
         *(str(HERE / "node_modules/.bin/lighthouse"), url, "--quiet"),
         *("--output=json", f"--only-categories={','.join(CATEGORIES)}"),
@@ -43,12 +43,12 @@ async def audit(url: str) -> dict[str, Any]:
 
 
 def scores(report: dict[str, Any]) -> list[int]:
-    """The scores as Lighthouse shows them, in the order of CATEGORIES."""
+    """Return the scores in the order of CATEGORIES."""
     return [round(100 * (report["categories"][name]["score"] or 0)) for name in CATEGORIES]
 
 
 def complaints(report: dict[str, Any]) -> list[str]:
-    """What cost points, with Lighthouse's words."""
+    """Return the audits that cost points, in Lighthouse's words."""
     lines = []
     for name in CATEGORIES:
         for reference in report["categories"][name]["auditRefs"]:
@@ -60,7 +60,7 @@ def complaints(report: dict[str, Any]) -> list[str]:
 
 
 async def main() -> int:
-    """The exit status: 0 where everything is 100."""
+    """Return the exit status: 0 if all scores are 100."""
     if not (HERE / "node_modules/.bin/lighthouse").exists():
         raise SystemExit("Lighthouse is not installed: make lighthouse does it, with npm.")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Makes the pictures of the page in docs/screenshots, from real servers.
+"""Take the pictures of the page in docs/screenshots, from real servers.
 
 .venv/bin/python -m tools.screenshots
 """
@@ -23,7 +23,7 @@ from guestbook.storage.store import EVENTS
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
-from tools.book import MESSAGES, chromium
+from tools.sample import MESSAGES, chromium
 
 PICTURES = Path(__file__).parents[1] / "docs" / "screenshots"
 OLD, NEW = "guestbook-6d9f7c5b8-", "guestbook-84c6b4d9f-"
@@ -31,7 +31,7 @@ PODS = (f"{OLD}x2kqp", f"{OLD}9wzlt")
 COLOURS = 256
 MOST_BYTES = 150_000
 
-# The next version of the guestbook, as far as anybody can see.
+# The guestbook with another version number.
 _UPDATED = """
 import runpy, sys, guestbook
 guestbook.__version__ = "0.2.0"
@@ -41,7 +41,7 @@ runpy.run_module("guestbook", run_name="__main__")
 
 
 class Stage:
-    """Valkey, pods, and what stands in front of them."""
+    """Valkey, pods, and the balancer in front of them."""
 
     def __init__(self, folder: Path, browser: Browser, balancer: Proxy, valkey: Valkey) -> None:
         self.folder = folder
@@ -68,13 +68,13 @@ class Stage:
         theme: Literal["light", "dark"] = "light",
         locale: str = "en-GB",
     ) -> Page:
-        """A visitor's page, when it is live and knows all pods."""
+        """Return a page that is live and shows all pods."""
         page = await self.browser.new_page(
             viewport={"width": width, "height": height},
             color_scheme=theme,
             locale=locale,
             reduced_motion="reduce",
-            # What the wall shows as its address.
+            # The address on the wall.
             extra_http_headers={
                 "X-Forwarded-Host": "guestbook.example.org",
                 "X-Forwarded-Proto": "https",
@@ -88,7 +88,7 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
-    """Two pods behind a balancer, with a book that people have written in for an hour."""
+    """Run two pods behind a balancer, with messages of an hour."""
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         valkey = Valkey(folder / "valkey").start()
@@ -114,7 +114,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 async def save(page: Page, name: str) -> None:
-    """Keeps a picture, in as few colours as nobody misses; nothing moves on it."""
+    """Save a picture without animations, with few colours."""
     path = PICTURES / f"{name}.png"
     taken = await page.screenshot(animations="disabled", caret="hide")
     with Image.open(io.BytesIO(taken)) as image:
@@ -126,7 +126,7 @@ async def save(page: Page, name: str) -> None:
 
 
 async def still(on: Stage) -> None:
-    """What does not change: themes, sizes, languages, the wall."""
+    """Take the still pictures: themes, sizes, languages, the wall."""
     for name, how in {
         "light": {},
         "dark": {"theme": "dark"},
@@ -141,7 +141,7 @@ async def still(on: Stage) -> None:
 
 
 async def outage(on: Stage) -> None:
-    """Redis is away: the page can be read, and keeps what is written."""
+    """Take the picture of an outage: the page stays readable and keeps new messages."""
     page = await on.open()
     on.valkey.kill()
     await expect(page.locator("html")).to_have_attribute("data-state", "away")
@@ -158,7 +158,7 @@ async def outage(on: Stage) -> None:
 
 
 async def rolling_update(on: Stage) -> None:
-    """Presence of two versions; the visitor's has just gone, and the stream has moved."""
+    """Take the picture of a rolling update just after the visitor's stream has moved."""
     page = await on.open(height=1030)
     serving = on.pods[-1]
     updated = await on.start(f"{NEW}m8d4r", is_update=True)

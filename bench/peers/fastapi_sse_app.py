@@ -1,4 +1,4 @@
-"""A live service as FastAPI's documentation shows it: `fastapi.sse`, one queue for each client."""
+"""A live service as in FastAPI's documentation: `fastapi.sse`, one queue for each client."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The original's interface: every page asks for the whole list once a second, Redis for it too."""
+"""The original's interface: every page requests the whole list from Redis once a second."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A live service as people write it with sse-starlette: one queue for each client.
+"""The usual live service with sse-starlette: one queue for each client.
 
 Messages come by Redis pub/sub and are put into every queue; each client's generator takes them
 out of its own and yields them.

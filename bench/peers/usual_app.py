@@ -1,4 +1,4 @@
-"""Posting as FastAPI's and redis-py's documentation show it, and the least that a route can do."""
+"""Posting as in the documentation of FastAPI and redis-py, and the simplest route."""
 
 import os
 

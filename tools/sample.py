@@ -1,4 +1,4 @@
-"""A guestbook to look at: real servers, and what people may have written."""
+"""A sample guestbook: real servers with sample messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MESSAGES: list[tuple[str | None, str]] = [
 
 
 async def write(server: Server, messages: Sequence[tuple[str | None, str]] = MESSAGES) -> None:
-    """Posts messages one after the other."""
+    """Post messages one after the other."""
     async with httpx.AsyncClient(base_url=server.url) as client:
         for author, text in messages:
             answer = await client.post("/messages", json={"author": author, "text": text})
@@ -34,7 +34,7 @@ async def write(server: Server, messages: Sequence[tuple[str | None, str]] = MES
 
 
 def chromium() -> str:
-    """The system's browser."""
+    """Return the system's browser."""
     for name in ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"):
         found = shutil.which(name)
         if found:
