@@ -42,7 +42,7 @@ KUBERNETES = {
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment in which no setting is made."""
+    """An environment without any setting."""
     for name in os.environ:
         if name.startswith("GUESTBOOK_") or name.upper() in ("REDIS_URL", "HOST", "PORT"):
             monkeypatch.delenv(name)
@@ -71,7 +71,7 @@ def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
 
 
 def test_names_are_the_contracts() -> None:
-    """Three variables stand bare, the rest has the prefix, and there is no GUESTBOOK_PORT."""
+    """Three variables have no prefix, the rest has it, and there is no GUESTBOOK_PORT."""
     assert {variable.name for variable in settings.variables()} == {
         "REDIS_URL",
         "HOST",
@@ -147,7 +147,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
 
 
 def test_printed_settings_show_no_secret(environment: pytest.MonkeyPatch) -> None:
-    """Who prints the settings, in a log or a traceback, prints neither token nor password."""
+    """Settings that are printed, in a log or a traceback, show neither token nor password."""
     environment.setenv("REDIS_URL", f"redis://ada:{SECRET}@redis")
     environment.setenv("GUESTBOOK_ADMIN_TOKEN", SECRET)
     chosen = settings.load()
@@ -175,7 +175,7 @@ def test_posting_rates(
 
 @pytest.mark.parametrize("name", [variable.name for variable in settings.variables()])
 def test_empty_value_counts_as_unset(environment: pytest.MonkeyPatch, name: str) -> None:
-    """As a manifest writes it that leaves a value out."""
+    """An empty variable, as a manifest may have it, counts as unset."""
     unset = settings.load()
     environment.setenv(name, "")
     assert settings.load() == unset
@@ -190,7 +190,7 @@ def test_kubernetes_service_variables_change_nothing(environment: pytest.MonkeyP
 
 
 async def test_server_starts_among_kubernetes_service_variables(serve: Serve) -> None:
-    """And neither the start."""
+    """The variables of Services do not disturb the start either."""
     server = await serve(**KUBERNETES)
     assert server.process is not None
     assert server.process.poll() is None
@@ -246,7 +246,7 @@ WRONG = [
 def test_wrong_value_is_refused_in_one_line(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """The error names the variable and says in one line what is wrong; no password."""
+    """The error names the variable and the reason in one line, without the password."""
     environment.setenv(name, value)
     with pytest.raises(SettingsError) as refused:
         settings.load()
@@ -258,7 +258,7 @@ def test_wrong_value_is_refused_in_one_line(
 
 
 async def _serve(**env: str) -> tuple[int, str, str]:
-    """Runs `guestbook serve` to its end; gives status, standard output and standard error."""
+    """Run `guestbook serve` to its end; return its status, standard output and standard error."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GUESTBOOK_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "guestbook", "serve"),
@@ -296,12 +296,12 @@ async def _assert_refused(name: str, **env: str) -> None:
     ],
 )
 async def test_wrong_value_ends_the_start(name: str, value: str) -> None:
-    """Status 2 and one line on standard error, which names the variable: no traceback."""
+    """A wrong value ends the start with status 2 and one line that names the variable."""
     await _assert_refused(name, **{name: value})
 
 
 async def test_port_in_use_ends_the_start() -> None:
-    """With the reason, in one line that names the variable."""
+    """A port that is in use is named in one line, with the reason."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -316,13 +316,13 @@ def test_addresses_of_proxies_are_accepted(environment: pytest.MonkeyPatch, valu
 
 
 def test_longest_age_is_accepted(environment: pytest.MonkeyPatch) -> None:
-    """Fifty years are before the first message, and after 1970."""
+    """Fifty years reach back to after 1970, and so to a valid id."""
     environment.setenv("GUESTBOOK_MAX_AGE", "18250d")
     assert settings.load().max_age == 18250 * 86400
 
 
 def test_misspelt_settings_are_found() -> None:
-    """Each with the setting that was probably meant; variables of Kubernetes are none."""
+    """Unknown names are found with the most similar setting; Kubernetes's names are ignored."""
     others = {
         "GUESTBOOK_STREAMS_SERVICE_HOST": "",
         "GUESTBOOK_STREAMS_PORT_80_TCP_ADDR": "",
@@ -341,7 +341,7 @@ def test_misspelt_settings_are_found() -> None:
 
 
 async def test_misspelt_setting_is_logged_once(serve: Serve) -> None:
-    """One warning at the start names it; Kubernetes's variables give none."""
+    """One warning at the start names it; Kubernetes's variables cause none."""
     server = await serve(GUESTBOOK_TITEL="Our book", **KUBERNETES)
     warnings = [
         record

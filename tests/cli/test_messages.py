@@ -30,7 +30,7 @@ def _line(number: int) -> bytes:
 
 
 async def test_list_shows_the_newest_first(serve: Serve, redis_url: str) -> None:
-    """As text and as JSON lines, page by page; what was deleted is in neither."""
+    """Text and JSON lines have the newest messages, page by page, without deleted ones."""
     server = await serve()
     async with httpx.AsyncClient(base_url=server.url) as http:
         for number in range(5):
@@ -52,7 +52,7 @@ async def test_list_shows_the_newest_first(serve: Serve, redis_url: str) -> None
 
 
 async def test_list_disturbs_no_terminal(redis_url: str) -> None:
-    """What moves the cursor or turns the writing is written out; emoji and accents stay."""
+    """Characters that control a terminal are escaped; emoji and accents stay."""
     async with Redis.from_url(redis_url) as redis:
         text = "\x1b]0;title\x07 \x9b2J \u202eevil\u2066 \u2028 é 👩\u200d👧"
         await redis.xadd(_EVENTS, {"text": text, "author": "\x1b[31mred", "pod": "p\x08"})
@@ -68,7 +68,7 @@ async def test_list_disturbs_no_terminal(redis_url: str) -> None:
 
 
 async def test_deleted_message_vanishes_from_open_pages(serve: Serve, redis_url: str) -> None:
-    """At once, whether named or on standard input; each that was not there is said, status 1."""
+    """Ids come as arguments or on standard input; one that does not exist is reported: status 1."""
     server = await serve()
     async with (
         httpx.AsyncClient(base_url=server.url) as http,
@@ -121,7 +121,7 @@ async def test_messages_are_found_by_their_words(redis_url: str) -> None:
 
 
 async def test_interrupted_export_leaves_nothing(valkey: Valkey, tmp_path: Path) -> None:
-    """A file is there only when it is complete, and a signal ends a command as it should."""
+    """A file exists only when it is complete, and the exit status is that of the signal."""
     file = tmp_path / "messages.csv"
     partial = tmp_path / "messages.csv.partial"
     valkey.freeze()
@@ -139,7 +139,7 @@ async def test_interrupted_export_leaves_nothing(valkey: Valkey, tmp_path: Path)
 
 
 async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
-    """On a terminal a bar does; Ctrl-C restores the terminal, and what was read is kept."""
+    """A terminal gets a bar; Ctrl-C restores the terminal and keeps the imported messages."""
     terminal, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "guestbook", "import", "-"],
@@ -171,7 +171,7 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
     # Its standard input is still open: nothing but the signal ends it.
     assert await asyncio.to_thread(process.wait, 30) == -signal.SIGINT
     process.stdin.close()
-    # Where all has been read and nobody writes any more, that is an error.
+    # Reading is an error when all has been read and the other end is closed.
     with contextlib.suppress(OSError):
         shown += os.read(terminal, 2**16)
     os.close(terminal)
@@ -190,7 +190,7 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
 
 
 def test_help_reads_well() -> None:
-    """Each command says in a line what it does, which is not cut off."""
+    """Each command has a line in the list of commands, which is not cut off."""
     commands = guestbook("--help", redis="").stdout.decode().partition("Commands:")[2]
     for name in ("serve", "list", "delete", "export", "import", "check"):
         assert re.search(rf"^  {name} +\S.*\.$", commands, re.MULTILINE), name

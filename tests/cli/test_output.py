@@ -93,7 +93,7 @@ def test_full_disk_fails_every_command(
 def test_disk_that_becomes_full_fails_an_export(
     redis_url: str, tmp_path: Path, form: str, unbuffered: str
 ) -> None:
-    """A write of which only a part is taken is noticed; a file is not left half written."""
+    """A write that is only partly done is noticed, and no half-written file is left."""
     # In blocks of 512 bytes.
     limit_size = "ulimit -f 137"
     options = ("--format", form)
@@ -120,7 +120,7 @@ def test_disk_that_becomes_full_fails_an_export(
 @BUFFERED
 @pytest.mark.parametrize("command", ["export", "list --json --limit 1000"])
 async def test_slow_reader_gets_everything(redis_url: str, command: str, unbuffered: str) -> None:
-    """A pipe that does not block and is full is waited for: no line is left out."""
+    """A command waits for a full pipe that does not block: no line is lost."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     process = start(redis_url, *command.split(), stdout=writing, PYTHONUNBUFFERED=unbuffered)
@@ -137,7 +137,7 @@ async def test_slow_reader_gets_everything(redis_url: str, command: str, unbuffe
 
 @pytest.mark.parametrize("command", ["export", "list", "check", "--version"])
 def test_closed_output_fails_a_command(redis_url: str, command: str) -> None:
-    """`guestbook export >&-` does not say that all is well."""
+    """`guestbook export >&-` does not end with status 0."""
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "guestbook", command],
         env=command_env(redis_url),
@@ -150,7 +150,7 @@ def test_closed_output_fails_a_command(redis_url: str, command: str) -> None:
 
 
 def test_command_needs_no_standard_error(redis_url: str, tmp_path: Path) -> None:
-    """What a command reports may be lost: what it does is not, nor its exit status."""
+    """A report may be lost, but the work is done and the exit status is right."""
     for redirection in ("2>&-", "2>/dev/full"):
         file = tmp_path / "messages.jsonl"
         for arguments, status in ((["export", str(file)], 0), (["delete", "99999-0"], 1)):

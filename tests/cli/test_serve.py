@@ -1,15 +1,208 @@
-"""`guestbook serve` as the command that a terminal runs."""
+"""The start of `guestbook serve`, its log, and its end with the terminal."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
+import httpx
+
+from guestbook import settings
 from tests.conftest import Serve
+from tests.support.servers import Server
 from tests.support.sse import EventStream
+from tests.support.valkey import Valkey
+
+_NOWHERE = "127.0.0.1:1"
+
+
+def _records(server: Server) -> list[dict[str, Any]]:
+    """Return the lines of a log, each of which must be JSON."""
+    return [json.loads(line) for line in server.lines().splitlines()]
+
+
+async def _post(server: Server, text: str) -> dict[str, Any]:
+    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+        answer = await http.post(f"{server.url}/messages", json={"text": text})
+        assert answer.status_code == 201, answer.text
+        message: dict[str, Any] = answer.json()
+        return message
+
+
+# The start
+
+
+async def _run(*arguments: str, **env: str) -> tuple[int, str, str]:
+    """Run the program to its end; return its status, standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "guestbook", *arguments,
+        env={**os.environ, "COLUMNS": "80", **env},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(20):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_help_names_everything() -> None:
+    """`--help` names the commands, and `serve --help` every variable with its default."""
+    (status, out, _), (serve_status, serve_out, _) = await asyncio.gather(
+        _run("--help"), _run("serve", "--help")
+    )
+    assert status == serve_status == 0
+    assert "serve" in out
+    for variable in settings.variables():
+        assert variable.name in serve_out
+        assert variable.default in serve_out
+    for option in ("--embedded", "--data"):
+        assert option in serve_out
+
+
+async def test_port_in_use_is_one_clear_line() -> None:
+    """A start that cannot listen ends with one line that names the port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, out, err = await _run(
+            "serve", HOST="127.0.0.1", PORT=port, REDIS_URL=_NOWHERE, GUESTBOOK_LOG_FORMAT="json"
+        )
+    assert status > 0
+    lines = (out + err).splitlines()
+    assert len(lines) == 1
+    assert port in lines[0]
+    assert "in use" in lines[0]
+
+
+async def test_kubernetes_variables_do_not_disturb(serve: Serve) -> None:
+    """Services called redis and guestbook add such variables to every pod."""
+    server = await serve(
+        redis=_NOWHERE,
+        is_ready=False,
+        REDIS_PORT="tcp://10.96.0.7:6379",
+        REDIS_SERVICE_PORT="6379",
+        GUESTBOOK_PORT="tcp://10.96.0.8:3000",
+        GUESTBOOK_HOST="10.96.0.8",
+        GUESTBOOK_SERVICE_HOST="10.96.0.8",
+    )
+    assert "error" not in {record["level"] for record in _records(server)}
+
+
+async def test_first_line_names_page_and_data(serve: Serve, shared_valkey: Valkey) -> None:
+    """One line names the address of the page and of Redis, without the password."""
+    redis = f"redis://:secret@{shared_valkey.address}/9021"
+    server = await serve(redis=redis, is_ready=False)
+    up = [record for record in _records(server) if "is up" in record["event"]]
+    assert len(up) == 1
+    assert up[0]["page"] == server.url
+    assert up[0]["redis"].startswith(shared_valkey.address)
+    assert "secret" not in server.lines()
+
+
+async def test_file_limit_is_raised(tmp_path: Path) -> None:
+    """Every stream is an open file: the soft limit becomes the hard one."""
+    server = Server(tmp_path / "log", _NOWHERE)
+    server.start(under=("/bin/sh", "-c", 'ulimit -S -n 256; exec "$@"', "sh"))
+    try:
+        await server.until("/healthz", 200)
+        limits = Path(f"/proc/{server.pid}/limits").read_text().splitlines()
+        (soft, hard), *_ = (
+            line.split()[3:5] for line in limits if line.startswith("Max open files")
+        )
+        assert soft == hard != "256"
+    finally:
+        server.stop()
+
+
+# The log
+
+
+async def _misbehave(server: Server) -> None:
+    """Send requests that no browser sends, with parts that look like a line of the log."""
+    forged = '{"event": "forged", "level": "info"}'
+    escaped = forged.replace(" ", "%20").replace('"', "%22")
+    requests = [
+        f"GET /x%0A{escaped}%0A HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /x%0D%0A{escaped}%1b[31m HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /%00%ff%e2%80%a8forged HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /?q=%0A{escaped} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /x\n{forged} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /x\x1b[31mforged\x1b[0m HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /\u2028forged HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /events?after=%0A{escaped} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: \x1b[31m{forged}\r\n{forged}: x\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {forged}\x0b\x85\u2029\r\n\r\n",
+        f"{forged}\r\n\r\n",
+        "FORGED\x1b[31m / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        f"POST /messages HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {forged}\x1b\r\n"
+        "Content-Type: application/json\r\nContent-Length: 12\r\n\r\n" + '{"text":"x"}',
+    ]
+    for request in requests:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(request.encode("utf-8"))
+        async with asyncio.timeout(5):
+            await reader.readline()
+        writer.transport.abort()
+
+
+async def test_log_lines_are_json_and_cannot_be_forged(serve: Serve) -> None:
+    """Every line is a JSON object of the server's own, whatever a request contains; so is text."""
+    as_json, as_text = await asyncio.gather(
+        serve("pod-a", GUESTBOOK_LOG_LEVEL="debug", GUESTBOOK_DRAIN_SECONDS="0"),
+        serve(
+            "pod-b",
+            GUESTBOOK_LOG_LEVEL="debug",
+            GUESTBOOK_LOG_FORMAT="text",
+            GUESTBOOK_DRAIN_SECONDS="0",
+        ),
+    )
+    for server in (as_json, as_text):
+        await _misbehave(server)
+        await _post(server, 'x\n{"event": "forged"}\x1b[31m')
+        server.signal(signal.SIGTERM)
+        await server.ended()
+        assert "\x1b" not in server.lines()
+        assert "Traceback" not in server.lines()
+    records = _records(as_json)
+    assert len(records) > 10
+    for record in records:
+        assert list(record)[:3] == ["timestamp", "level", "event"]
+        assert record["event"] != "forged"
+    # As many lines as line ends of any kind: a request adds none.
+    for server in (as_json, as_text):
+        assert len(server.lines().splitlines()) == server.lines().count("\n")
+    for line in as_text.lines().splitlines():
+        assert line[:4].isdigit()
+        assert not line.startswith("{")
+    assert any("is up" in line for line in as_text.lines().splitlines())
+
+
+async def test_log_level_is_respected(serve: Serve) -> None:
+    """With `warning` nothing is logged while all is well."""
+    server = await serve(GUESTBOOK_LOG_LEVEL="warning", GUESTBOOK_DRAIN_SECONDS="0")
+    await _post(server, "quiet")
+    server.signal(signal.SIGTERM)
+    await server.ended()
+    assert server.lines() == ""
+
+
+# The terminal
 
 
 async def test_closed_terminal_ends_the_server_as_sigterm_does(serve: Serve) -> None:
-    """SIGHUP drains: streams end with `bye`, and the exit status tells of the signal."""
+    """SIGHUP drains: streams end with `bye`, and the exit status is that of the signal."""
     server = await serve(GUESTBOOK_DRAIN_SECONDS="0")
     async with EventStream(server.url) as stream:
         await stream.until("pods")

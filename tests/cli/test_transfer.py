@@ -35,7 +35,7 @@ async def _all(url: str) -> list[dict[str, object]]:
 async def test_export_and_import_give_same_messages(
     serve: Serve, redis_url: str, shared_valkey: Valkey, tmp_path: Path
 ) -> None:
-    """What was exported from one guestbook is, imported into an empty one, the same; also twice."""
+    """An export that is imported into an empty guestbook, once or twice, restores its messages."""
     here = await serve()
     there_url = f"redis://{shared_valkey.address}/9022"
     async with redis.asyncio.from_url(there_url) as there:
@@ -61,7 +61,7 @@ async def test_export_and_import_give_same_messages(
 
 
 async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis_url: str) -> None:
-    """A stream grows only at its end: what has no place any more is counted, and said."""
+    """A stream only grows at its end: messages that have no place in it are reported."""
     server = await serve()
     async with httpx.AsyncClient(base_url=server.url) as client:
         await client.post("/messages", json={"text": "new"})
@@ -72,7 +72,7 @@ async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis
 
 
 async def test_import_notices_a_file_that_was_cut_off(redis_url: str, tmp_path: Path) -> None:
-    """Everything in it is imported, and status 1 and a line tell that it may not be everything."""
+    """All its messages are imported, with a warning and status 1."""
     async with Redis.from_url(redis_url) as redis:
         for number in range(1, 11):
             await redis.xadd("{guestbook}:events", {"text": "x", "pod": "p"}, id=f"{number}-0")
@@ -120,7 +120,7 @@ def test_unknown_format_is_refused(redis_url: str, tmp_path: Path, name: str) ->
 
 
 def test_import_names_bad_line(redis_url: str) -> None:
-    """A line that is no message ends the import with its number, and no traceback."""
+    """A line that is no message ends the import with its number."""
     good = b'{"id": "5-0", "author": null, "text": "x", "pod": "p"}\n'
     bad = (
         b"[]",
@@ -143,7 +143,7 @@ def test_import_names_bad_line(redis_url: str) -> None:
 
 
 async def test_legacy_list_is_taken_over_once(serve: Serve, redis_url: str) -> None:
-    """The original's list becomes messages in its order; a further run takes only what came."""
+    """The original's list becomes messages in its order; a second run imports only new items."""
     async with Redis.from_url(redis_url) as client:
         await client.rpush("guestbook", "first", "", "second", "x" * 1500)
         first = guestbook("import", "--legacy-list", "guestbook", redis=redis_url)
@@ -157,7 +157,7 @@ async def test_legacy_list_is_taken_over_once(serve: Serve, redis_url: str) -> N
 
 
 def test_redis_away_is_one_line() -> None:
-    """A command that cannot reach Redis says so in a line that names the variable."""
+    """A command that cannot reach Redis ends with one line that names the variable."""
     answer = guestbook("export", redis="redis://:secret@127.0.0.1:1")
     assert answer.returncode == 2
     assert answer.stderr.startswith(b"guestbook: REDIS_URL: Redis at 127.0.0.1:1")
@@ -186,7 +186,7 @@ async def test_reader_of_an_export_may_leave(serve: Serve, redis_url: str) -> No
 async def test_export_for_spreadsheets_and_to_print(
     serve: Serve, redis_url: str, tmp_path: Path
 ) -> None:
-    """CSV and a book have every message, as data: no formula, no markup, nothing from elsewhere."""
+    """CSV and book have every message as data: no formula, no markup, no external resource."""
     server = await serve()
     texts = [
         '=HYPERLINK("http://x")',
@@ -237,7 +237,7 @@ async def test_export_for_spreadsheets_and_to_print(
 
 @pytest.mark.slow
 async def test_memory_does_not_grow_with_the_number(redis_url: str, tmp_path: Path) -> None:
-    """Of ten times as many messages neither import nor export takes more memory."""
+    """Neither import nor export needs more memory for ten times as many messages."""
     peaks: dict[str, list[int]] = {"import": [], "export": []}
     for number in (1_000, 10_000):
         file = tmp_path / f"{number}.jsonl"
@@ -264,7 +264,7 @@ async def test_memory_does_not_grow_with_the_number(redis_url: str, tmp_path: Pa
 
 
 async def test_import_keeps_within_what_is_kept(redis_url: str) -> None:
-    """What is older than messages are kept is left out, and said; so is what is too many."""
+    """Messages that are too old or too many are left out, and both are reported."""
     now = time.time_ns() // 1_000_000
     ids = [now - 7_200_000 + n for n in range(3)] + [now - 60_000 + n for n in range(5)]
     lines = b"".join(
@@ -278,7 +278,7 @@ async def test_import_keeps_within_what_is_kept(redis_url: str) -> None:
         [
             "guestbook: imported 5 messages, 0 were there",
             "guestbook: left out 3 messages older than GUESTBOOK_MAX_AGE",
-            "guestbook: only the newest 4 are kept, as GUESTBOOK_MAX_MESSAGES says",
+            "guestbook: only the newest 4 are kept, see GUESTBOOK_MAX_MESSAGES",
         ],
     )
     again = guestbook("import", "-", redis=redis_url, given=lines, **kept)

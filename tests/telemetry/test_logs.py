@@ -26,7 +26,7 @@ from tests.support.waiting import eventually
 def serving(
     redis: str, stderr: Any, folder: Path, *, shell: str = 'exec "$@"', **env: str
 ) -> Iterator[Server]:
-    """A server whose standard error is something else than a file."""
+    """Run a server whose standard error is not a usual file."""
     server = Server(folder / "output", redis, **env)
     with server.log.open("wb") as log:
         server.process = subprocess.Popen(
@@ -59,7 +59,7 @@ async def survives_redis_restart(server: Server, valkey: Valkey) -> None:
 async def test_full_disk_below_the_log_does_not_stop_the_server(
     valkey: Valkey, tmp_path: Path
 ) -> None:
-    """Where each write of the log fails, an outage of Redis is survived all the same."""
+    """If every write to the log fails, the server survives an outage of Redis all the same."""
     with (
         open("/dev/full", "wb") as full,
         serving(valkey.address, full, tmp_path) as server,

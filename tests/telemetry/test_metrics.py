@@ -1,4 +1,4 @@
-"""What the metrics say, and that docs/operations.md says what they are."""
+"""The values of the metrics, and their table in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BUCKETS = {"le", "quantile"}
 
 
 async def families(url: str) -> list[Metric]:
-    """All metrics, as Prometheus would read them."""
+    """Return all metrics, as Prometheus would read them."""
     async with httpx.AsyncClient(base_url=url, timeout=10, verify=False) as http:
         return list(text_string_to_metric_families((await http.get("/metrics")).text))
 
 
 class Samples(dict[tuple[str, frozenset[tuple[str, str]]], float]):
-    """All samples at one moment; `of` gives one, which is 0 where it is not there."""
+    """All samples at one moment; `of` returns the value of one, 0 if it does not exist."""
 
     @classmethod
     async def read(cls, url: str) -> Samples:
@@ -106,7 +106,7 @@ async def test_lag_counts_from_redis_clock(
 
 
 async def test_documents_name_every_metric(pod: Server, api: httpx.AsyncClient) -> None:
-    """The table in docs/operations.md is what is exported: names, types and labels."""
+    """The table in docs/operations.md has the exported names, types and labels."""
     await api.get("/messages")
     rows = re.findall(
         r"^\| `(guestbook_\w+)` \| (\w+) \|([^|]*)\| [^|]+ \|$", _DOCS.read_text(), re.MULTILINE
@@ -124,7 +124,7 @@ async def test_documents_name_every_metric(pod: Server, api: httpx.AsyncClient) 
 
 
 async def test_documents_name_every_reason(pod: Server) -> None:
-    """Each reason that a counter may have stands in docs/operations.md."""
+    """Each reason of a counter is in docs/operations.md."""
     words = set(re.findall(r"`([\w ]+)`", _DOCS.read_text()))
     found = [sample for family in await families(pod.url) for sample in family.samples]
     reasons = {sample.labels["reason"] for sample in found if "reason" in sample.labels}
@@ -134,7 +134,7 @@ async def test_documents_name_every_reason(pod: Server) -> None:
 async def test_event_is_counted_for_each_stream_and_its_lag_once(
     pod: Server, api: httpx.AsyncClient, since: Since
 ) -> None:
-    """Two streams are given what is posted, which is two deliveries and one lag, below a second."""
+    """A message that two streams receive counts as two deliveries and one lag."""
     async with EventStream(pod.url) as one, EventStream(pod.url) as two:
         for stream in (one, two):
             await stream.until("pods")
@@ -148,17 +148,17 @@ async def test_event_is_counted_for_each_stream_and_its_lag_once(
 
 
 async def test_idle_pod_has_no_lag(api: httpx.AsyncClient, since: Since) -> None:
-    """Where nobody is watching nothing is delivered, and so nothing late."""
-    await api.post("/messages", json={"text": "to nobody"})
+    """Without streams nothing is delivered, and so nothing is late."""
+    await api.post("/messages", json={"text": "unseen"})
     await asyncio.sleep(0.05)
     assert await since("guestbook_delivery_lag_seconds_count") == 0
     assert await since("guestbook_events_delivered_total") == 0
 
 
-async def test_replays_tell_where_they_came_from(
+async def test_replays_count_by_their_source(
     shared_valkey: Valkey, pod: Server, since: Since
 ) -> None:
-    """What a stream had missed counts as memory's as far as that reaches, else as Redis's."""
+    """Entries that a stream missed count as from memory if they are in it, else as from Redis."""
     async with redis_client(f"redis://{shared_valkey.address}/9014") as redis:
         ids = [await redis.xadd("{guestbook}:events", {"text": str(n)}) for n in range(70)]
     async with EventStream(pod.url, after=ids[0]) as stream:
@@ -173,7 +173,7 @@ async def test_replays_tell_where_they_came_from(
 
 
 async def test_posts_count_by_their_outcome(api: httpx.AsyncClient, since: Since) -> None:
-    """Stored, given again, or refused and why: the form, JSON and a client's key alike."""
+    """Posts by form, JSON, or with a key count as stored, replayed, or refused by reason."""
     key = {"Idempotency-Key": "the-same"}
     for _ in range(3):
         assert (await api.post("/messages", json={"text": "once"}, headers=key)).status_code == 201
@@ -194,7 +194,7 @@ async def test_posts_count_by_their_outcome(api: httpx.AsyncClient, since: Since
 
 
 async def test_streams_count_by_their_end_and_refusals(pod: Server, since: Since) -> None:
-    """Who is refused for an address's limit, or the pod's, and who leaves."""
+    """Streams over the limit of an address or of the pod are refused; closed ones are counted."""
     async with contextlib.AsyncExitStack() as stack:
         for source in ("127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.2"):
             stream = EventStream(pod.url, source=source)
@@ -214,7 +214,7 @@ async def test_streams_count_by_their_end_and_refusals(pod: Server, since: Since
 
 
 async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> None:
-    """While it is away the gauge says so; that it came back is counted; a lost past resets."""
+    """A gauge shows that it is away, a counter that it came back; lost data resets streams."""
     server = await serve(redis=f"redis://{valkey.address}")
     before = await Samples.read(server.url)
     assert (before.of("guestbook_redis_up"), before.of("guestbook_ready")) == (1, 1)
@@ -235,7 +235,7 @@ async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> N
 
 
 async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) -> None:
-    """A HEAD is told from the GET that answers it, and not from its route."""
+    """A HEAD has its own method and the route of the GET that answers it."""
     for path in ("/", "/env", "/messages/1-0"):
         await api.head(path)
     for route, status in (("/", "200"), ("/env", "200"), ("/messages/{message_id}", "404")):
@@ -244,7 +244,7 @@ async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) ->
 
 
 async def test_unknown_methods_make_no_series(pod: Server) -> None:
-    """Whatever methods HTTP has: those that nobody uses here are one."""
+    """All methods that the guestbook does not use count as one."""
     for method in ("PROPFIND", "MKCOL", "LOCK"):
         async with httpx.AsyncClient(base_url=pod.url, verify=False) as http:
             await http.request(method, "/")

@@ -1,4 +1,4 @@
-"""What an operator sees of a request: its id, its line in the log, its numbers."""
+"""A request's id, and its line in the log."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 def lines(server: Server, **having: Any) -> list[dict[str, Any]]:
-    """The lines of the log that have these values."""
+    """Return the lines of the log with these values."""
     found = [json.loads(line) for line in server.lines().splitlines()]
     return [line for line in found if having.items() <= line.items()]
 
 
 async def line(server: Server, **having: Any) -> dict[str, Any]:
-    """The one line of the log that has these values; it may still be on its way."""
+    """Wait for the one line of the log with these values."""
     await eventually(lambda: bool(lines(server, **having)))
     (found,) = lines(server, **having)
     return found
@@ -38,7 +38,7 @@ async def line(server: Server, **having: Any) -> dict[str, Any]:
 async def server(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """One server for all tests here that need no other."""
+    """A server that most tests here share."""
     log = tmp_path_factory.mktemp("observation") / "log"
     server = Server(log, f"redis://{shared_valkey.address}/9013").start()
     yield await server.ready()
@@ -47,7 +47,7 @@ async def server(
 
 @pytest.fixture(scope="module")
 async def api(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """Its client."""
+    """A client of that server."""
     async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
         yield http
 
@@ -64,19 +64,17 @@ async def api(server: Server) -> AsyncIterator[httpx.AsyncClient]:
         ({"X-Request-ID": "", "traceparent": f"00-{'7' * 32}-b7ad6b7169203331-00"}, "7" * 32),
     ],
 )
-async def test_request_id_is_taken_over(
+async def test_request_id_is_adopted(
     server: Server, api: httpx.AsyncClient, headers: dict[str, str], expected: str
 ) -> None:
-    """Who has named a request, or a trace, finds the name in the answer and in the log."""
+    """The id of a client's request or trace is in the answer and in the log."""
     answer = await api.get("/messages", headers=headers)
     assert answer.headers.get_list("x-request-id") == [expected]
     assert (await line(server, request_id=expected))["path"] == "/messages"
 
 
-async def test_unusable_request_id_is_not_taken_over(
-    server: Server, api: httpx.AsyncClient
-) -> None:
-    """What is too long, empty or could forge a line gets a new id, another one each time."""
+async def test_unusable_request_id_is_replaced(server: Server, api: httpx.AsyncClient) -> None:
+    """An id that is too long, empty, or could forge a line is replaced by a new one each time."""
     sent = [b"", b"x" * 65, b"two words", b'"quoted"', "naïve".encode(), b"a\tb"]
     headers: list[dict[bytes, bytes]] = [{b"x-request-id": value} for value in sent]
     zero = f"00-{'0' * 32}-b7ad6b7169203331-01"
@@ -88,7 +86,7 @@ async def test_unusable_request_id_is_not_taken_over(
 
 
 async def test_every_answer_has_its_request_id(server: Server, api: httpx.AsyncClient) -> None:
-    """Pages, problems, redirects, files, probes and refused streams: all can be named."""
+    """Pages, problems, redirects, files, probes and refused streams have an id."""
     for number, (method, path) in enumerate(
         [
             ("GET", "/"),
@@ -106,8 +104,8 @@ async def test_every_answer_has_its_request_id(server: Server, api: httpx.AsyncC
         assert answer.headers.get_list("x-request-id") == [f"n{number}"], path
 
 
-async def test_bug_can_be_named_too() -> None:
-    """The answer to a request that met a bug has the id under which the log tells more."""
+async def test_answer_to_a_bug_has_its_request_id() -> None:
+    """The answer to a request that met a bug has the id that is in the log."""
     app = create_app(Settings())
 
     @app.get("/bug")
@@ -122,7 +120,7 @@ async def test_bug_can_be_named_too() -> None:
 
 
 async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
-    """What is logged on the way to an answer, by whatever part, names the request."""
+    """A line that any part logs while a request is answered has the request's id."""
     server = await serve(redis="127.0.0.1:1", is_ready=False)
     async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
         ids = ["one", "two"]
@@ -140,7 +138,7 @@ async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
 
 
 async def test_request_is_one_line(server: Server, api: httpx.AsyncClient) -> None:
-    """Its id, method, path as it was sent, status, duration and address; probes have none."""
+    """A line has id, method, path as sent, status, duration and address; probes have no line."""
     await api.get("/nowhere%0A?q=1", headers={"X-Request-ID": "one"})
     for path in ("/healthz", "/ready", "/metrics"):
         await api.get(path, headers={"X-Request-ID": "probe"})
@@ -165,7 +163,7 @@ async def test_request_is_one_line(server: Server, api: httpx.AsyncClient) -> No
 async def test_stream_is_one_line_when_it_ends(
     server: Server, api: httpx.AsyncClient, version: str
 ) -> None:
-    """How long it lasted, how much it got, replay and live alike, and why it ended."""
+    """It has the duration, the number of entries, replayed and live, and the reason for the end."""
     first = (await api.post("/messages", json={"text": "seen"})).json()["id"]
     await api.post("/messages", json={"text": "missed"})
     request_id = f"stream-{version}"
@@ -201,8 +199,8 @@ async def test_refused_stream_is_logged_as_a_request(serve: Serve) -> None:
     assert (found["event"], found["path"], found["status"]) == ("request", "/events", 503)
 
 
-async def test_stream_says_what_it_got_from_redis(serve: Serve, redis_url: str) -> None:
-    """Entries that a stream was replayed from Redis count as those from memory do."""
+async def test_stream_counts_entries_from_redis(serve: Serve, redis_url: str) -> None:
+    """Entries replayed from Redis count as those from memory do."""
     async with redis_client(redis_url) as redis:
         for number in range(40):
             await redis.xadd("{guestbook}:events", {"text": str(number)}, id=f"{number + 1}-0")
@@ -215,8 +213,8 @@ async def test_stream_says_what_it_got_from_redis(serve: Serve, redis_url: str) 
     assert (await line(server, request_id="long"))["entries"] == 36
 
 
-async def test_what_is_no_request_is_logged_too(server: Server) -> None:
-    """With what is wrong with it, and who has sent it."""
+async def test_invalid_request_is_logged_too(server: Server) -> None:
+    """Its line has the reason and the client's address."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"no HTTP at all\r\n\r\n")
     assert b" 400 " in await reader.readline()

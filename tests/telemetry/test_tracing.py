@@ -1,4 +1,4 @@
-"""Traces, as a collector receives them from two real pods; and that they cost nothing when off."""
+"""Traces, as a collector receives them from two pods, and the start without them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PARENT = "b7ad6b7169203331"
 
 
 class Collector(http.server.ThreadingHTTPServer):
-    """Takes what OTLP exporters send."""
+    """Receives spans from OTLP exporters."""
 
     def __init__(self) -> None:
         self.spans: list[dict[str, Any]] = []
@@ -63,7 +63,7 @@ class Collector(http.server.ThreadingHTTPServer):
                 )
 
     def of(self, trace: str) -> list[dict[str, Any]]:
-        """The spans of a trace that have come."""
+        """Return the spans of a trace that have arrived."""
         return [span for span in self.spans if span["trace"] == trace]
 
 
@@ -84,7 +84,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Do not log requests."""
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def collector() -> Iterator[Collector]:
 async def pods(
     shared_valkey: Valkey, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Server, Server]]:
-    """Two pods that send their traces off as they make them."""
+    """Two pods that export spans at once."""
     folder = tmp_path_factory.mktemp("tracing")
     env = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
@@ -120,7 +120,7 @@ async def pods(
 async def test_message_is_one_trace_from_the_request_to_every_pod(
     pods: tuple[Server, Server], collector: Collector, shared_valkey: Valkey
 ) -> None:
-    """Request, Redis's script, and on each pod the delivery: one below the other, as W3C has it."""
+    """The request, Redis's script below it, and below that the delivery on each pod."""
     async with EventStream(pods[0].url) as here, EventStream(pods[1].url) as there:
         for stream in (here, there):
             await stream.until("pods")
@@ -149,7 +149,7 @@ async def test_message_is_one_trace_from_the_request_to_every_pod(
 
 
 async def test_deletion_is_a_trace_too(pods: tuple[Server, Server], collector: Collector) -> None:
-    """Who deletes a message can see when it was gone from every page."""
+    """A deletion's trace shows when the message was gone from every page."""
     trace = "1" * 32
     async with (
         EventStream(pods[1].url) as stream,
@@ -168,7 +168,7 @@ async def test_deletion_is_a_trace_too(pods: tuple[Server, Server], collector: C
 async def test_new_trace_names_the_request(
     pods: tuple[Server, Server], collector: Collector
 ) -> None:
-    """Without an id of the client's the trace's id is the request's, in the answer and the log."""
+    """Without a client's id the trace's id is the request's, in the answer and the log."""
     async with httpx.AsyncClient(base_url=pods[0].url, timeout=10, verify=False) as http:
         answer = await http.get("/nowhere")
         for path in ("/healthz", "/ready", "/metrics"):
@@ -186,7 +186,7 @@ async def test_new_trace_names_the_request(
 async def test_unsampled_request_leaves_nothing(
     pods: tuple[Server, Server], collector: Collector, shared_valkey: Valkey
 ) -> None:
-    """A trace that its beginner does not record is not recorded here, nor told to the others."""
+    """A trace that its origin does not sample is neither recorded nor passed on to other pods."""
     async with httpx.AsyncClient(base_url=pods[0].url, timeout=10, verify=False) as http:
         headers = {"traceparent": f"00-{'3' * 32}-{_PARENT}-00"}
         answer = await http.post("/messages", json={"text": "unseen"}, headers=headers)
@@ -205,7 +205,7 @@ async def test_unsampled_request_leaves_nothing(
 async def test_last_spans_are_sent_when_the_process_ends(
     serve: Serve, collector: Collector
 ) -> None:
-    """What happened just before the end is not lost, and an end that nobody takes is not late."""
+    """The last spans are exported, and a collector that is away does not delay the end."""
     env = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "GUESTBOOK_DRAIN_SECONDS": "0"}
     one, two = await asyncio.gather(
         serve("pod-c", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **env),
@@ -223,7 +223,7 @@ async def test_last_spans_are_sent_when_the_process_ends(
     assert [span["name"] for span in collector.of(wanted)] == ["GET /messages"]
 
 
-# Where they are off
+# Without traces
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ async def test_last_spans_are_sent_when_the_process_ends(
     ],
 )
 def test_usual_variables_switch_them_on(variables: dict[str, str], expected: bool) -> None:
-    """Traces are on where the variables say where to, or how, and off where they say off."""
+    """Traces are on if the variables name an exporter or its address, and do not disable it."""
     assert are_traces_wanted(variables) is expected
 
 
@@ -254,7 +254,7 @@ app(["serve"])
 
 
 async def test_off_needs_nothing(tmp_path: Path, redis_url: str) -> None:
-    """Where no traces are asked for, the service runs without OpenTelemetry being there."""
+    """Without traces the service does not need OpenTelemetry's SDK."""
     server = Server(tmp_path / "log", redis_url)
     with server.log.open("ab") as log:
         command = [sys.executable, "-c", _WITHOUT]
@@ -277,7 +277,7 @@ async def test_off_needs_nothing(tmp_path: Path, redis_url: str) -> None:
 def test_what_is_not_installed_is_named(
     redis_url: str, variable: str, value: str, reason: str
 ) -> None:
-    """Where something is asked for that is not there, one line says what."""
+    """A package that the variables need and that is missing is named in one line."""
     env = {**os.environ, "REDIS_URL": redis_url, "PORT": "0", variable: value}
     command = [sys.executable, "-c", _WITHOUT]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
@@ -291,7 +291,7 @@ def test_what_is_not_installed_is_named(
     [("OTEL_TRACES_EXPORTER", "jaeger"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
 )
 def test_wrong_variable_is_named(variable: str, value: str) -> None:
-    """What cannot be done is said, with the variable that asks for it."""
+    """A value that is not supported is refused with its variable."""
     with pytest.raises(TracingError, match=f"{variable} is {value}"):
         Tracing({variable: value}, "pod-a")
 

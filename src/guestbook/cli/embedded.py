@@ -54,7 +54,7 @@ logger = structlog.get_logger(__name__)
 
 
 class EmbeddedError(Exception):
-    """The server cannot be started; the text gives the reason and a way out."""
+    """The server cannot be started; the text has the reason and a remedy."""
 
 
 @contextlib.contextmanager

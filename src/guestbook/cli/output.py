@@ -1,4 +1,4 @@
-"""What a command reads and writes: files, the standard streams, and its line on standard error."""
+"""Files, the standard streams, and the line on standard error with which a command ends."""
 
 from __future__ import annotations
 

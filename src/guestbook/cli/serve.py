@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # For Redis, the listener, and the modules that Python imports.
 _FILES_RESERVED = 64
-# What streams leave to other requests, probes among them.
+# For requests other than streams, probes among them.
 _FILES_FOR_REQUESTS = 64
 
 logger = structlog.get_logger("guestbook")

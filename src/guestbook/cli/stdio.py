@@ -14,7 +14,7 @@ import select
 import sys
 from typing import Any, NoReturn
 
-# How long to wait for a reader of the log who does not read, before lines are dropped.
+# How long to wait for a log that is not being read, before lines are dropped.
 _PATIENCE_MS = 200
 
 
@@ -100,7 +100,7 @@ class LogFile(_File):
             while left and self._poll.poll(self._patience_ms):
                 # A pipe that is writable takes this much without blocking.
                 left = left[os.write(self._descriptor, left[: select.PIPE_BUF]) :]
-        # Wait only once for a reader who does not read.
+        # Wait only once for a log that is not being read.
         self._patience_ms = 0 if left else _PATIENCE_MS
         if len(left) < size:
             self._is_line_cut = bool(left)

@@ -37,7 +37,7 @@ def export_messages(
     ] = Path("-"),
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="What to write (default: what FILE ends in, or jsonl)."),
+        typer.Option("--format", help="The format (default: as FILE ends, or jsonl)."),
     ] = None,
 ) -> None:
     """Write all messages to a file.
@@ -140,7 +140,7 @@ def _report_import(counts: Counter[str]) -> None:
     if counts["expired"]:
         report(f"left out {count_of_messages(counts['expired'])} older than GUESTBOOK_MAX_AGE")
     if counts["trimmed"] or counts["added"] > kept:
-        report(f"only the newest {kept} are kept, as GUESTBOOK_MAX_MESSAGES says")
+        report(f"only the newest {kept} are kept, see GUESTBOOK_MAX_MESSAGES")
     if counts["too old"]:
         fail(
             f"{count_of_messages(counts['too old'])} could not be put before newer ones: "

@@ -1,4 +1,4 @@
-"""The log: one line an event on standard error, as text for a person or as JSON."""
+"""The log: one line for each event on standard error, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from structlog.typing import EventDict, Processor
 
 from guestbook.telemetry.requests import current_id
 
-# Made once: json.dumps would make an encoder for each line. In ASCII: elsewhere there are control
-# characters and line ends too, which JSON may have.
+# Made once, because json.dumps would make an encoder for each line. It writes ASCII: JSON may hold
+# control characters and line ends outside of ASCII.
 _encode = json.JSONEncoder(default=repr).encode
 
 
 def configure(level: str, form: Literal["text", "json"] | None) -> None:
-    """Has structlog's lines and the standard library's (uvicorn's among them) look the same."""
+    """Write structlog's lines and the standard library's, such as uvicorn's, in the same form.
+
+    The command line has replaced `sys.stderr` by a file to which a write never fails.
+    """
     is_text = form == "text" or (form is None and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not is_text),
-        _name_request,
+        _add_request_id,
     ]
     renderer = _text() if is_text else _json()
     structlog.configure(
@@ -40,18 +43,18 @@ def configure(level: str, form: Literal["text", "json"] | None) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Its start and its end are told by lines of this program.
+    # The guestbook itself logs its start and its end.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
 
 
 def _text() -> list[Processor]:
-    # Values are shown with escapes, so that what came from outside cannot forge a line.
+    # Values are written with escapes, so that a request cannot forge a line.
     return [
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             repr_native_str=True,
             pad_event_to=0,
-            # The default shows local variables, and with them what must not be shown.
+            # The default shows local variables, and with them secrets.
             exception_formatter=structlog.dev.plain_traceback,
         )
     ]
@@ -65,8 +68,8 @@ def _json() -> list[Processor]:
     ]
 
 
-def _name_request(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """A line that is logged while a request is answered says which."""
+def _add_request_id(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Add the id of the request that is being answered."""
     request_id = current_id.get()
     if request_id:
         line.setdefault("request_id", request_id)
@@ -74,5 +77,5 @@ def _name_request(_logger: object, _method: str, line: EventDict) -> EventDict:
 
 
 def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """What every line has stands where the eye looks for it."""
+    """Put the keys that every line has first."""
     return {"timestamp": None, "level": None, "event": None, **line}

