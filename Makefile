@@ -40,7 +40,7 @@ check-js: tools/js/node_modules/.done  ## Lint the page's scripts and check thei
 	tools/js/node_modules/.bin/eslint --config tools/js/eslint.config.js static/js
 	tools/js/node_modules/.bin/tsc --project tools/js
 
-pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done
+pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done .venv/client.done
 	@rm -f .coverage .coverage.*
 	$(MEASURED) $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 	@$(BIN)/coverage combine --quiet
@@ -98,6 +98,7 @@ lock: .venv/dev.done  ## Resolve the lock files again from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra otel -o requirements/otel.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --all-extras --group dev --group bench -o requirements/bench.txt
+	$(BIN)/uv pip compile $(LOCK) requirements/client.in -o requirements/client.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
@@ -125,6 +126,12 @@ clean:  ## Remove everything generated, except the messages in .guestbook
 .venv/bench.done: requirements/bench.txt .venv/dev.done
 	@echo "Installing what the benchmarks need into .venv ..."
 	$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
+# What generates a client from the API's description requires an older typer than the guestbook.
+.venv/client.done: requirements/client.txt .venv/dev.done
+	$(BIN)/python -m venv .venv/client || { rm -rf .venv/client; exit 1; }
+	.venv/client/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
 tools/node_modules/.done: tools/package-lock.json

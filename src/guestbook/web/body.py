@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from guestbook.core import NewMessage, ProblemError
 from guestbook.web.pages.renderer import Typed
-from guestbook.web.schemas import MessageIn
+from guestbook.web.schemas import MessageForm, MessageIn
 
 MAX_BYTES = 16 * 1024
 JSON = "application/json"
@@ -45,13 +45,14 @@ MediaType = Annotated[str, Depends(get_media_type)]
 async def read_message(request: Request, media_type: MediaType) -> NewMessage:
     """Return the message in the body. Raises ProblemError and what NewMessage.parse raises."""
     body = await _read(request)
+    message: MessageIn
     try:
         if media_type == JSON:
             message = MessageIn.model_validate_json(body)
         else:
             fields = _parse_form(body)
             request.state.typed = Typed(fields.get("text", ""), fields.get("author", ""))
-            message = MessageIn.model_validate(fields)
+            message = MessageForm.model_validate(fields)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
     return NewMessage.parse(message.text, message.author)

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from guestbook.core import PROBLEM_TYPE
 from guestbook.web.dependencies import ID_PATTERN
-from guestbook.web.schemas import problems
+from guestbook.web.schemas import MessageForm, MessageIn, problems
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _ID = {"type": "string", "pattern": ID_PATTERN}
@@ -61,6 +61,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     schemas = description["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    # web/body.py reads these, without FastAPI.
+    for model in (MessageIn, MessageForm):
+        schemas[model.__name__] = model.model_json_schema()
     description["paths"]["/events"] = {"get": _EVENTS}
     return description
 
@@ -71,6 +74,8 @@ def _correct_errors(responses: dict[str, Any]) -> None:
         content = response.get("content", {})
         schema = content.get("application/json", {}).get("schema")
         if schema == _PROBLEM:
-            content[PROBLEM_TYPE] = content.pop("application/json")
+            # Before the page, because generated clients take the first that they understand.
+            problem = {PROBLEM_TYPE: content.pop("application/json")}
+            response["content"] = problem | content
         elif schema == {"$ref": "#/components/schemas/HTTPValidationError"}:
             del responses[status]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,11 +11,9 @@ from guestbook.core import AUTHOR_MAX, TEXT_MAX, Message
 
 
 class MessageIn(BaseModel):
-    """A message to post.
+    """A message to post."""
 
-    Only the types are checked here: core.NewMessage normalises the text before it is measured.
-    """
-
+    # Only types are checked here: core.NewMessage normalises a text before it measures it.
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"text": "Good evening from Bern!", "author": "Ada"}]}
     )
@@ -25,6 +23,10 @@ class MessageIn(BaseModel):
         Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1}),
     ]
     author: Annotated[str | None, Field(description=f"At most {AUTHOR_MAX} characters")] = None
+
+
+class MessageForm(MessageIn):
+    """A message to post, as the page's form sends it."""
 
 
 class MessageOut(BaseModel):
@@ -104,8 +106,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _REASONS[status], "model": Problem} for status in statuses}
 
 
-def body_of(model: type[BaseModel], media_types: Iterable[str]) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that takes the model in any of these media types."""
-    schema = model.model_json_schema()
-    content = {media_type: {"schema": schema} for media_type in media_types}
+def body_of(models: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads a model of each media type."""
+    content = {
+        media_type: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+        for media_type, model in models.items()
+    }
     return {"requestBody": {"required": True, "content": content}}

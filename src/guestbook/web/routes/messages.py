@@ -21,7 +21,7 @@ from guestbook.web.dependencies import (
     refuse_cross_site,
     require_admin,
 )
-from guestbook.web.schemas import MessageIn, MessageList, MessageOut, body_of, problems
+from guestbook.web.schemas import MessageForm, MessageIn, MessageList, MessageOut, body_of, problems
 
 LIMIT_MAX = 1000
 
@@ -45,7 +45,7 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
             for status, response in problems(403, 413, 422, 429, 503).items()
         },
     },
-    openapi_extra=body_of(MessageIn, (JSON, FORM)),
+    openapi_extra=body_of({JSON: MessageIn, FORM: MessageForm}),
     summary="Post a message",
 )
 async def post_message(
