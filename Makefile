@@ -18,6 +18,7 @@ check: .venv/dev.done .venv/luacheck.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry src
 	$(BIN)/yamllint --strict manifests .github compose.yaml .yamllint.yaml .hadolint.yaml \
 		.pre-commit-config.yaml

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually
 
 _REPOSITORY = Path(__file__).parents[2]
-OtherVersion = Callable[[dict[str, tuple[str, str]]], "Server"]
+OtherVersion = Callable[[dict[str, tuple[str, str]]], Server]
 
 
 @pytest.fixture
@@ -65,8 +65,12 @@ async def test_files_of_two_versions(
         {"guestbook.css": ("A guestbook:", "A new guestbook:"), "js/text.js": ("hash", "sum")}
     ).ready()
     for start in (0, 1):
-        turn = itertools.cycle([old, new][start:] + [old, new][:start])
-        routes = {"**/static/**": served_by(lambda _path, turn=turn: next(turn))}
+        turns = itertools.cycle([old, new][start:] + [old, new][:start])
+
+        def next_pod(_path: str, turns: Iterator[Server] = turns) -> Server:
+            return next(turns)
+
+        routes = {"**/static/**": served_by(next_pod)}
         page = await visit(old.url, routes=routes)
         await is_state(page, "live", "Live")
         family = "(e) => getComputedStyle(e).fontFamily"
