@@ -190,7 +190,8 @@ class Fanout:
     def _go_live(self, stream: Stream, start: int, end: int) -> None:
         """Go live at `end`; the entries from `start` on have just been written."""
         stream.live_from = start
-        stream.position = stream.position._replace(entries=end)
+        if end != stream.position.entries:
+            stream.position = stream.position._replace(entries=end)
         self.counts.delivered += end - start
         self._move_to(stream, State.LIVE)
         self._advance(stream)
