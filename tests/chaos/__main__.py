@@ -1,7 +1,7 @@
 """The long form: `python -m tests.chaos --seconds 600 --seed 1`, which is `make faults`.
 
 Half of the time on a Valkey and half on the machine's redis-server, then load at full size. Prints
-what it finds and writes it into docs/reliability.md; ends with 1 where the promise was broken.
+the findings and writes them into docs/reliability.md; the exit status is 1 if there are violations.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.valkey import Valkey
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 _IDLE_LIMIT = 60.0
-# None of what is posted is trimmed before it is compared.
+# No message is trimmed before it is compared.
 _KEEP_ALL = {"GUESTBOOK_MAX_MESSAGES": "1000000"}
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ async def _run(folder: Path, options: argparse.Namespace) -> report.Findings:
     binaries = [Path(get_binary_path())]
     redis_server = shutil.which("redis-server")
     if redis_server is None:
-        _say("there is no redis-server on this machine: only Valkey is used")
+        _print("there is no redis-server on this machine: only Valkey is used")
     else:
         binaries.append(Path(redis_server))
     findings = report.Findings(options.seed, options.seconds, options.readers)
@@ -70,7 +70,7 @@ async def _run(folder: Path, options: argparse.Namespace) -> report.Findings:
         for number, binary in enumerate(binaries):
             version = report.version(binary)
             seconds = options.seconds / len(binaries)
-            _say(f"{seconds:.0f} s of faults on {version}, seed {options.seed}")
+            _print(f"{seconds:.0f} s of faults on {version}, seed {options.seed}")
             findings.runs[version] = await run(
                 folder / f"run-{number}",
                 seconds=seconds,
@@ -92,16 +92,16 @@ async def _idle(
 
 
 async def _load(findings: report.Findings, folder: Path, rng: Random) -> None:
-    _say("2,000 streams, of which 500 stop to read")
+    _print("2,000 streams, of which 500 stop to read")
     async with _place(folder / "slow") as (valkey, server):
         await _note(
             findings,
             load.slow_readers(server, valkey, streams=2000, stalled=500, megabytes=20),
         )
-    _say("5,000 streams that come back at once")
+    _print("5,000 streams that come back at once")
     async with _place(folder / "storm") as (valkey, left), _server(folder, valkey) as lost:
         await _note(findings, load.storm(lost, left, valkey, streams=5000, rng=rng))
-    _say("200 connections that post without end")
+    _print("200 connections that post without end")
     async with (
         _place(folder / "flood", **_KEEP_ALL) as (valkey, server),
         _server(folder, valkey, GUESTBOOK_POST_RATE="20/10s", **_KEEP_ALL) as counting,
@@ -109,9 +109,9 @@ async def _load(findings: report.Findings, folder: Path, rng: Random) -> None:
         await _note(findings, load.flood([server, counting], valkey, connections=200, seconds=20))
 
 
-async def _note(findings: report.Findings, story: Awaitable[report.Load]) -> None:
+async def _note(findings: report.Findings, scenario: Awaitable[report.Load]) -> None:
     try:
-        findings.loads.append(await story)
+        findings.loads.append(await scenario)
     except (AssertionError, OSError) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         findings.broken.append(f"{error or type(error).__name__} ({place.name}: `{place.line}`)")
@@ -137,8 +137,8 @@ async def _server(folder: Path, valkey: Valkey, **env: str) -> AsyncIterator[Ser
         server.stop()
 
 
-def _say(what: str) -> None:
-    print(f"faults: {what}", file=sys.stderr, flush=True)
+def _print(text: str) -> None:
+    print(f"faults: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

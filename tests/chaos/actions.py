@@ -1,7 +1,7 @@
-"""The faults. Each is a context in which it lasts; leaving it is the cure.
+"""The faults. Each is a context manager: the fault lasts until the context ends.
 
-A fault gives what readiness has to say while it lasts: which servers are cut off from Redis, and
-of which others that is not certain.
+It yields the expected effect on readiness: the servers that are cut off from Redis, and those for
+which that is uncertain.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _LOADING_SECONDS = 4.0
 
 
 class Effect(NamedTuple):
-    """Who cannot reach Redis while a fault lasts, and who may or may not; all others soon can."""
+    """The servers that cannot reach Redis, and those that may not; all others soon can."""
 
-    blind: Collection[Server] = ()
-    unsure: Collection[Server] = ()
+    cut_off: Collection[Server] = ()
+    uncertain: Collection[Server] = ()
 
 
 Fault = Callable[[Site, Random], AbstractAsyncContextManager[Effect]]
 
-# What happens to a server
+# Faults of a server
 
 
 async def _restart(site: Site, server: Server, number: signal.Signals) -> None:
@@ -79,23 +79,23 @@ async def server_stopped(site: Site, rng: Random) -> AsyncIterator[Effect]:
             server.thaw()
 
 
-# What happens to Redis
+# Faults of Redis
 
 
 @contextlib.asynccontextmanager
 async def redis_killed(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """SIGKILL of Redis, which is started again on its files."""
     site.redis.kill()
-    yield Effect(blind=site.servers)
+    yield Effect(cut_off=site.servers)
     await asyncio.to_thread(site.redis.start)
 
 
 @contextlib.asynccontextmanager
 async def redis_stopped(site: Site, rng: Random) -> AsyncIterator[Effect]:
-    """SIGSTOP of Redis: it takes connections and answers nothing."""
+    """SIGSTOP of Redis: it accepts connections and answers nothing."""
     site.redis.freeze()
     try:
-        yield Effect(blind=site.servers)
+        yield Effect(cut_off=site.servers)
     finally:
         site.redis.thaw()
 
@@ -113,7 +113,7 @@ async def clients_killed(site: Site, rng: Random) -> AsyncIterator[Effect]:
 
 @contextlib.asynccontextmanager
 async def scripts_flushed(site: Site, rng: Random) -> AsyncIterator[Effect]:
-    """SCRIPT FLUSH: Redis forgets the scripts that it was sent."""
+    """SCRIPT FLUSH: Redis drops all scripts."""
     async with site.redis.client() as redis:
         for _ in range(rng.randint(1, 10)):
             await redis.script_flush()
@@ -126,16 +126,16 @@ async def redis_full(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """Redis is out of memory (noeviction): it refuses to write."""
     async with site.redis.client() as redis:
         await redis.config_set("maxmemory", 1)
-        yield Effect(blind=site.servers)
+        yield Effect(cut_off=site.servers)
         await redis.config_set("maxmemory", 0)
 
 
 @contextlib.asynccontextmanager
 async def redis_read_only(site: Site, rng: Random) -> AsyncIterator[Effect]:
-    """Redis is a replica of a master that is not there, and becomes a master again."""
+    """Redis is a replica of a missing master, and becomes a master again."""
     async with site.redis.client() as redis:
         await redis.replicaof("127.0.0.1", free_port())
-        yield Effect(blind=site.servers)
+        yield Effect(cut_off=site.servers)
         await redis.replicaof("NO", "ONE")
 
 
@@ -152,7 +152,7 @@ async def redis_loading(site: Site, rng: Random) -> AsyncIterator[Effect]:
     site.redis.options = (*options, "--key-load-delay", str(delay_us))
     await asyncio.to_thread(site.redis.start)
     site.redis.options = options
-    yield Effect(blind=() if await _has_loaded(site) else site.servers)
+    yield Effect(cut_off=() if await _has_loaded(site) else site.servers)
     await eventually(lambda: _has_loaded(site), within=_START_SECONDS)
 
 
@@ -190,7 +190,7 @@ async def _fail_over(site: Site, spare: Any) -> None:
 
         await replica.replicaof("127.0.0.1", site.redis.port)
         await eventually(is_in_step, within=_SYNC_SECONDS)
-        # Pauses the writers until the replica has everything; only then it changes the roles.
+        # FAILOVER pauses writers until the replica has everything, and then swaps the roles.
         await master.execute_command("FAILOVER", "TO", "127.0.0.1", spare.port)
         await eventually(has_changed, within=_SYNC_SECONDS)
     site.redis = spare
@@ -198,34 +198,34 @@ async def _fail_over(site: Site, spare: Any) -> None:
         door.target = spare.port
 
 
-# What happens between a server and Redis
+# Faults between a server and Redis
 
 
 @contextlib.asynccontextmanager
 async def network_silent(site: Site, rng: Random) -> AsyncIterator[Effect]:
-    """What is sent arrives nowhere; then everything does."""
+    """Data does not arrive; after the fault all of it does."""
     server = rng.choice(site.servers)
     site.doors[server].swallow()
-    yield Effect(blind=[server])
+    yield Effect(cut_off=[server])
     site.doors[server].let_pass()
 
 
 @contextlib.asynccontextmanager
 async def connections_dead(site: Site, rng: Random) -> AsyncIterator[Effect]:
-    """What was open stays silent for good, as when a router has lost its table."""
+    """Open connections stay silent for ever, as after the restart of a router."""
     server = rng.choice(site.servers)
     site.doors[server].swallow()
-    yield Effect(blind=[server])
+    yield Effect(cut_off=[server])
     site.doors[server].let_new_pass()
 
 
 @contextlib.asynccontextmanager
 async def replies_lost(site: Site, rng: Random) -> AsyncIterator[Effect]:
-    """Of some requests the replies are lost, and all that come after on that connection."""
+    """Some replies are lost, with all later ones of that connection."""
     server = rng.choice(site.servers)
     door = site.doors[server]
     with _losing(door, rng, 0.2):
-        yield Effect(unsure=[server])
+        yield Effect(uncertain=[server])
     door.let_new_pass()
 
 
@@ -236,7 +236,7 @@ async def replies_cut(site: Site, rng: Random) -> AsyncIterator[Effect]:
     door = site.doors[server]
     door.cut_after = rng.randint(1, 30)
     with _losing(door, rng, 0.2):
-        yield Effect(unsure=[server])
+        yield Effect(uncertain=[server])
     await door.cut()
     door.cut_after = None
 
@@ -257,7 +257,7 @@ async def replies_late(site: Site, rng: Random) -> AsyncIterator[Effect]:
     server = rng.choice(site.servers)
     door = site.doors[server]
     door.delay = rng.choice((0.05, 0.3, 1.0, 2.5))
-    yield Effect(blind=[server] if door.delay > 1 else (), unsure=[server])
+    yield Effect(cut_off=[server] if door.delay > 1 else (), uncertain=[server])
     door.delay = 0
     # What is delayed already stays so.
     await door.cut()
@@ -275,7 +275,7 @@ async def redis_unreachable(site: Site, rng: Random) -> AsyncIterator[Effect]:
     try:
         if is_cut:
             await door.cut()
-        yield Effect(blind=[server] if is_cut else ())
+        yield Effect(cut_off=[server] if is_cut else ())
     finally:
         hole.__exit__()
         await door.listen()

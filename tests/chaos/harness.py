@@ -1,4 +1,4 @@
-"""One run: writers write, readers read, and one fault comes after the other."""
+"""One run: writers post, readers follow, and one fault comes after another."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tests.chaos.watch import TRUTH_SECONDS, Watch, cpu_seconds, memory_kib
 from tests.chaos.writers import Writers
 
 _QUIET = "no fault"
-# Servers do little at this load: who uses so much of a core runs in circles.
+# Servers do little at this load: one that uses so much of a core is in an endless loop.
 _SPINNING = 0.6
 _REST_SECONDS = (0.3, 1.2)
 _BRIEF_SECONDS = (0.1, 1.5)
-# Longer than any time-out: the reader's, of 2 s, and the request's, of 3 s.
+# Longer than any timeout: that of the follower is 2 s, that of a request 3 s.
 _LONG_SECONDS = (4.0, 6.0)
 _END_SECONDS = 120.0
 
 
 @dataclass
 class Bounds:
-    """How long readiness took at most to say that something had gone, and had come back."""
+    """The longest times until readiness reported a fault, and the recovery from it."""
 
-    told: float = 0.0
-    back: float = 0.0
+    unready: float = 0.0
+    ready: float = 0.0
 
 
 @dataclass
 class Report:
-    """What a run has shown."""
+    """The findings of a run."""
 
     verdict: Verdict = field(default_factory=Verdict)
     complaints: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Report:
     def is_clean(self) -> bool:
         return not (
             self.complaints
-            or self.verdict.wrongs
+            or self.verdict.violations
             or self.verdict.resets
             or not self.verdict.total.is_clean
         )
@@ -67,13 +67,13 @@ class Size:
     pause: float = 0.15
     """Seconds between two messages of a writer, on average."""
     earlier: int = 9000
-    """How many messages are there before."""
+    """How many messages are stored before the start."""
     long: float = 0.5
-    """Of how many faults it is waited for what they do after a while."""
+    """The share of faults that last longer than any timeout."""
 
 
 class Harness:
-    """Runs a site through faults. `seed` decides everything that is left to chance here."""
+    """Runs a site through faults. `seed` determines all random choices made here."""
 
     def __init__(self, site: Site, seed: int, size: Size) -> None:
         self._site = site
@@ -82,7 +82,7 @@ class Harness:
         self._report = Report()
         self._periods: list[Period] = []
         self._watch = Watch(site, self._complain)
-        # Each with a seed of its own: none disturbs the order of the faults.
+        # A seed of their own each, so that they do not change the order of the faults.
         self._writers = Writers(site, Random(self._rng.random()), self._complain, pause=size.pause)
         self._readers: list[Reader] = []
         self._reading: list[asyncio.Task[None]] = []
@@ -93,7 +93,7 @@ class Harness:
         self._report.complaints[f"{self._during}: {what}"] += 1
 
     async def run(self, seconds: float, faults: tuple[Fault, ...] = FAULTS) -> Report:
-        """For so long one fault after the other, each kind as often as the others."""
+        """Cause one fault after another for `seconds`, each kind equally often."""
         before = await self._site.fill(self._size.earlier)
         await self._site.start()
         background = [asyncio.create_task(self._watch.run())]
@@ -101,7 +101,7 @@ class Harness:
         self._periods.append(Period(0, _QUIET))
         try:
             self._send_readers(before, self._size.readers)
-            await self._afflict_all(seconds, faults)
+            await self._inflict_all(seconds, faults)
             self._writers.finish()
             async with asyncio.timeout(_END_SECONDS):
                 await writing
@@ -125,7 +125,7 @@ class Harness:
             task = reader.read(self._site.servers, Random(self._rng.random()))
             self._reading.append(asyncio.create_task(task))
 
-    async def _afflict_all(self, seconds: float, faults: tuple[Fault, ...]) -> None:
+    async def _inflict_all(self, seconds: float, faults: tuple[Fault, ...]) -> None:
         started = time.monotonic()
         first_minute = min(60.0, seconds / 4)
         memory = [0]
@@ -135,9 +135,9 @@ class Harness:
                 memory[0] = memory_kib(self._site.witness)
             if not queue:
                 queue = self._rng.sample(faults, len(faults))
-                # Somebody who wants to read everything, from the beginning.
+                # A reader that wants everything from the beginning.
                 self._send_readers("0-0", 1)
-            await self._afflict(queue.pop())
+            await self._inflict(queue.pop())
             self._note(_QUIET)
             await asyncio.sleep(self._rng.uniform(*_REST_SECONDS))
         self._report.memory_kib = [*memory, memory_kib(self._site.witness)]
@@ -146,7 +146,7 @@ class Harness:
         self._during = name
         self._periods.append(Period(time.time_ns() // 1_000_000, name))
 
-    async def _afflict(self, fault: Fault) -> None:
+    async def _inflict(self, fault: Fault) -> None:
         name = fault.__name__.replace("_", " ")
         self._note(name)
         self._report.times[name] += 1
@@ -157,18 +157,19 @@ class Harness:
         witness = self._site.witness
         started, spent = time.monotonic(), cpu_seconds(witness)
         async with fault(self._site, rng) as effect:
-            struck = time.monotonic()
-            sighted = [
+            started_at = time.monotonic()
+            connected = [
                 server
                 for server in self._site.servers
-                if server not in (*effect.blind, *effect.unsure, *self._site.away)
+                if server not in (*effect.cut_off, *effect.uncertain, *self._site.away)
             ]
-            if effect.blind and seconds > TRUTH_SECONDS:
-                told = await self._watch.told(effect.blind, ready=False)
-                bounds.told = max(bounds.told, told)
-            await asyncio.sleep(max(0.0, struck + seconds - time.monotonic()))
-            await self._watch.told(sighted, ready=True)
-        bounds.back = max(bounds.back, await self._watch.told(self._site.servers, ready=True))
+            if effect.cut_off and seconds > TRUTH_SECONDS:
+                unready = await self._watch.wait_for(effect.cut_off, ready=False)
+                bounds.unready = max(bounds.unready, unready)
+            await asyncio.sleep(max(0.0, started_at + seconds - time.monotonic()))
+            await self._watch.wait_for(connected, ready=True)
+        ready = await self._watch.wait_for(self._site.servers, ready=True)
+        bounds.ready = max(bounds.ready, ready)
         share = (cpu_seconds(witness) - spent) / (time.monotonic() - started)
         if share > _SPINNING:
             self._complain(f"a server used {share:.0%} of a core")
@@ -199,6 +200,6 @@ async def run(
     size: Size | None = None,
     faults: tuple[Fault, ...] = FAULTS,
 ) -> Report:
-    """A run on a site of its own in `folder`; `binary` is the Redis, else a Valkey."""
+    """Run on a new site in `folder`; `binary` is the server to use instead of Valkey."""
     async with Site(folder, binary) as site:
         return await Harness(site, seed, size or Size()).run(seconds, faults)

@@ -1,6 +1,6 @@
-"""Load of the kinds that hurt: readers that do not read, many that come at once, posts in floods.
+"""Load: readers that do not read, many that connect at once, floods of posts, idle streams.
 
-Each function brings its load, fails where the promise is broken, and gives what it measured.
+Each function makes a load, asserts that the service holds, and returns measurements.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SMALL_BUFFER = 16 * 1024
 _LONG_TEXT = "4 KB of text " * 315
 _BATCH = 40
 _PATIENCE_SECONDS = 3.0
-# For the way there and back, and for the queue before it, on a machine that is busy.
+# For the round trip and the queue before it, on a busy machine.
 _SLACK_SECONDS = 3.0
 _REPLAY_SECONDS = 300.0
 PING_SECONDS = 15.0
 
 
 class Listener:
-    """A reader that remembers how many events it was given, and in which order, as one number."""
+    """A reader that keeps the number of its events, and a digest of their order."""
 
     def __init__(self, cursor: str) -> None:
         self.cursor = cursor
@@ -57,7 +57,7 @@ class Listener:
         self.digest = hash((self.digest, event_id))
 
     async def listen(self, port: int, *, buffer_bytes: int | None = None) -> Connection:
-        """Opens a stream, or comes back with the cursor."""
+        """Open a stream at the cursor."""
         self.connection = await connect(port, self.cursor, self.take, buffer_bytes=buffer_bytes)
         return self.connection
 
@@ -67,7 +67,7 @@ class Listener:
 
 
 def digest(ids: list[str]) -> int:
-    """What a listener has who was given exactly these, in this order."""
+    """Return the digest of a listener that received exactly these ids in this order."""
     value = 0
     for entry_id in ids:
         value = hash((value, entry_id))
@@ -77,18 +77,18 @@ def digest(ids: list[str]) -> int:
 async def open_all(
     listeners: list[Listener], port: int, *, buffer_bytes: int | None = None
 ) -> None:
-    """Opens a stream for each; returns when all have been greeted."""
+    """Open a stream for each; return when all have a first event."""
     connections = []
     for start in range(0, len(listeners), 200):
-        some = listeners[start : start + 200]
+        batch = listeners[start : start + 200]
         connections += await asyncio.gather(
-            *(each.listen(port, buffer_bytes=buffer_bytes) for each in some)
+            *(each.listen(port, buffer_bytes=buffer_bytes) for each in batch)
         )
     await eventually(lambda: all(each.pods for each in connections), within=60)
 
 
 async def publish(redis: Any, count: int, text: str) -> list[str]:
-    """Stores messages all at once; gives their ids."""
+    """Store messages all at once; return their ids."""
     pipeline = redis.pipeline(transaction=False)
     for _ in range(count):
         pipeline.xadd(EVENTS, {"text": text, "pod": "elsewhere"})
@@ -97,7 +97,7 @@ async def publish(redis: Any, count: int, text: str) -> list[str]:
 
 
 def unsent_bytes(server: Server) -> int:
-    """The most that the kernel keeps for one of a server's clients."""
+    """Return the most that the kernel buffers for one of a server's clients."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
     mine = [row[4] for row in rows if int(row[1].partition(":")[2], 16) == server.port]
@@ -106,7 +106,7 @@ def unsent_bytes(server: Server) -> int:
 
 @dataclass
 class SlowReaders:
-    """What some readers that do not read have cost the others."""
+    """The effect of readers that do not read on the others."""
 
     streams: int
     stalled: int
@@ -114,16 +114,16 @@ class SlowReaders:
     growth_kib: int
     unsent_bytes: int
     ratio: float
-    """How long a batch took to reach all others, against before."""
+    """The time until a batch reached all others, relative to before."""
 
 
 async def slow_readers(
     server: Server, valkey: Valkey, *, streams: int, stalled: int, megabytes: float
 ) -> SlowReaders:
-    """Some stop to read while much is published: dropped, they come back and miss nothing."""
+    """Some readers stop to read while much is published: they are dropped, and miss nothing."""
     quick = [Listener("0-0") for _ in range(streams - stalled)]
     slow = [Listener("0-0") for _ in range(stalled)]
-    everybody = [*quick, *slow]
+    listeners = [*quick, *slow]
     ids: list[str] = []
     async with valkey.client() as redis:
 
@@ -136,7 +136,7 @@ async def slow_readers(
         try:
             await open_all(quick, server.port)
             await open_all(slow, server.port, buffer_bytes=_SMALL_BUFFER)
-            before = [await batch(everybody) for _ in range(5)]
+            before = [await batch(listeners) for _ in range(5)]
             for each in slow:
                 assert each.connection is not None
                 each.connection.transport.pause_reading()
@@ -153,19 +153,19 @@ async def slow_readers(
                 await asyncio.wait([returning], timeout=0.1)
             await returning
             expected = digest(ids)
-            assert all(each.digest == expected and not each.wrong for each in everybody)
+            assert all(each.digest == expected and not each.wrong for each in listeners)
             assert all(each.connection and not each.connection.gone.done() for each in quick)
             assert growth < _GROWTH_KIB, f"grew by {growth} KiB"
             assert unsent < _UNSENT_BYTES, f"the kernel keeps {unsent} bytes for a stream"
         finally:
-            for each in everybody:
+            for each in listeners:
                 each.cut()
     ratio = statistics.median(took) / statistics.median(before)
     return SlowReaders(streams, stalled, megabytes, growth, unsent, ratio)
 
 
 async def _bring_back(slow: list[Listener], server: Server, count: int) -> None:
-    """They read what is left, find that they were dropped, and come back with their cursors."""
+    """Read the rest, notice the lost connection, and reconnect with the cursor."""
     for each in slow:
         assert each.connection is not None
         each.connection.transport.resume_reading()
@@ -175,23 +175,23 @@ async def _bring_back(slow: list[Listener], server: Server, count: int) -> None:
         assert each.connection.gone.done(), "a reader that does not read was not dropped"
         assert each.count < count
     await open_all(slow, server.port)
-    # What is older than the server's memory is read from Redis for each of them.
+    # Entries older than the server's memory are read from Redis for each of them.
     await eventually(lambda: all(each.count >= count for each in slow), within=_REPLAY_SECONDS)
 
 
 @dataclass
 class Storm:
-    """What it took to serve everybody who came at once."""
+    """The cost of many streams that connect at once."""
 
     streams: int
     seconds: float
-    """From the cut until everybody had what they missed."""
+    """From the kill until all had the messages that they missed."""
     commands: int
-    """Of Redis, in that time."""
+    """Commands that Redis got in that time."""
 
 
 async def storm(lost: Server, left: Server, valkey: Valkey, *, streams: int, rng: Random) -> Storm:
-    """A server is killed, and all its streams come to another one within a second."""
+    """Kill a server; all its streams connect to another one within a second."""
     listeners = [Listener("0-0") for _ in range(streams)]
     async with valkey.client() as redis:
         try:
@@ -232,7 +232,7 @@ async def _commands(redis: Any) -> int:
 
 @dataclass
 class Flood:
-    """How posts were answered when there were too many."""
+    """The answers to too many posts."""
 
     statuses: Counter[int]
     longest: float
@@ -241,7 +241,7 @@ class Flood:
 async def flood(
     servers: list[Server], valkey: Valkey, *, connections: int, seconds: float
 ) -> Flood:
-    """Posts without end, and Redis away in the midst of it: each is answered, streams flow."""
+    """Post without pause, and stop Redis meanwhile: each post is answered, streams go on."""
     statuses: Counter[int] = Counter()
     acknowledged: list[str] = []
     longest = 0.0
@@ -282,10 +282,10 @@ async def flood(
                 task.cancel()
             await asyncio.gather(*posting, return_exceptions=True)
             listener.cut()
-    assert flowing, "the stream stood still in the flood"
-    assert listener.digest == digest(stored), f"{listener.count} of {len(stored)} were given"
-    assert set(acknowledged) <= set(stored), "what was acknowledged is not stored"
-    assert len(acknowledged) == len(set(acknowledged)) == statuses[201], "an id was given twice"
+    assert flowing, "the stream got nothing during the flood"
+    assert listener.digest == digest(stored), f"{listener.count} of {len(stored)} were delivered"
+    assert set(acknowledged) <= set(stored), "acknowledged messages are not stored"
+    assert len(acknowledged) == len(set(acknowledged)) == statuses[201], "two posts got one id"
     assert set(statuses) <= {201, 429, 503}, statuses
     assert longest < _PATIENCE_SECONDS + _SLACK_SECONDS, f"a request waited for {longest:.1f} s"
     return Flood(statuses, longest)
@@ -305,7 +305,7 @@ async def _http(
 async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str
 ) -> tuple[int, dict[str, str], bytes]:
-    """Posts a message; gives the status, the headers and the body of the answer."""
+    """Post a message; return the status, the headers and the body of the answer."""
     body = json.dumps({"text": text}).encode()
     head = "POST /messages HTTP/1.1\r\nHost: guestbook\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -321,14 +321,14 @@ async def _exchange(
 
 @dataclass
 class Idle:
-    """How long a stream had nothing to say."""
+    """How long a stream was idle."""
 
     seconds: float
     pings: int
 
 
 async def idle(server: Server, valkey: Valkey, *, until: Awaitable[object], limit: float) -> Idle:
-    """A stream with nothing to say, through a proxy that cuts off who says nothing for `limit`."""
+    """An idle stream, through a proxy that cuts connections that are silent for `limit`."""
     started = time.monotonic()
     listener = Listener("0-0")
     async with Proxy(server.port, idle_seconds=limit) as proxy, valkey.client() as redis:

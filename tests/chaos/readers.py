@@ -1,4 +1,4 @@
-"""Readers, who come back to any server with the id of the last event that they were given."""
+"""Readers, which reconnect to any server with the id of the last event that they received."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NAME = re.compile(rb"(?:^|\n)event: (\w+)\n")
 
 
 class Connection(asyncio.Protocol):
-    """A stream's connection, cheap enough to have thousands of them.
+    """The connection of a stream, cheap enough for thousands of them.
 
-    `on_event` gets each event that has an id: its id, its name and all of it as it was sent.
+    `on_event` gets each event that has an id: the id, the name and the raw event.
     """
 
     def __init__(self, cursor: str, on_event: Callable[[str, str, bytes], None]) -> None:
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
             self.gone.set_result(None)
 
     def cut(self) -> None:
-        """Drops the connection without a word; nothing that comes later counts."""
+        """Drop the connection without closing it; ignore what arrives later."""
         self._on_event = lambda *_: None
         self.transport.abort()
 
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._take_events()
 
     def _take_chunks(self) -> None:
-        """Takes what is complete of the chunked body (RFC 9112, section 7.1)."""
+        """Decode the complete chunks of the body (RFC 9112, section 7.1)."""
         start = 0
         while (end := self._raw.find(b"\r\n", start)) >= 0:
             size = int(self._raw[start:end], 16)
@@ -96,9 +96,9 @@ async def connect(
     *,
     buffer_bytes: int | None = None,
 ) -> Connection:
-    """Opens a stream; OSError or TimeoutError where that cannot be done.
+    """Open a stream. Raises OSError and TimeoutError.
 
-    The kernel keeps `buffer_bytes` at most for a client that does not read.
+    `buffer_bytes` bounds what the kernel buffers for a client that does not read.
     """
     loop = asyncio.get_running_loop()
     own = socket.socket()
@@ -118,10 +118,10 @@ async def connect(
 
 
 class Reader:
-    """One visitor: everything that it was given, in the order in which it came."""
+    """One visitor: the ids of all events that it received, in order."""
 
     def __init__(self, cursor: str, common: dict[str, bytes], complain: Callable[[str], None]):
-        """`common` is where all readers compare what they were given."""
+        """`common` has each event by id, so that readers can compare what they received."""
         self.first = self.cursor = cursor
         self.ids: list[str] = []
         self.resets = 0
@@ -138,12 +138,12 @@ class Reader:
         else:
             self.ids.append(event_id)
             if self._common.setdefault(event_id, event) != event:
-                self._complain(f"{event_id} was given as {event!r} and {self._common[event_id]!r}")
+                self._complain(f"{event_id} was sent as {event!r} and {self._common[event_id]!r}")
         if event_id == self._last and self._leaving is not None and not self._leaving.done():
             self._leaving.set_result(None)
 
     async def read(self, servers: Sequence[Server], rng: Random) -> None:
-        """Visits server after server until `read_up_to` is reached."""
+        """Connect to server after server until `read_up_to` is reached."""
         while not self._last or self.cursor != self._last:
             with contextlib.suppress(OSError, TimeoutError):
                 await self._visit(rng.choice(servers), seconds=rng.expovariate(1 / 8))
@@ -163,7 +163,7 @@ class Reader:
             connection.cut()
 
     def read_up_to(self, last: str) -> None:
-        """Lets the reader end when it was given this entry."""
+        """End the reader when it has received this entry."""
         self._last = last
         if self.cursor == last and self._leaving is not None and not self._leaving.done():
             self._leaving.set_result(None)

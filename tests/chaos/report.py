@@ -1,4 +1,4 @@
-"""What a long run has found, as text and in the document."""
+"""The findings of a long run, as text and in docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version as package_version
 from pathlib import Path
 
+from guestbook import __version__
 from tests.chaos.harness import Bounds, Report
 from tests.chaos.load import Flood, Idle, SlowReaders, Storm
 from tests.chaos.verdict import Tally
 
 _BEGIN = "<!-- what `make faults` found: -->"
 _END = "<!-- until here -->"
-# What a run of a few minutes may differ by.
+# Memory may differ by so much in a run of a few minutes.
 _GROWTH = 0.10
 
 Load = SlowReaders | Storm | Flood | Idle
@@ -25,7 +25,7 @@ Load = SlowReaders | Storm | Flood | Idle
 
 @dataclass
 class Findings:
-    """All that was run."""
+    """The findings of all runs and loads."""
 
     seed: int
     seconds: float
@@ -42,38 +42,38 @@ class Findings:
 
 
 def growth(run: Report) -> float:
-    """How much more memory the server had at the end than in the first minute."""
+    """Return how much more memory the server used at the end than in the first minute."""
     first, last = run.memory_kib
     return last / first - 1
 
 
 def version(binary: Path) -> str:
-    """A Redis's name and version."""
-    said = subprocess.run(
+    """Return the name and version of a Redis server."""
+    output = subprocess.run(
         [str(binary), "--version"], capture_output=True, text=True, check=True
     ).stdout
-    name = "Valkey" if "valkey" in said.lower() else "Redis"
-    found = re.search(r"v=(\S+)", said)
+    name = "Valkey" if "valkey" in output.lower() else "Redis"
+    found = re.search(r"v=(\S+)", output)
     return f"{name} {found[1]}" if found else name
 
 
 def write(document: Path, text: str) -> None:
-    """Puts the text between the document's markers."""
+    """Put the text between the markers of the document."""
     before, _, rest = document.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
     document.write_text(f"{before}{_BEGIN}\n\n{text}\n{_END}{after}")
 
 
 def markdown(findings: Findings) -> str:
-    """The findings as Markdown."""
+    """Return the findings as Markdown."""
     today = datetime.now(UTC).date().isoformat()
-    said = (
+    summary = (
         f"On {today}, `make faults SECONDS={findings.seconds:.0f} SEED={findings.seed}`, "
         f"{findings.readers} readers; guestbook "
-        f"{package_version('guestbook')}, Python {platform.python_version()}, "
+        f"{__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.release().partition('-')[0]}, {os.cpu_count()} cores."
     )
-    parts = [said, *(_run(name, run) for name, run in findings.runs.items())]
+    parts = [summary, *(_run(name, run) for name, run in findings.runs.items())]
     parts.append("\n".join(f"- {_load(each)}" for each in findings.loads))
     if findings.broken:
         parts.append("\n".join(["**Broken:**", "", *(f"- {each}" for each in findings.broken)]))
@@ -96,21 +96,23 @@ def _run(name: str, run: Report) -> str:
     lines.append(_row("**all**", str(run.times.total()), run.verdict.total, None))
     first, last = run.memory_kib
     memory = (
-        f"{run.visits:,} streams were opened, {run.verdict.resets} told to load the list again. "
+        f"{run.visits:,} streams were opened, {run.verdict.resets} reset. "
         f"The process that was not restarted had {first / 1024:.1f} MiB in the first minute, "
         f"{last / 1024:.1f} MiB at the end ({growth(run):+.1%})."
     )
     lines += ["", memory]
-    wrongs = [f"{what}: {times}" for what, times in (run.verdict.wrongs + run.complaints).items()]
-    if wrongs:
-        lines += ["", "**Broken:**", "", *(f"- {each}" for each in wrongs)]
+    violations = [
+        f"{what}: {times}" for what, times in (run.verdict.violations + run.complaints).items()
+    ]
+    if violations:
+        lines += ["", "**Broken:**", "", *(f"- {each}" for each in violations)]
     return "\n".join(lines)
 
 
 def _row(name: str, times: str, tally: Tally, bounds: Bounds | None) -> str:
     seconds = ["", ""]
     if bounds is not None:
-        seconds = [f"{took:.1f} s" if took else "" for took in (bounds.told, bounds.back)]
+        seconds = [f"{took:.1f} s" if took else "" for took in (bounds.unready, bounds.ready)]
     cells = [
         name,
         times,
@@ -146,6 +148,6 @@ def _load(found: Load) -> str:
             f"the longest took {found.longest:.1f} s; the streams had everything, in order."
         )
     return (
-        f"Idle stream: {found.seconds:.0f} s without an event, through a proxy that cuts off "
-        f"who is silent for 60 s; {found.pings} pings, and then a message came."
+        f"Idle stream: {found.seconds:.0f} s without an event, through a proxy that cuts "
+        f"connections silent for 60 s; {found.pings} pings, and then a message came."
     )

@@ -1,4 +1,4 @@
-"""What is put to the test: guestbook servers on one Redis, each behind a door of its own."""
+"""The system under test: guestbook servers on one Redis, each behind a proxy of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.valkey import Valkey
 EVENTS = "{guestbook}:events"
 TOKEN = "let me delete"
 _SERVERS = 3
-# As many bytes as a server's log holds, so that its memory is full from the start.
+# Fills the log of a server, so that its memory is full from the start.
 _PADDING = "x" * 900
 _PAGE = 500
 
@@ -23,7 +23,7 @@ Process = Server | Valkey
 
 
 class Site:
-    """Three servers that come and go, and a witness that stays, whatever happens to its Redis."""
+    """Three servers that are restarted, and a witness that runs all the time."""
 
     def __init__(self, folder: Path, binary: Path | None = None) -> None:
         self._folder = folder
@@ -33,29 +33,29 @@ class Site:
         self.doors: dict[Server, Proxy] = {}
         self.servers: list[Server] = []
         self.away: set[Server] = set()
-        """Servers that a fault has stopped, of which nobody expects an answer."""
+        """Servers that a fault has stopped, so that no answer is expected."""
 
     def valkey(self, name: str) -> Valkey:
-        """A Redis of the site's kind, not yet started."""
-        # A fail-over leaves a backlog that is long enough to go on from.
+        """Make a Redis server of the same kind; it is not started."""
+        # Long enough for a replica to continue after a fail-over.
         return Valkey(self._folder / name, "--repl-backlog-size", "16mb", binary=self._binary)
 
     def _kill_redis(self) -> None:
-        self.redis.kill()  # whichever it is by then
+        self.redis.kill()  # after a fail-over it is another one
 
     @property
     def mortals(self) -> list[Server]:
-        """The servers that may be killed."""
+        """The servers that faults may stop."""
         return self.servers[:_SERVERS]
 
     @property
     def witness(self) -> Server:
-        """The server that runs from the beginning to the end."""
+        """The server that runs from the start to the end."""
         return self.servers[_SERVERS]
 
     @contextlib.contextmanager
     def without(self, server: Server) -> Iterator[None]:
-        """While a server does not run, or does not answer because it was stopped."""
+        """Expect no answer from a server that does not run."""
         self.away.add(server)
         try:
             yield
@@ -63,7 +63,7 @@ class Site:
             self.away.discard(server)
 
     async def fill(self, count: int) -> str:
-        """Stores messages of earlier; gives the newest id."""
+        """Store `count` messages; return the newest id."""
         last = "0-0"
         async with self.redis.client() as redis:
             for start in range(0, count, _PAGE):
@@ -75,7 +75,7 @@ class Site:
         return last
 
     async def stream(self) -> list[tuple[str, dict[str, str]]]:
-        """All entries, as Redis has them."""
+        """Return all entries in Redis."""
         entries: list[tuple[str, dict[str, str]]] = []
         after = "-"
         async with self.redis.client() as redis:
@@ -105,7 +105,7 @@ class Site:
         return self
 
     async def start(self) -> None:
-        """Starts the servers; returns when they are ready."""
+        """Start the servers; return when they are ready."""
         for server in self.servers:
             server.start()
         await asyncio.gather(*(server.ready(within=60) for server in self.servers))

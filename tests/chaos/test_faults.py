@@ -1,6 +1,6 @@
-"""The promise under faults and load, for a minute; `make faults` does it for ten.
+"""Faults and load for a minute; `make faults` takes ten.
 
-What takes its time goes on side by side with what takes the processor.
+The scenario that waits runs beside the one that needs the processor.
 """
 
 from __future__ import annotations
@@ -54,23 +54,23 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
 
 @pytest.fixture(scope="module")
-async def stories(
+async def scenarios(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    told = {
+    named = {
         "faults": _faults(tmp_path_factory.mktemp("faults")),
         "idle": _idle(tmp_path_factory.mktemp("idle")),
     }
-    async with run_scenarios(told) as tasks:
+    async with run_scenarios(named) as tasks:
         yield tasks
 
 
 async def _faults(folder: Path) -> None:
-    _hold(await run(folder, seconds=_SECONDS, seed=_SEED, size=_SIZE))
+    _check(await run(folder, seconds=_SECONDS, seed=_SEED, size=_SIZE))
 
 
-def _hold(report: Report) -> None:
-    assert not report.verdict.wrongs
+def _check(report: Report) -> None:
+    assert not report.verdict.violations
     assert not report.complaints
     assert report.is_clean
     total = report.verdict.total
@@ -82,7 +82,7 @@ async def _idle(folder: Path) -> None:
     await asyncio.to_thread(place.valkey.start)
     try:
         server = await place.server()
-        # Twice as long, and a little, as there may be nothing to say.
+        # Long enough for two pings.
         until = asyncio.sleep(2 * load.PING_SECONDS + 2)
         await load.idle(server, place.valkey, until=until, limit=_IDLE_LIMIT)
     finally:
@@ -90,34 +90,34 @@ async def _idle(folder: Path) -> None:
 
 
 async def test_nothing_is_lost_doubled_or_out_of_order(
-    stories: dict[str, asyncio.Task[None]],
+    scenarios: dict[str, asyncio.Task[None]],
 ) -> None:
-    """Whatever fails: acknowledged is stored, once; everybody is given it, once, in order."""
-    await stories["faults"]
+    """Under any fault an acknowledged message is stored once, and each reader gets it once."""
+    await scenarios["faults"]
 
 
-async def test_idle_stream_lives(stories: dict[str, asyncio.Task[None]]) -> None:
-    """A stream with nothing to say outlives a proxy that cuts off who is silent."""
-    await stories["idle"]
+async def test_idle_stream_lives(scenarios: dict[str, asyncio.Task[None]]) -> None:
+    """Pings keep an idle stream open through a proxy that cuts silent connections."""
+    await scenarios["idle"]
 
 
 @pytest.mark.slow
-async def test_slow_readers_harm_nobody(place: Place) -> None:
-    """Who stops to read is dropped, and comes back; the others and the memory feel nothing."""
+async def test_slow_readers_do_not_slow_others(place: Place) -> None:
+    """They are dropped and come back; memory and the other streams stay as they were."""
     server = await place.server()
     await load.slow_readers(server, place.valkey, streams=60, stalled=20, megabytes=12)
 
 
 @pytest.mark.slow
 async def test_reconnect_storm(place: Place) -> None:
-    """A server's streams come to another one at once: none is refused, Redis notices nothing."""
+    """All streams of a server move to another at once: none is refused, Redis has no extra load."""
     lost, left = await place.server(), await place.server()
     await load.storm(lost, left, place.valkey, streams=1000, rng=Random(_SEED))
 
 
 @pytest.mark.slow
 async def test_flood_of_posts(place: Place) -> None:
-    """Too many posts, and no Redis for a while: each is answered or refused in time."""
+    """With too many posts, and no Redis for a while, each is answered or refused in time."""
     keep_all = {"GUESTBOOK_MAX_MESSAGES": "1000000"}
     servers = [
         await place.server(**keep_all),

@@ -1,4 +1,4 @@
-"""Whether the promise was kept: what was acknowledged, what is stored, what everybody was given."""
+"""Compare what was acknowledged, what is stored, and what each reader received."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Entries = list[tuple[str, dict[str, str]]]
 
 
 def order(entry_id: str) -> tuple[int, int]:
-    """An id as what it compares as: two numbers."""
+    """Return an id as two numbers, which is how ids compare."""
     ms, _, seq = entry_id.partition("-")
     return int(ms), int(seq)
 
 
 class Period(NamedTuple):
-    """From when on (in Redis's ms) something happened, and what."""
+    """The start of a fault, or of the time between two, in Redis's ms."""
 
     since_ms: int
     name: str
@@ -28,7 +28,7 @@ class Period(NamedTuple):
 
 @dataclass
 class Tally:
-    """What was published in some time, and what became of it."""
+    """The messages of some periods, and how they were delivered."""
 
     messages: int = 0
     deliveries: int = 0
@@ -52,10 +52,10 @@ class Tally:
 
 @dataclass
 class Verdict:
-    """The tallies by what happened at the time, and what is wrong, in words."""
+    """The tallies by fault, and the violations in words."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
-    wrongs: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
     resets: int = 0
 
     @property
@@ -70,7 +70,7 @@ def judge(
     readers: Iterable[Reader],
     periods: list[Period],
 ) -> Verdict:
-    """Compares the stream with what writers and readers know; `before` is where it began."""
+    """Compare the stream with writers and readers; `before` is its last id at the start."""
     judge = _Judge(periods)
     judge.stored(stream, before, writers)
     for reader in readers:
@@ -87,7 +87,7 @@ class _Judge:
         self._deleted: set[str] = set()
 
     def _of(self, entry_id: str) -> Tally:
-        """The tally of the time at which an entry was stored: its id says it."""
+        """Return the tally of the period in which an entry was stored, by its id."""
         tally = self._tallies.get(entry_id)
         if tally is None:
             ms = order(entry_id)[0]
@@ -109,21 +109,21 @@ class _Judge:
         for text, entry_id in writers.acknowledged.items():
             if entry_id not in self._deleted and texts.get(entry_id) != text:
                 self._of(entry_id).lost += 1
-                self.verdict.wrongs["acknowledged, but not stored"] += 1
+                self.verdict.violations["acknowledged, but not stored"] += 1
         seen: set[str] = set()
         for entry_id, text in new:
             if text in seen:
                 self._of(entry_id).doubled += 1
-                self.verdict.wrongs["stored twice"] += 1
+                self.verdict.violations["stored twice"] += 1
             elif text not in writers.acknowledged and text not in writers.attempted:
-                self.verdict.wrongs["stored, but by nobody"] += 1
+                self.verdict.violations["stored, but not posted"] += 1
             elif writers.acknowledged.get(text, entry_id) != entry_id:
                 self._of(entry_id).doubled += 1
-                self.verdict.wrongs["stored again after it was deleted"] += 1
+                self.verdict.violations["stored again after it was deleted"] += 1
             seen.add(text)
         for entry_id in writers.deleted - self._deleted:
             self._of(entry_id).lost += 1
-            self.verdict.wrongs["a deletion was acknowledged, but not stored"] += 1
+            self.verdict.violations["a deletion was acknowledged, but not stored"] += 1
 
     def read(self, reader: Reader) -> None:
         self.verdict.resets += reader.resets
@@ -134,17 +134,17 @@ class _Judge:
             tally.deliveries += 1
             if entry_id in seen:
                 tally.doubled += 1
-                self.verdict.wrongs["given twice"] += 1
+                self.verdict.violations["delivered twice"] += 1
             elif place <= newest:
                 tally.disordered += 1
-                self.verdict.wrongs["given out of order"] += 1
+                self.verdict.violations["delivered out of order"] += 1
             seen.add(entry_id)
             newest = max(newest, place)
         first = order(reader.first)
         due = {entry_id for entry_id in self._ids if order(entry_id) > first}
-        # Who comes late is not given what has been deleted by then.
+        # A late reader does not get messages that were deleted before.
         for entry_id in (due - seen) | (seen - due - self._deleted):
             self._of(entry_id).lost += 1
-            self.verdict.wrongs[
-                "not given" if entry_id in due else "given, but not stored any more"
+            self.verdict.violations[
+                "not delivered" if entry_id in due else "delivered, but not stored any more"
             ] += 1

@@ -1,4 +1,4 @@
-"""What the probes say meanwhile, and what the processes cost."""
+"""The probes of all servers during a run, and what the processes use."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(server: Server) -> float:
-    """The CPU that a process has used so far."""
+    """Return the CPU time that a process has used so far."""
     fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def memory_kib(server: Server) -> int:
-    """The memory of a process, its share of what it has in common with others (PSS)."""
+    """Return the memory of a process, with its share of common pages (PSS)."""
     lines = Path(f"/proc/{server.pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 class Watch:
-    """Asks every server's probes all the time."""
+    """Queries the probes of every server all the time."""
 
     def __init__(self, site: Site, complain: Callable[[str], None]) -> None:
         self._site = site
         self._complain = complain
         self._is_ready: dict[Server, bool | None] = {}
         self.lag = 0.0
-        """How long this process itself could not go on, in all: the machine was busy."""
+        """Seconds in which this process itself could not run, because the machine was busy."""
 
     async def run(self) -> None:
-        """Never returns."""
+        """Query the probes until the task is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._measure_lag())
             for server in self._site.servers:
@@ -63,7 +63,7 @@ class Watch:
                     if path == "/ready":
                         self._is_ready[server] = None if status is None else status == 200
                     elif status not in (None, 200):
-                        self._complain(f"{server.name}: liveness says {status}")
+                        self._complain(f"{server.name}: liveness is {status}")
                 await asyncio.sleep(_EVERY_SECONDS)
 
     async def _status(self, client: httpx.AsyncClient, server: Server, path: str) -> int | None:
@@ -73,7 +73,7 @@ class Watch:
             status = (await client.get(path, timeout=5)).status_code
         except httpx.TransportError as error:
             if not was_away and server not in self._site.away:
-                self._complain(f"{server.name}: {path} gives {error!r}")
+                self._complain(f"{server.name}: {path} failed: {error!r}")
             return None
         took = time.monotonic() - started - (self.lag - lag)
         if took > _ANSWER_SECONDS and not was_away and server not in self._site.away:
@@ -81,16 +81,16 @@ class Watch:
         return status
 
     def is_ready(self, server: Server) -> bool | None:
-        """What the server said last; None for no answer."""
+        """Return the last readiness of a server; None if it did not answer."""
         return self._is_ready.get(server)
 
-    async def told(self, servers: Collection[Server], *, ready: bool) -> float:
-        """Waits until servers say the truth; gives how long that took, or complains."""
+    async def wait_for(self, servers: Collection[Server], *, ready: bool) -> float:
+        """Wait until the servers are ready, or not; return how long that took."""
         started, lag = time.monotonic(), self.lag
-        while wrong := [s for s in servers if self.is_ready(s) is not ready]:
+        while others := [s for s in servers if self.is_ready(s) is not ready]:
             took = time.monotonic() - started - (self.lag - lag)
             if took > TRUTH_SECONDS:
-                names = ", ".join(server.name for server in wrong)
+                names = ", ".join(server.name for server in others)
                 self._complain(f"{names}: not {'ready' if ready else 'unready'} in time")
                 return took
             await asyncio.sleep(0.02)

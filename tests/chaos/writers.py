@@ -1,4 +1,4 @@
-"""Writers, who repeat a message with its key until it is acknowledged; some also delete."""
+"""Writers, which retry a message with its key until it is acknowledged; some also delete."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.chaos.site import TOKEN, Site
 
 _TIMEOUT = 8.0
 _PAUSE = 0.1
-# Of so many messages one is deleted, one has no key, one is repeated after it was acknowledged.
+# One of so many messages is deleted, has no key, is posted again once acknowledged, is read.
 _DELETED, _KEYLESS, _REPEATED, _READ = 15, 10, 10, 5
 _WORDS = "Sometimes ünïcode, sometimes 日本語, sometimes an emoji 🎉, always some words more. "
 
 
 class Writers:
-    """Some writers and what they were told."""
+    """Some writers, and the answers that they got."""
 
     def __init__(
         self, site: Site, rng: Random, complain: Callable[[str], None], *, pause: float
@@ -33,10 +33,10 @@ class Writers:
         """The ids, by text."""
         self.deleted: set[str] = set()
         self.attempted: set[str] = set()
-        """What was sent once, without a key, and perhaps refused."""
+        """Texts that were sent once, without a key, and may have been refused."""
 
     async def write(self, count: int) -> None:
-        """Lets so many write until `finish`; returns when all that they began is acknowledged."""
+        """Run `count` writers until `finish`; return when all their messages are acknowledged."""
         async with (
             httpx.AsyncClient(
                 timeout=_TIMEOUT, verify=False, limits=httpx.Limits(max_connections=None)
@@ -47,7 +47,7 @@ class Writers:
                 group.create_task(self._write(http, number))
 
     def finish(self) -> None:
-        """No new message is begun."""
+        """Start no new message."""
         self._is_over.set()
 
     async def _write(self, http: httpx.AsyncClient, writer: int) -> None:
@@ -73,27 +73,27 @@ class Writers:
         if self._rng.randrange(_REPEATED) == 0:
             again = await self._retry(http, "POST", "/messages", text="other words", key=key)
             if again.json() != message:
-                self._complain(f"the same key gave {message} and {again.json()}")
+                self._complain(f"the same key returned {message} and {again.json()}")
         if self._rng.randrange(_DELETED) == 0:
             await self._retry(http, "DELETE", f"/messages/{message['id']}")
             self.deleted.add(message["id"])
 
     async def _attempt(self, http: httpx.AsyncClient, text: str) -> None:
-        """Once, without a key, as a client does that knows nothing of keys."""
+        """Post once, without a key, as a simple client does."""
         self.attempted.add(text)
         answer = await self._send(http, "POST", "/messages", text=text)
         if answer is not None and answer.status_code == 201:
             self.acknowledged[text] = answer.json()["id"]
 
     async def _read_own(self, http: httpx.AsyncClient, answer: httpx.Response) -> None:
-        """Who was answered finds the message on the same pod, from then on."""
+        """Read the message from the pod that acknowledged it: it must be there."""
         url = answer.request.url.join(answer.headers["location"])
         try:
             found = await http.get(url)
         except httpx.TransportError:
             return
         if found.status_code not in (200, 503):
-            self._complain(f"{url} gives {found.status_code} to who has just posted it")
+            self._complain(f"{url} is {found.status_code} right after it was posted")
 
     async def _retry(
         self,
@@ -104,7 +104,7 @@ class Writers:
         text: str | None = None,
         key: str | None = None,
     ) -> httpx.Response:
-        """Repeats a request, to whichever server, until it is answered for good."""
+        """Repeat a request to any server until it succeeds."""
         is_patient = self._rng.random() < 0.5
         while True:
             answer = await self._send(http, method, path, text=text, key=key)
@@ -125,7 +125,7 @@ class Writers:
         text: str | None = None,
         key: str | None = None,
     ) -> httpx.Response | None:
-        """One request to one server; None for no answer."""
+        """Send a request to one server; return None if it is not answered."""
         server = self._rng.choice(self._site.servers)
         headers = {"Authorization": f"Bearer {TOKEN}"} if method == "DELETE" else {}
         if key is not None:
@@ -140,7 +140,7 @@ class Writers:
             self._complain(f"{answer.status_code} without Retry-After")
             return None
         if not is_refusal and answer.status_code not in (201, 204, 404):
-            self._complain(f"{method} {path} gives {answer.status_code}: {answer.text[:200]}")
+            self._complain(f"{method} {path}: {answer.status_code}: {answer.text[:200]}")
             await asyncio.sleep(1)
             return None
         return answer

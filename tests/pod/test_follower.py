@@ -140,7 +140,7 @@ async def test_reply_that_is_older_than_the_log_is_ignored(
 
 @pytest.fixture
 def broken_log() -> Iterator[None]:
-    """Make every log line raise, as on a standard error that nobody reads any more."""
+    """Make every log line raise, like a closed standard error."""
 
     def fail(*_: Any) -> Any:
         raise BrokenPipeError

@@ -1,4 +1,4 @@
-"""The lab: a pod that is asked passes an order on to the pod that is meant, which obeys once."""
+"""The lab: any pod queues a command for another, which runs it once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from guestbook.pod.lab import burn, eat, memory_bound
+from guestbook.pod.lab import cpu_load, memory_limit, memory_load
 from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.sse import EventStream
@@ -29,7 +29,7 @@ MIB = 1 << 20
 
 
 class Course:
-    """A pod whose lab asks for a token, one whose lab is open to all, and one without a lab."""
+    """A pod whose lab needs a token, one whose lab is open to all, and one without a lab."""
 
     def __init__(self, valkey: Valkey, folder: Path) -> None:
         self.valkey = valkey
@@ -47,16 +47,16 @@ class Course:
 
 
 def _documented_rights() -> list[str]:
-    said = Path(__file__).parents[2].joinpath("docs/operations.md").read_text()
-    (rights,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", said)
-    (more,) = re.findall(r"\| `GUESTBOOK_LAB` \| `(.*)` \|", said)
+    text = Path(__file__).parents[2].joinpath("docs/operations.md").read_text()
+    (rights,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", text)
+    (more,) = re.findall(r"\| `GUESTBOOK_LAB` \| `(.*)` \|", text)
     return [*rights.split(), *more.split()]
 
 
 @pytest.fixture(scope="module")
 async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Course]:
     folder = tmp_path_factory.mktemp("lab")
-    # A user who has no other rights than those that the documents list.
+    # A user with no other rights than those in the documents.
     user = ("--user", "ada", "on", ">secret", *_documented_rights())
     course = Course(Valkey(folder / "valkey", *user).start(), folder)
     try:
@@ -64,7 +64,7 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
             pod.start()
         await asyncio.gather(*(pod.ready() for pod in course.pods))
         async with EventStream(course.open.url) as one, EventStream(course.guarded.url) as two:
-            await asyncio.gather(_told(one, "pod-a", []), _told(two, "pod-b", []))
+            await asyncio.gather(_shows(one, "pod-a", []), _shows(two, "pod-b", []))
         yield course
     finally:
         for pod in course.pods:
@@ -72,17 +72,17 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
         course.valkey.kill()
 
 
-async def _order(asked: Server, name: str, action: str, **headers: str) -> httpx.Response:
+async def _send(via: Server, name: str, action: str, **headers: str) -> httpx.Response:
     async with httpx.AsyncClient(timeout=10, verify=False) as http:
-        return await http.post(f"{asked.url}/lab/{name}/{action}", headers=headers)
+        return await http.post(f"{via.url}/lab/{name}/{action}", headers=headers)
 
 
-async def _told(stream: EventStream, name: str, lab: list[str], *, within: float = 5) -> None:
-    """Waits until the stream tells of the pod of this name what was done to it."""
+async def _shows(stream: EventStream, name: str, lab: list[str], *, within: float = 5) -> None:
+    """Wait until the stream shows exactly these faults of the pod of this name."""
     async with asyncio.timeout(within):
         while True:
-            said = (await stream.until("pods", within=within)).data
-            if lab in [pod.get("lab") for pod in said["pods"] if pod["name"] == name]:
+            event = await stream.until("pods", within=within)
+            if lab in [pod.get("lab") for pod in event.data["pods"] if pod["name"] == name]:
                 return
 
 
@@ -93,7 +93,7 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _memory(pid: int | str) -> int:
-    """How many bytes a process has in memory."""
+    """Return how many bytes of memory a process uses."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
@@ -102,85 +102,85 @@ def _cpu_seconds(pid: int) -> float:
     return int(user) / os.sysconf("SC_CLK_TCK")
 
 
-async def test_order_reaches_the_pod_that_is_meant(course: Course) -> None:
-    """Another pod takes the order; the one that is meant obeys, and all streams are told."""
+async def test_command_reaches_its_pod_through_another(course: Course) -> None:
+    """The pod in the path runs it, and all streams show the fault."""
     async with EventStream(course.guarded.url) as stream, EventStream(course.open.url) as own:
-        await _told(stream, "pod-b", [])
-        answer = await _order(course.guarded, "pod-b", "not-ready", **ADMIN)
+        await _shows(stream, "pod-b", [])
+        answer = await _send(course.guarded, "pod-b", "not-ready", **ADMIN)
         assert answer.status_code == 202
         assert answer.json() == {"pod": "pod-b", "action": "not-ready"}
-        await asyncio.gather(*(_told(each, "pod-b", ["not-ready"]) for each in (stream, own)))
+        await asyncio.gather(*(_shows(each, "pod-b", ["not-ready"]) for each in (stream, own)))
         async with httpx.AsyncClient(timeout=10, verify=False) as http:
             ready = await http.get(f"{course.open.url}/ready")
             assert ready.status_code == 503
             assert ready.json()["reasons"] == ["by hand: POST /lab/pod-b/ready ends it"]
             for healthy in (f"{course.open.url}/healthz", f"{course.guarded.url}/ready"):
                 assert (await http.get(healthy)).status_code == 200
-        await _order(course.guarded, "pod-b", "ready", **ADMIN)
-        await _told(stream, "pod-b", [])
+        await _send(course.guarded, "pod-b", "ready", **ADMIN)
+        await _shows(stream, "pod-b", [])
         await course.open.ready()
     for pod, word in ((course.guarded, "an order for the lab"), (course.open, "an order of the")):
         (line,) = (line for line in pod.lines().splitlines() if word in line and '"ready"' in line)
         assert '"level": "warning"' in line
 
 
-async def test_every_order_is_obeyed_once(course: Course) -> None:
-    """However many pods are asked at once, each order is carried out one time."""
+async def test_each_command_runs_once(course: Course) -> None:
+    """Also if many are sent at once through several pods."""
     async with EventStream(course.open.url) as stream:
         await stream.until("pods")
-        asked = (*(_order(course.open, "pod-b", "cut") for _ in range(4)),)
-        asked += (*(_order(course.guarded, "pod-b", "cut", **ADMIN) for _ in range(4)),)
-        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {202}
+        sent = (*(_send(course.open, "pod-b", "cut") for _ in range(4)),)
+        sent += (*(_send(course.guarded, "pod-b", "cut", **ADMIN) for _ in range(4)),)
+        assert {answer.status_code for answer in await asyncio.gather(*sent)} == {202}
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await stream.rest()
         assert not stream.is_complete
-    obeyed = '"event": "an order of the lab", "action": "cut"'
-    await eventually(lambda: course.open.lines().count(obeyed) >= 8)
-    # What is asked later is obeyed later: until then the eighth could have come again.
-    await _order(course.open, "pod-b", "ready")
+    line = '"event": "an order of the lab", "action": "cut"'
+    await eventually(lambda: course.open.lines().count(line) >= 8)
+    # Commands run in order: after this one no earlier one can run again.
+    await _send(course.open, "pod-b", "ready")
     await eventually(lambda: '"ready"' in course.open.lines().rpartition("of the lab")[2])
-    assert course.open.lines().count(obeyed) == 8
-    assert obeyed not in course.guarded.lines()
+    assert course.open.lines().count(line) == 8
+    assert line not in course.guarded.lines()
 
 
-async def test_lab_says_what_it_does_not_know(course: Course) -> None:
-    """An unknown pod or action is answered with those that there are."""
-    nobody = await _order(course.open, "pod-x", "cut")
-    assert nobody.status_code == 404
-    assert _detail(nobody).endswith(": pod-a, pod-b.")
-    off = await _order(course.open, "pod-off", "cut")
+async def test_unknown_pod_or_action_is_answered_with_the_known_ones(course: Course) -> None:
+    """404 lists the pods that take commands, 422 the actions."""
+    unknown = await _send(course.open, "pod-x", "cut")
+    assert unknown.status_code == 404
+    assert _detail(unknown).endswith(": pod-a, pod-b.")
+    off = await _send(course.open, "pod-off", "cut")
     assert off.status_code == 404
-    nothing = await _order(course.open, "pod-b", "tickle")
+    nothing = await _send(course.open, "pod-b", "tickle")
     assert nothing.status_code == 422
     for action in ("not-ready", "ready", "freeze", "crash", "burn", "eat", "cut"):
         assert f"'{action}'" in _detail(nothing)
 
 
-async def test_lab_asks_for_the_admin_token(course: Course) -> None:
-    """Where a token is configured an order needs it; another site's page can give none."""
+async def test_command_needs_the_admin_token(course: Course) -> None:
+    """Where one is configured; and another site's page can send none anyway."""
     for headers in ({}, {"Authorization": "Bearer wrong"}):
-        answer = await _order(course.guarded, "pod-b", "cut", **headers)
+        answer = await _send(course.guarded, "pod-b", "cut", **headers)
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Bearer")
     elsewhere = {"Origin": "https://elsewhere.example", **ADMIN}
     for pod in (course.guarded, course.open):
-        assert (await _order(pod, "pod-b", "cut", **elsewhere)).status_code == 403
+        assert (await _send(pod, "pod-b", "cut", **elsewhere)).status_code == 403
 
 
-async def test_lab_that_is_off_is_not_there(course: Course) -> None:
-    """Without the setting there is no route, no description of one, and nothing is said of it."""
+async def test_lab_that_is_off_leaves_no_trace(course: Course) -> None:
+    """No route, no description, no field in the `pods` event, no log line, no module."""
     async with httpx.AsyncClient(base_url=course.off.url, timeout=10, verify=False) as http:
         for path in ("/lab/pod-b/cut", "/lab/pod-off/crash"):
             assert (await http.post(path)).status_code == 404
         assert "/lab" not in (await http.get("/openapi.json")).text
     async with EventStream(course.off.url) as stream:
-        said = (await stream.until("pods")).data["pods"]
-    assert ["lab" in pod for pod in said if pod["name"] == "pod-off"] == [False]
+        pods = (await stream.until("pods")).data["pods"]
+    assert ["lab" in pod for pod in pods if pod["name"] == "pod-off"] == [False]
     assert "the lab" not in course.off.lines()
     program = (
         "import sys, guestbook.web.app, guestbook.settings as s\n"
         "guestbook.web.app.create_app(s.load())\n"
-        "assert 'guestbook.lab' not in sys.modules"
+        "assert 'guestbook.pod.lab' not in sys.modules"
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, env=course.off.env, stderr=subprocess.PIPE
@@ -189,11 +189,11 @@ async def test_lab_that_is_off_is_not_there(course: Course) -> None:
     assert (process.returncode, err.decode()) == (0, "")
 
 
-async def test_order_needs_redis(course: Course) -> None:
-    """While Redis is away nobody can be told anything: 503, and no order is left for later."""
+async def test_command_needs_redis(course: Course) -> None:
+    """While Redis is away the answer is 503, and no command is left for later."""
     course.valkey.kill()
     try:
-        answer = await _order(course.open, "pod-b", "crash")
+        answer = await _send(course.open, "pod-b", "crash")
         assert answer.status_code == 503
         assert "Redis" in _detail(answer)
         assert int(answer.headers["retry-after"]) >= 1
@@ -203,17 +203,17 @@ async def test_order_needs_redis(course: Course) -> None:
     assert '"crash"' not in course.open.lines()
 
 
-async def test_frozen_pod_hangs_as_a_hung_process_does(course: Course, serve: Serve) -> None:
-    """Nothing in it runs any more, so that its liveness fails; it has said so before.
+async def test_frozen_pod_hangs(course: Course, serve: Serve) -> None:
+    """It announces the fault, then nothing in it runs, so that the liveness probe fails.
 
-    CommandQueue that it does not take are few, and expire.
+    A bounded number of commands waits for it, and expires.
     """
     victim = await serve("pod-cold", redis=course.redis, GUESTBOOK_LAB="true")
     async with EventStream(course.open.url) as stream, EventStream(victim.url) as own:
-        await _told(stream, "pod-cold", [])
-        assert (await _order(course.open, "pod-cold", "freeze")).status_code == 202
-        await asyncio.gather(*(_told(each, "pod-cold", ["freeze"]) for each in (stream, own)))
-        more = await asyncio.gather(*(_order(course.open, "pod-cold", "cut") for _ in range(12)))
+        await _shows(stream, "pod-cold", [])
+        assert (await _send(course.open, "pod-cold", "freeze")).status_code == 202
+        await asyncio.gather(*(_shows(each, "pod-cold", ["freeze"]) for each in (stream, own)))
+        more = await asyncio.gather(*(_send(course.open, "pod-cold", "cut") for _ in range(12)))
         assert sorted(answer.status_code for answer in more) == [202] * 10 + [429] * 2
         async with course.valkey.client() as redis:
             (waiting,) = await redis.keys("{guestbook}:orders:pod-cold/*")
@@ -226,26 +226,26 @@ async def test_frozen_pod_hangs_as_a_hung_process_does(course: Course, serve: Se
 
 
 @pytest.mark.slow
-async def test_busy_pod_serves_on_until_it_crashes_or_stops(course: Course, serve: Serve) -> None:
-    """CPU and memory go, the streams flow on; a crash ends it at once, SIGTERM as ever.
+async def test_busy_pod_serves_until_it_crashes_or_stops(course: Course, serve: Serve) -> None:
+    """Load on CPU and memory leaves the streams alive; `crash` and SIGTERM work as ever.
 
-    A process that comes after a crash obeys under the same name.
+    The process that replaces a crashed one runs commands under the same name.
     """
     victim = await serve("pod-hot", redis=course.redis, GUESTBOOK_LAB="true")
     async with EventStream(course.open.url) as stream:
         async with EventStream(victim.url) as own:
-            await _told(stream, "pod-hot", [])
+            await _shows(stream, "pod-hot", [])
             memory, cpu = _memory(victim.pid), _cpu_seconds(victim.pid)
             for action in ("burn", "eat"):
-                await _order(course.open, "pod-hot", action)
-            await _told(stream, "pod-hot", ["burn", "eat"])
+                await _send(course.open, "pod-hot", action)
+            await _shows(stream, "pod-hot", ["burn", "eat"])
             await eventually(lambda: _cpu_seconds(victim.pid) > cpu + 0.5, within=20)
             await eventually(lambda: _memory(victim.pid) > memory + 40 * MIB, within=20)
             async with httpx.AsyncClient(timeout=10, verify=False) as http:
                 answer = await http.post(f"{victim.url}/messages", json={"text": "still here"})
                 assert answer.status_code == 201
             assert (await own.messages(1))[0]["text"] == "still here"
-        await _order(course.open, "pod-hot", "crash")
+        await _send(course.open, "pod-hot", "crash")
         assert await victim.ended() == 1
         last = victim.lines().splitlines()[-1]
         assert "ends at once" in last
@@ -253,38 +253,38 @@ async def test_busy_pod_serves_on_until_it_crashes_or_stops(course: Course, serv
 
         victim.start()
         await victim.ready()
-        await _told(stream, "pod-hot", [])
+        await _shows(stream, "pod-hot", [])
         for action in ("burn", "not-ready"):
-            assert (await _order(course.open, "pod-hot", action)).status_code == 202
-        await _told(stream, "pod-hot", ["burn", "not-ready"])
+            assert (await _send(course.open, "pod-hot", action)).status_code == 202
+        await _shows(stream, "pod-hot", ["burn", "not-ready"])
         victim.signal(signal.SIGTERM)
         assert await victim.ended() == -signal.SIGTERM
     assert "Traceback" not in victim.lines()
 
 
-async def test_what_is_eaten_is_given_back(tmp_path: Path) -> None:
-    """Memory is really taken, up to its bound, and is free again after its time."""
+async def test_memory_load_ends() -> None:
+    """The memory is really used, and freed after its time."""
     before = _memory("self")
-    eating = asyncio.create_task(eat(128 * MIB, over=0.1, hold=0.5))
+    load = asyncio.create_task(memory_load(128 * MIB, over=0.1, hold=0.5))
     await eventually(lambda: _memory("self") > before + 120 * MIB)
-    await eating
+    await load
     assert _memory("self") < before + 64 * MIB
 
 
 @pytest.mark.parametrize(
-    ("written", "bound"), [(None, 1024), ("max\n", 1024), (f"{256 * MIB}\n", 256 + 64)]
+    ("written", "expected"), [(None, 1024), ("max\n", 1024), (f"{256 * MIB}\n", 256 + 64)]
 )
-def test_memory_has_a_bound(tmp_path: Path, written: str | None, bound: int) -> None:
-    """A container's own limit is overstepped; where there is none it stays at 1 GiB."""
+def test_memory_load_exceeds_the_limit(tmp_path: Path, written: str | None, expected: int) -> None:
+    """More than the container may use; 1 GiB where there is no limit."""
     if written is not None:
         (tmp_path / "memory.max").write_text(written)
-    assert memory_bound(tmp_path) == bound * MIB
+    assert memory_limit(tmp_path) == expected * MIB
 
 
-async def test_burning_ends() -> None:
-    """Nothing burns on when the time is up."""
+async def test_cpu_load_ends() -> None:
+    """No thread is left when the time is up."""
     threads = threading.active_count()
-    burning = asyncio.create_task(burn(0.1))
+    load = asyncio.create_task(cpu_load(0.1))
     await eventually(lambda: threading.active_count() > threads)
-    await burning
+    await load
     await eventually(lambda: threading.active_count() <= threads)

@@ -1,4 +1,4 @@
-"""Who is alive: every stream is told of the pods that come and go, and of how many watch."""
+"""Presence: every stream learns which pods come and go, and how many streams are open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
-# Three heartbeats of a second may be missed; then it takes one to notice, and the way here.
+# Three missed heartbeats, one more to notice it, and the time to get here.
 _GONE_SECONDS = 4.5
 
 _Changes = list[tuple[float, dict[str, Any]]]
@@ -27,7 +27,7 @@ _Changes = list[tuple[float, dict[str, Any]]]
 async def _until(
     stream: EventStream, expected: list[tuple[str, str]], *, within: float = 5.0
 ) -> dict[str, Any]:
-    """The first `pods` event with exactly these names and states."""
+    """Return the first `pods` event with exactly these names and states."""
     data: dict[str, Any] = {}
     async with asyncio.timeout(within):
         while [(pod["name"], pod["state"]) for pod in data.get("pods", ())] != expected:
@@ -44,7 +44,7 @@ def _count(data: dict[str, Any], name: str) -> int:
 
 
 async def _watch_counts(one: Server, two: Server) -> _Changes:
-    """Opens a stream each half second for 12 s, and notes what a first stream is told of it."""
+    """Open a stream each half second for 12 s; return the `pods` events of the first stream."""
     changes: _Changes = []
     async with EventStream(one.url) as stream:
         await _until(stream, _ready("pod-a", "pod-b"))
@@ -61,7 +61,7 @@ async def _watch_counts(one: Server, two: Server) -> _Changes:
             pod = (one, two)[number % 2]
             more.append(await EventStream(pod.url).__aenter__())
             own = (await more[-1].until("pods")).data
-            # A new stream is told of itself.
+            # A new stream counts itself.
             on_one, on_two = 1 + (number + 2) // 2, (number + 1) // 2
             assert _count(own, pod.name) == (on_one, on_two)[number % 2]
             assert own["streams"] == sum(each["streams"] for each in own["pods"])
@@ -74,7 +74,7 @@ async def _watch_counts(one: Server, two: Server) -> _Changes:
 
 
 class Shared:
-    """A pod for all tests of this file, and what is watched beside them on two others."""
+    """A pod for all tests of this file, and a test that runs beside them on two other pods."""
 
     def __init__(self, pod: Server, redis: str, counts: asyncio.Task[_Changes]) -> None:
         self.pod = pod
@@ -104,8 +104,8 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shar
         valkey.kill()
 
 
-async def test_pods_that_come_and_go_are_told_at_once(shared: Shared, serve: Serve) -> None:
-    """A pod appears with its first heartbeat, says that it drains, and vanishes as it ends."""
+async def test_streams_learn_at_once_of_pods_that_come_and_go(shared: Shared, serve: Serve) -> None:
+    """A pod appears with its first heartbeat, is shown as draining, and vanishes as it ends."""
     async with EventStream(shared.pod.url) as stream:
         first = (await stream.until("pods")).data
         assert [pod["name"] for pod in first["pods"]] == ["pod-a"]
@@ -128,7 +128,7 @@ async def test_pods_that_come_and_go_are_told_at_once(shared: Shared, serve: Ser
 
 
 async def test_killed_pod_is_gone_after_three_heartbeats(shared: Shared, serve: Serve) -> None:
-    """A pod that can say nothing any more vanishes within seconds; one that is slow does not."""
+    """A pod that was killed vanishes within seconds; a slow one stays."""
     two, slow = await asyncio.gather(
         serve("pod-b", redis=shared.redis), serve("pod-c", redis=shared.redis)
     )
@@ -147,8 +147,8 @@ async def test_killed_pod_is_gone_after_three_heartbeats(shared: Shared, serve: 
         await _until(stream, _ready("pod-a"), within=2)
 
 
-async def test_two_processes_of_one_name_are_two(shared: Shared, serve: Serve) -> None:
-    """A name does not hide another process of the same name, nor does the one take it away."""
+async def test_two_processes_of_one_name_are_two_pods(shared: Shared, serve: Serve) -> None:
+    """Both are listed, and when one ends the other stays."""
     two = await serve("pod-a", redis=shared.redis)
     async with EventStream(shared.pod.url) as left, EventStream(two.url) as right:
         for stream in (left, right):
@@ -159,8 +159,8 @@ async def test_two_processes_of_one_name_are_two(shared: Shared, serve: Serve) -
         await _until(left, _ready("pod-a"), within=2)
 
 
-async def test_counts_are_told_at_most_every_ten_seconds(shared: Shared, serve: Serve) -> None:
-    """While only counts change the streams hear of it rarely, but they do hear of it."""
+async def test_counts_are_sent_at_most_every_ten_seconds(shared: Shared, serve: Serve) -> None:
+    """While only counts change the streams get few events, but they do get them."""
     changes = await shared.counts
     times = [at for at, _ in changes]
     assert 1 <= len(times) <= 2
@@ -168,13 +168,13 @@ async def test_counts_are_told_at_most_every_ten_seconds(shared: Shared, serve: 
     assert changes[-1][1]["streams"] > 1
 
 
-async def test_very_many_pods_are_heard_and_told_less_often(valkey: Valkey, serve: Serve) -> None:
-    """Of hundreds of pods the list names some, the total counts all, and few heartbeats ask."""
+async def test_many_pods_are_read_and_sent_less_often(valkey: Valkey, serve: Serve) -> None:
+    """Of hundreds of pods the list has some, the total counts all, few heartbeats read all."""
     async with valkey.client() as redis:
-        # As if they had said it later than they can have: they are not gone for a while.
+        # Records from the future, so that they stay alive for a while.
         later = (await redis.time())[0] * 1000 + 60_000
-        said = json.dumps({"name": "other", "version": "1", "streams": 2, "state": "ready"})
-        others = {f"other-{number}/x": f"{later} {said}" for number in range(400)}
+        record = json.dumps({"name": "other", "version": "1", "streams": 2, "state": "ready"})
+        others = {f"other-{number}/x": f"{later} {record}" for number in range(400)}
         await redis.hset("{guestbook}:pods", mapping=others)
         pod = await serve("pod-a", redis=valkey.address)
         async with EventStream(pod.url) as stream:

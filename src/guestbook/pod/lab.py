@@ -1,6 +1,6 @@
-"""The lab: pods broken on purpose, for a course. Imported only where it is switched on.
+"""The lab: faults caused on purpose, for a course. Imported only where it is switched on.
 
-An order waits in Redis for the process that it is meant for: a load balancer may hand it to any.
+A load balancer may hand a request to any process, so that a command for a process waits in Redis.
 """
 
 from __future__ import annotations
@@ -31,104 +31,110 @@ from guestbook.storage import (
 
 Action = Literal["not-ready", "ready", "freeze", "crash", "burn", "eat", "cut"]
 
-# How long CPU is burnt, and how long memory is held if the kernel does not end it.
-_SECONDS = 60.0
+# How long the CPU is used, and how long memory is held if the kernel does not end the process.
+_LOAD_SECONDS = 60.0
 _FREEZE_SECONDS = 300.0
 _THREADS = 4
-_MEMORY = 1 << 30
-_MARGIN = 64 << 20
-_BITES = 100
-_MEAL_SECONDS = 10.0
-_LAST_WORDS_SECONDS = 0.1
-_LISTEN_SECONDS = 1
+_DEFAULT_BYTES = 1 << 30
+_EXCESS_BYTES = 64 << 20
+_CHUNKS = 100
+_ALLOCATE_SECONDS = 10.0
+_FAREWELL_SECONDS = 0.1
+_POP_SECONDS = 1
 _TIMEOUT = 1.0
-_PAUSE = 1.0
+_PAUSE_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
 
 
-class Lab:
-    """Gives orders to any process, and obeys those that are given to this one."""
+@contextlib.asynccontextmanager
+async def open_lab(guestbook: Guestbook) -> AsyncIterator[Lab]:
+    """Run the commands for this process until the context ends."""
+    logger.warning(
+        "the lab is on: pods may be broken on purpose",
+        by="anyone" if guestbook.settings.admin_token is None else "the admin token",
+    )
+    async with contextlib.AsyncExitStack() as stack:
 
-    def __init__(self, guestbook: Guestbook) -> None:
+        def connect(timeout: float) -> CommandQueue:
+            queue = CommandQueue(create_client(guestbook.settings.redis_url, timeout=timeout))
+            stack.push_async_callback(queue.close)
+            return queue
+
+        # Two clients, because one that waits for a command keeps its connection busy.
+        lab = Lab(guestbook, connect(_TIMEOUT), connect(_POP_SECONDS + _TIMEOUT))
+        running = asyncio.create_task(lab.run())
+        running.add_done_callback(_log_failure)
+        try:
+            yield lab
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await lab.end_faults()
+
+
+class Lab:
+    """Sends commands to any process, and runs those for this one."""
+
+    def __init__(self, guestbook: Guestbook, push_to: CommandQueue, pop_from: CommandQueue) -> None:
         self._guestbook = guestbook
         self._presence = guestbook.presence
-        address = guestbook.settings.redis_url
-        # Two clients: one that listens would keep what is sent by it waiting.
-        self._giving = CommandQueue(create_client(address, timeout=_TIMEOUT))
-        listening = create_client(address, timeout=_LISTEN_SECONDS + _TIMEOUT)
-        self._taking = CommandQueue(listening)
-        self._deeds: dict[str, asyncio.Task[None]] = {}
+        self._push_to = push_to
+        self._pop_from = pop_from
+        self._faults: dict[str, asyncio.Task[None]] = {}
+        # With a list, even an empty one, the other pods know that this one takes commands.
         self._presence.lab = []
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Obeys for as long as the context lasts."""
-        logger.warning(
-            "the lab is on: pods may be broken on purpose",
-            by="anybody" if self._guestbook.settings.admin_token is None else "the admin token",
-        )
-        obeying = asyncio.create_task(self._obey_all())
-        obeying.add_done_callback(_log_failure)
-        try:
-            yield
-        finally:
-            obeying.cancel()
-            self._end_deeds()
-            await asyncio.gather(obeying, *self._deeds.values(), return_exceptions=True)
-            for orders in (self._giving, self._taking):
-                await orders.close()
-
-    async def give(self, name: str, action: Action) -> None:
-        """Gives an order to the pod of this name. Raises ProblemError."""
-        able = {
-            process: said["name"]
-            for process, said in self._presence.records().items()
-            if "lab" in said and said["state"] == "ready"
+    async def send(self, name: str, action: Action) -> None:
+        """Send a command to the pod of this name. Raises ProblemError."""
+        names = {
+            process: record["name"]
+            for process, record in self._presence.records().items()
+            if "lab" in record and record["state"] == "ready"
         }
-        # A name may be that of a process which has died and of its successor.
-        meant = [process for process, its_name in able.items() if its_name == name]
-        if not meant:
-            names = ", ".join(sorted(set(able.values()))) or "none"
+        # A process that died and its successor may have the same name.
+        processes = [process for process, its_name in names.items() if its_name == name]
+        if not processes:
+            known = ", ".join(sorted(set(names.values()))) or "none"
             raise ProblemError(
-                404, f"There is no pod {name[:100]} that takes orders; those that do: {names}."
+                404, f"There is no pod {name[:100]} that takes orders; those that do: {known}."
             )
+        command = Command(action, self._guestbook.name)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                order = Command(action, self._guestbook.name)
-                are_given = [await self._giving.push(process, order) for process in meant]
+                are_queued = [await self._push_to.push(process, command) for process in processes]
         except REDIS_ERRORS as error:
             logger.warning("Redis did not take an order", error=explain(error))
             raise unavailable("Redis did not take the order in time: try again.") from None
-        if not any(are_given):
+        if not any(are_queued):
             raise ProblemError(
                 429,
                 f"{QUEUE_MAX} orders are waiting for {name} already.",
                 headers={"Retry-After": "1"},
             )
 
-    async def _obey_all(self) -> None:
-        """Until this process takes leave, which nothing may hinder."""
-        is_deaf = False
+    async def run(self) -> None:
+        """Run commands until the process drains, which no fault may hinder."""
+        can_read = True
         while True:
             try:
-                order = await self._taking.pop(self._presence.process, seconds=_LISTEN_SECONDS)
+                command = await self._pop_from.pop(self._presence.process, seconds=_POP_SECONDS)
             except REDIS_ERRORS as error:
-                if not is_deaf:
-                    logger.warning("the lab cannot hear any orders", error=explain(error))
-                is_deaf = True
-                await asyncio.sleep(_PAUSE)
+                if can_read:
+                    logger.warning("the lab cannot read its orders", error=explain(error))
+                can_read = False
+                await asyncio.sleep(_PAUSE_SECONDS)
                 continue
-            is_deaf = False
+            can_read = True
             if self._guestbook.fanout.is_draining:
-                self._end_deeds()
+                await self.end_faults()
                 return
-            if order is not None:
-                await self._obey(order)
+            if command is not None:
+                await self._run_command(command)
 
-    async def _obey(self, order: Command) -> None:
-        logger.warning("an order of the lab", action=order.action, by=order.by)
-        match order.action:
+    async def _run_command(self, command: Command) -> None:
+        logger.warning("an order of the lab", action=command.action, by=command.by)
+        match command.action:
             case "not-ready":
                 self._guestbook.manual_not_ready_reason = (
                     f"by hand: POST /lab/{self._guestbook.name}/ready ends it"
@@ -136,54 +142,57 @@ class Lab:
             case "ready":
                 self._guestbook.manual_not_ready_reason = None
             case "freeze":
-                await self._say_last("freeze")
-                # Nothing else runs meanwhile: that is what it is for.
+                await self._announce_last("freeze")
+                # Block the event loop, as a process that hangs does.
                 time.sleep(_FREEZE_SECONDS)  # noqa: ASYNC251
             case "crash":
-                await self._say_last("crash")
-                logger.error("the process ends at once: an order of the lab", by=order.by)
+                await self._announce_last("crash")
+                logger.error("the process ends at once: an order of the lab", by=command.by)
                 os._exit(1)
             case "burn":
-                self._begin("burn", burn(_SECONDS))
+                self._start("burn", cpu_load(_LOAD_SECONDS))
             case "eat":
-                self._begin("eat", eat(memory_bound(), over=_MEAL_SECONDS, hold=_SECONDS))
+                load = memory_load(memory_limit(), over=_ALLOCATE_SECONDS, hold=_LOAD_SECONDS)
+                self._start("eat", load)
             case "cut":
                 self._guestbook.fanout.cut()
-        await self._say()
+        await self._announce()
 
-    def _begin(self, name: str, deed: Coroutine[Any, Any, None]) -> None:
-        """Begins what takes a while; what was begun before under this name ends."""
-        if name in self._deeds:
-            self._deeds[name].cancel()
-        task = self._deeds[name] = asyncio.create_task(deed)
+    def _start(self, name: str, fault: Coroutine[Any, Any, None]) -> None:
+        """Start a fault that lasts; an earlier one of this name ends."""
+        if name in self._faults:
+            self._faults[name].cancel()
+        task = self._faults[name] = asyncio.create_task(fault)
         task.add_done_callback(lambda task: self._note_end(name, task))
 
     def _note_end(self, name: str, task: asyncio.Task[None]) -> None:
         _log_failure(task)
-        if self._deeds.get(name) is task:
-            del self._deeds[name]
-            self._presence.lab = self._state()
+        if self._faults.get(name) is task:
+            del self._faults[name]
+            self._presence.lab = self._active()
             self._presence.wake()
 
-    def _end_deeds(self) -> None:
-        for task in self._deeds.values():
+    async def end_faults(self) -> None:
+        """End the faults that last."""
+        tasks = list(self._faults.values())
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _state(self) -> list[str]:
-        return sorted(
-            [*self._deeds, *(["not-ready"] if self._guestbook.manual_not_ready_reason else [])]
-        )
+    def _active(self) -> list[str]:
+        not_ready = ["not-ready"] if self._guestbook.manual_not_ready_reason else []
+        return sorted([*self._faults, *not_ready])
 
-    async def _say(self, *more: str) -> None:
-        """Has everybody told at once what has been done to this pod."""
-        self._presence.lab = [*self._state(), *more]
+    async def _announce(self, *more: str) -> None:
+        """Send a heartbeat with the faults of this pod at once."""
+        self._presence.lab = [*self._active(), *more]
         await self._presence.heartbeat()
 
-    async def _say_last(self, word: str) -> None:
-        """As `_say`, where nothing can be said afterwards."""
-        await self._say(word)
-        # Its own streams hear of it too.
-        await asyncio.sleep(_LAST_WORDS_SECONDS)
+    async def _announce_last(self, fault: str) -> None:
+        """Announce a fault after which this process can send nothing."""
+        await self._announce(fault)
+        # The streams of this process get the news too.
+        await asyncio.sleep(_FAREWELL_SECONDS)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
@@ -191,8 +200,8 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         logger.error("the lab has failed", exc_info=task.exception())
 
 
-async def burn(seconds: float) -> None:
-    """Uses all the CPU that it gets."""
+async def cpu_load(seconds: float) -> None:
+    """Use all the CPU that the kernel grants."""
     is_over = threading.Event()
     for _ in range(min(_THREADS, os.cpu_count() or 1)):
         threading.Thread(target=_spin, args=(is_over,), daemon=True).start()
@@ -204,28 +213,28 @@ async def burn(seconds: float) -> None:
 
 def _spin(is_over: threading.Event) -> None:
     while not is_over.is_set():
-        # Without the interpreter's lock: only the CPU is taken from the event loop.
+        # This releases the interpreter's lock: the event loop lacks the CPU and nothing else.
         hashlib.pbkdf2_hmac("sha256", b"lab", b"lab", 50_000)
 
 
-def memory_bound(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many bytes to eat: more than the container may have; without a limit 1 GiB."""
+def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return more bytes than the container may use, or 1 GiB if it has no limit."""
     try:
-        return int((cgroup / "memory.max").read_text()) + _MARGIN
-    except (OSError, ValueError):  # no such file; or "max", which means none
-        return _MEMORY
+        return int((cgroup / "memory.max").read_text()) + _EXCESS_BYTES
+    except (OSError, ValueError):  # there is no such file, or it has "max"
+        return _DEFAULT_BYTES
 
 
-async def eat(size: int, *, over: float, hold: float) -> None:
-    """Takes so many bytes over some seconds, holds them for some more, gives them back."""
-    logger.warning("eating memory", mib=size >> 20)
-    bite = size // _BITES
-    with contextlib.ExitStack() as stomach:
-        for _ in range(_BITES):
+async def memory_load(size: int, *, over: float, hold: float) -> None:
+    """Allocate `size` bytes over some seconds, hold them for some more, and free them."""
+    logger.warning("allocating memory", mib=size >> 20)
+    chunk_size = size // _CHUNKS
+    with contextlib.ExitStack() as chunks:
+        for _ in range(_CHUNKS):
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-            memory = stomach.enter_context(mmap.mmap(-1, bite, flags=flags))
-            # The kernel gives a page when it is written to.
-            memory[:: mmap.PAGESIZE] = bytes(len(range(0, bite, mmap.PAGESIZE)))
-            await asyncio.sleep(over / _BITES)
+            chunk = chunks.enter_context(mmap.mmap(-1, chunk_size, flags=flags))
+            # The kernel provides a page when it is written to.
+            chunk[:: mmap.PAGESIZE] = bytes(len(range(0, chunk_size, mmap.PAGESIZE)))
+            await asyncio.sleep(over / _CHUNKS)
         logger.warning("holding memory", mib=size >> 20, seconds=hold)
         await asyncio.sleep(hold)

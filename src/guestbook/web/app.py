@@ -128,8 +128,7 @@ async def _lab(app: FastAPI, guestbook: Guestbook) -> AsyncIterator[None]:
     if not guestbook.settings.lab:
         yield
         return
-    from guestbook.pod.lab import Lab  # noqa: PLC0415  # off means: no code path
+    from guestbook.pod.lab import open_lab  # noqa: PLC0415  # off means: no code path
 
-    app.state.lab = Lab(guestbook)
-    async with app.state.lab.running():
+    async with open_lab(guestbook) as app.state.lab:
         yield

@@ -32,6 +32,6 @@ LabDep = Annotated[Lab, Depends(get_lab)]
     summary="Break a pod on purpose",
 )
 async def command(lab: LabDep, pod: str, action: Action) -> Command:
-    await lab.give(pod, action)
+    await lab.send(pod, action)
     logger.warning("an order for the lab", pod=pod, action=action)
     return Command(pod=pod, action=action)
