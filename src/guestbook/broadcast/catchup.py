@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 
 def is_lagging(log: EventLog, position: int) -> bool:
     """Return whether a stream at a position in the log lacks more than one write."""
-    return position < log.end and position + len(log.some(position, WRITE_BYTES)) < log.end
+    return position < log.end and position + len(log.read(position, WRITE_BYTES)) < log.end
 
 
 class CatchUp:

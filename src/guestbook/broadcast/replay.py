@@ -103,7 +103,7 @@ class Replay:
             task.exception()
 
     def _from_log(self, cursor: EntryId, frame: Frame) -> ReplayChunk:
-        entries = self._log.some(self._log.position_after(cursor), _CHUNK_BYTES)
+        entries = self._log.read(self._log.position_after(cursor), _CHUNK_BYTES)
         chunk = ReplayChunk(cursor, entries[-1].id if entries else cursor, entries, frame)
         self._chunks.append(chunk)
         return chunk

@@ -84,7 +84,7 @@ def _parse(number: int, line: bytes, latest: EntryId) -> Message | int:
         value = json.loads(line)
         if "end" in value:
             return int(value["messages"])
-        new = NewMessage.of(value["text"], value.get("author"))
+        new = NewMessage.parse(value["text"], value.get("author"))
         message = Message(EntryId.parse(value["id"]), new.author, new.text, normalise(value["pod"]))
         message.json()
     except InvalidMessageError as error:

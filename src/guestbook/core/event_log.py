@@ -34,8 +34,6 @@ class LogEntry:
         frame = sse.event(entry.json(), id=str(entry.id))
         return cls(entry.id, frame, entry, None, entry.trace)
 
-    of = encode
-
     def tombstone(self) -> None:
         """Remove a deleted message's content; its place in the order stays."""
         self.frame = b""
@@ -156,10 +154,10 @@ class EventLog:
 
     def frames(self, position: int, max_bytes: int) -> tuple[bytes, int]:
         """Return the frames from `position` on, about `max_bytes`, and the position after them."""
-        entries = self.some(position, max_bytes)
+        entries = self.read(position, max_bytes)
         return b"".join([entry.frame for entry in entries]), position + len(entries)
 
-    def some(self, position: int, max_bytes: int) -> list[LogEntry]:
+    def read(self, position: int, max_bytes: int) -> list[LogEntry]:
         """Return the entries from `position` on, at most about `max_bytes` of frames."""
         size = 0
         begin = position - self.start

@@ -157,8 +157,6 @@ class NewMessage:
         clean_author = None if author is None else _clean("author", author, AUTHOR_MAX)
         return cls(clean_text, clean_author or None)
 
-    of = parse
-
 
 def _clean(field: str, value: object, max_length: int) -> str:
     if value is None:
