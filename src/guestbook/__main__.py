@@ -4,13 +4,15 @@ import gc
 import signal
 import sys
 
-from guestbook.cli import signals, stdio
+from guestbook.cli import signals
 
 
 def main() -> None:
     """Run the command line."""
     # First of all, because the imports below take a while.
     signals.handle()
+    from guestbook.cli import stdio  # noqa: PLC0415
+
     stdio.replace_standard_streams()
     # Imported modules stay, and streams are no garbage: the collector need not look through all of
     # them each time that a few more were made.

@@ -17,20 +17,28 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
+_SERVE = ("guestbook", "serve")
+
 
 @contextlib.contextmanager
 def serving(
-    redis: str, stderr: Any, folder: Path, *, shell: str = 'exec "$@"', **env: str
+    redis: str,
+    stderr: Any,
+    folder: Path,
+    *program: str,
+    shell: str = 'exec "$@"',
+    **env: str,
 ) -> Iterator[Server]:
     """Run a server whose standard error is not a usual file."""
     server = Server(folder / "output", redis, **env)
     with server.log.open("wb") as log:
         server.process = subprocess.Popen(
-            ["/bin/sh", "-c", shell, "sh", sys.executable, "-m", "guestbook", "serve"],
+            ["/bin/sh", "-c", shell, "sh", sys.executable, "-m", *(program or _SERVE)],
             env=server.env,
             stdout=log,
             stderr=stderr,
@@ -51,6 +59,10 @@ async def survives_redis_restart(server: Server, valkey: Valkey) -> None:
         posted = (await http.post("/messages", json={"text": "after"})).json()
         assert posted in (await http.get("/messages")).json()["messages"]
         assert (await http.get("/healthz")).status_code == 200
+
+
+async def ends_well(server: Server) -> None:
+    """The exit status is that of the signal, and nothing is on standard output."""
     server.signal(signal.SIGTERM)
     assert await server.ended() == -signal.SIGTERM
     assert server.lines() == ""
@@ -66,6 +78,20 @@ async def test_full_disk_below_the_log_does_not_stop_the_server(
     ):
         await server.ready()
         await survives_redis_restart(server, valkey)
+        await ends_well(server)
+
+
+async def test_full_disk_does_not_stop_the_application_in_another_server(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """Under `uvicorn guestbook.asgi:app` the log is as harmless."""
+    with open("/dev/full", "wb") as full:
+        uvicorn = ("uvicorn", "guestbook.asgi:app", "--port")
+        port = str(free_port())
+        with serving(valkey.address, full, tmp_path, *uvicorn, port) as server:
+            server.url = f"http://127.0.0.1:{port}"
+            await server.ready()
+            await survives_redis_restart(server, valkey)
 
 
 async def test_reader_of_the_log_may_leave(valkey: Valkey, tmp_path: Path) -> None:
@@ -76,6 +102,7 @@ async def test_reader_of_the_log_may_leave(valkey: Valkey, tmp_path: Path) -> No
         await server.ready()
         os.close(reading)
         await survives_redis_restart(server, valkey)
+        await ends_well(server)
 
 
 @pytest.mark.parametrize("shell", ['exec "$@" 2>&-', 'exec "$@" <&- 2>&-'])
@@ -87,6 +114,7 @@ async def test_server_starts_without_standard_error(
         await server.ready()
         assert Path(f"/proc/{server.pid}/fd/2").readlink() == Path("/dev/null")
         await survives_redis_restart(server, valkey)
+        await ends_well(server)
 
 
 async def test_reader_of_the_log_that_sleeps_holds_up_nothing(

@@ -11,9 +11,7 @@ from typing import BinaryIO, NoReturn, cast
 
 import typer
 
-from guestbook.cli.stdio import OutputFile
-
-_BUFFER = 64 * 1024
+from guestbook.cli.stdio import BUFFER, OutputFile
 
 
 def report(line: str) -> None:
@@ -78,7 +76,7 @@ def open_output(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _flushed(file: OutputFile) -> Iterator[BinaryIO]:
-    buffer = io.BufferedWriter(file, _BUFFER)
+    buffer = io.BufferedWriter(file, BUFFER)
     try:
         yield cast(BinaryIO, buffer)
         buffer.flush()

@@ -1,21 +1,20 @@
 """Standard output that writes everything or fails, and standard error that never fails.
 
-Python's own standard streams do neither: without a buffer (PYTHONUNBUFFERED) they ignore that the
-kernel took only a part, and an error while an error is being logged would end the task that logs.
+Python's own standard output does neither: without a buffer (PYTHONUNBUFFERED) it ignores that the
+kernel took only a part, and with one it reports an error when the command has ended.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
-import select
 import sys
 from typing import Any, NoReturn
 
-# How long to wait for a log that is not being read, before lines are dropped.
-_PATIENCE_MS = 200
+from guestbook.telemetry.log_file import DescriptorFile, open_log
+
+BUFFER = 64 * 1024
 
 
 class OutputError(Exception):
@@ -27,25 +26,7 @@ class OutputError(Exception):
         self.is_broken_pipe = isinstance(error, BrokenPipeError)
 
 
-class _File(io.RawIOBase):
-    """An open file descriptor to write to."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        return True
-
-
-class OutputFile(_File):
+class OutputFile(DescriptorFile):
     """A file to which everything is written. Raises OutputError, once, if that is impossible."""
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -59,9 +40,9 @@ class OutputFile(_File):
         # A buffer is flushed once more when it is closed, also after an error.
         while left and not self._has_failed:
             try:
-                left = left[os.write(self._descriptor, left) :]
+                left = left[os.write(self.fileno(), left) :]
             except BlockingIOError:
-                self._poll.poll()
+                self.wait()
             except OSError as error:
                 self._fail(error)
         return len(data)
@@ -73,7 +54,7 @@ class OutputFile(_File):
     def sync(self) -> None:
         """Wait until the disk has it, if it is on a disk."""
         try:
-            os.fsync(self._descriptor)
+            os.fsync(self.fileno())
         except OSError as error:
             # Pipes, terminals and other devices have no disk.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
@@ -82,29 +63,6 @@ class OutputFile(_File):
     def _fail(self, error: OSError) -> NoReturn:
         self.abandon()
         raise OutputError(self._name, error) from None
-
-
-class LogFile(_File):
-    """Standard error, to which a write never fails: what cannot be written is dropped."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor)
-        self._patience_ms = _PATIENCE_MS
-        self._is_line_cut = False
-
-    def write(self, data: Any) -> int:
-        """Write as much of the data as possible."""
-        left = memoryview(b"\n" + data if self._is_line_cut else bytes(data))
-        size = len(left)
-        with contextlib.suppress(OSError):
-            while left and self._poll.poll(self._patience_ms):
-                # A pipe that is writable takes this much without blocking.
-                left = left[os.write(self._descriptor, left[: select.PIPE_BUF]) :]
-        # Wait only once for a log that is not being read.
-        self._patience_ms = 0 if left else _PATIENCE_MS
-        if len(left) < size:
-            self._is_line_cut = bool(left)
-        return len(data)
 
 
 def replace_standard_streams() -> None:
@@ -116,10 +74,9 @@ def replace_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, mode), True)
-    sys.stdout = _text(OutputFile(1, "standard output"), sys.stdout)
-    sys.stderr = _text(LogFile(2), sys.stderr, errors="backslashreplace", line_buffering=True)
-
-
-def _text(file: _File, replaced: io.TextIOBase | Any, **options: Any) -> io.TextIOWrapper:
-    encoding = "utf-8" if replaced is None else replaced.encoding
-    return io.TextIOWrapper(io.BufferedWriter(file, 2**16), encoding, **options)
+    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+    buffer = io.BufferedWriter(OutputFile(1, "standard output"), BUFFER)
+    sys.stdout = io.TextIOWrapper(buffer, encoding)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open_log()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, Processor
 
+from guestbook.telemetry.log_file import open_log
 from guestbook.telemetry.requests import current_id
 
 # Made once, because json.dumps would make an encoder for each line. It writes ASCII: JSON may hold
@@ -18,24 +18,22 @@ _encode = json.JSONEncoder(default=repr).encode
 
 
 def configure(level: str, form: Literal["text", "json"] | None) -> None:
-    """Write structlog's lines and the standard library's, such as uvicorn's, in the same form.
-
-    The command line has replaced `sys.stderr` by a file to which a write never fails.
-    """
-    is_text = form == "text" or (form is None and sys.stderr.isatty())
+    """Write structlog's lines and the standard library's, such as uvicorn's, in the same form."""
+    log = open_log()
+    is_text = form == "text" or (form is None and log.isatty())
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=not is_text),
         _add_request_id,
     ]
-    renderer = _text() if is_text else _json()
+    renderer = _text(has_colors=log.isatty()) if is_text else _json()
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(log),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(log)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -47,11 +45,11 @@ def configure(level: str, form: Literal["text", "json"] | None) -> None:
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
 
 
-def _text() -> list[Processor]:
+def _text(*, has_colors: bool) -> list[Processor]:
     # Values are written with escapes, so that a request cannot forge a line.
     return [
         structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
+            colors=has_colors,
             repr_native_str=True,
             pad_event_to=0,
             # The default shows local variables, and with them secrets.

@@ -1,0 +1,73 @@
+"""Standard error as a file to which a write never fails.
+
+A log that cannot be written costs its lines and nothing else: an error while an error is being
+logged would end the task that logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import sys
+from typing import Any, TextIO
+
+# How long to wait for a log that is not being read, before lines are dropped.
+_PATIENCE_MS = 200
+_BUFFER = 64 * 1024
+
+
+class DescriptorFile(io.RawIOBase):
+    """An open file descriptor to write to."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def wait(self, milliseconds: int | None = None) -> bool:
+        """Wait until it can be written to; return False if that takes too long."""
+        return bool(self._poll.poll(milliseconds))
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
+
+
+class LogFile(DescriptorFile):
+    """Standard error, to which a write never fails: what cannot be written is dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._patience_ms = _PATIENCE_MS
+        self._is_line_cut = False
+
+    def write(self, data: Any) -> int:
+        """Write as much of the data as possible."""
+        left = memoryview(b"\n" + data if self._is_line_cut else bytes(data))
+        size = len(left)
+        with contextlib.suppress(OSError):
+            while left and self.wait(self._patience_ms):
+                # A pipe that is writable takes this much without blocking.
+                left = left[os.write(self.fileno(), left[: select.PIPE_BUF]) :]
+        # Wait only once for a log that is not being read.
+        self._patience_ms = 0 if left else _PATIENCE_MS
+        if len(left) < size:
+            self._is_line_cut = bool(left)
+        return len(data)
+
+
+def open_log() -> TextIO:
+    """Return standard error as such a file; without one, every line is dropped."""
+    if sys.stderr is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    buffer = io.BufferedWriter(LogFile(2), _BUFFER)
+    return io.TextIOWrapper(
+        buffer, sys.stderr.encoding, errors="backslashreplace", line_buffering=True
+    )
