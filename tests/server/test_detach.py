@@ -1,4 +1,4 @@
-"""Connections that are handed over, and what that needs of uvicorn."""
+"""Connections that are detached from the server, and what that requires of uvicorn."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _received(detached: socket.socket) -> bytes:
         pytest.param(GET * 2, 2, id="pipelined"),
     ],
 )
-async def test_connection_is_not_detached_where_that_cannot_be(
+async def test_connection_stays_with_the_server_where_it_must(
     request_bytes: bytes, responses: int
 ) -> None:
     """The application gets None and answers through the server."""
@@ -168,7 +168,7 @@ async def test_connection_is_not_detached_where_that_cannot_be(
 
 
 async def test_connection_is_not_detached_after_its_response_began() -> None:
-    """The socket would be written to by two."""
+    """Server and application would both write to the socket."""
     results: list[socket.socket | None] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -183,7 +183,7 @@ async def test_connection_is_not_detached_after_its_response_began() -> None:
 
 
 async def test_connection_can_be_aborted() -> None:
-    """The client of a response that is too slow loses its connection, with no word about it."""
+    """The response ends, the application sees a disconnect, and nothing is logged."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

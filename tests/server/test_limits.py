@@ -1,4 +1,4 @@
-"""What a connection may take: clients that are slow, endless, silent, or too many."""
+"""The bounds of a connection: clients that are slow, endless, silent, or too many."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HELLO = b'11\r\n{"text": "hello"}\r\n0\r\n'
 async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """A server of little patience."""
+    """A server with short time-outs."""
     server = Server(
         tmp_path_factory.mktemp("bounds") / "log",
         f"redis://{shared_valkey.address}/9010",
@@ -46,7 +46,7 @@ async def pod(
 
 
 def _sockets(pod: Server) -> int:
-    """How many sockets a server has open."""
+    """Return the number of sockets that a server has open."""
     files = Path(f"/proc/{pod.pid}/fd").iterdir()
     return sum(os.readlink(file).startswith("socket:") for file in files)
 
@@ -54,7 +54,7 @@ def _sockets(pod: Server) -> int:
 _TOO_LONG = [b"x: %s\r\n" % (b"y" * 1000)] * 100
 _ENDLESS = [b"y" * 10_000] * 100
 
-# What a client sends, how slowly, and what it is told before the connection is closed.
+# What a client sends, how slowly, and the statuses it gets before the connection is closed.
 CLIENTS: dict[str, tuple[list[bytes], float, list[int]]] = {
     "nothing": ([], 0, []),
     "half a head": ([HEAD], 0, [408]),
@@ -72,7 +72,7 @@ CLIENTS: dict[str, tuple[list[bytes], float, list[int]]] = {
     "endless chunks": ([CHUNKED, *[b"1\r\n \r\n" * 1000] * 200], 0, [413]),
     "an endless chunk size": ([CHUNKED + b"1;", *_ENDLESS], 0, [413]),
     "endless trailers": ([CHUNKED + HELLO, *_TOO_LONG * 4], 0, [413]),
-    "a body that nobody wants": ([HEAD + b"Content-Length: 99999999\r\n\r\n", *_ENDLESS], 0, [200]),
+    "a body that is not read": ([HEAD + b"Content-Length: 99999999\r\n\r\n", *_ENDLESS], 0, [200]),
     "one request": ([GET], 0, [200]),
     "one request, then half of one": ([GET, HEAD], 0.2, [200, 408]),
     "half a body behind a request": ([GET + POST + b"Content-Length: 20\r\n\r\n{"], 0, [200, 408]),
@@ -100,20 +100,20 @@ CLIENTS: dict[str, tuple[list[bytes], float, list[int]]] = {
 }
 
 
-async def test_every_client_is_let_go_in_time(pod: Server) -> None:
-    """Whatever it sends or does not send: it is told what is wrong, and its connection ends.
+async def test_every_connection_ends_in_time(pod: Server) -> None:
+    """Whatever a client sends or does not send, it gets an error and its connection is closed.
 
-    Meanwhile a visitor's stream goes on, and others are answered.
+    Meanwhile the stream of a visitor continues, and other clients are answered.
     """
 
     async def one(name: str) -> None:
         parts, every, expected = CLIENTS[name]
         async with Raw(pod) as client:
             sending = asyncio.create_task(client.send(*parts, every=every))
-            said = await client.end()
+            received = await client.end()
             sending.cancel()
-        assert statuses(said) == expected, (name, said)
-        for answer in said.split(b"HTTP/1.1 ")[1:]:
+        assert statuses(received) == expected, (name, received)
+        for answer in received.split(b"HTTP/1.1 ")[1:]:
             assert b"\r\ncontent-security-policy: " in answer.lower()
             if answer[:1] == b"4":
                 assert b"\r\ncontent-type: application/problem+json\r\n" in answer
@@ -121,22 +121,24 @@ async def test_every_client_is_let_go_in_time(pod: Server) -> None:
     async with (
         httpx.AsyncClient(base_url=pod.url, timeout=10) as visitor,
         EventStream(pod.url) as stream,
-        run_scenarios({name: one(name) for name in CLIENTS}) as stories,
+        run_scenarios({name: one(name) for name in CLIENTS}) as scenarios,
     ):
-        while not all(story.done() for story in stories.values()):
+        while not all(task.done() for task in scenarios.values()):
             posted = await visitor.post("/messages", json={"text": "still here"})
             assert posted.status_code == 201
             # "endless trailers" has posted too.
             while (await stream.until("message")).id != posted.json()["id"]:
                 pass
             await asyncio.sleep(0.05)
-        for story in stories.values():
-            await story
+        for task in scenarios.values():
+            await task
     assert "Traceback" not in pod.lines()
 
 
-async def test_slow_client_gets_its_answer_and_one_that_reads_nothing_goes(pod: Server) -> None:
-    """An answer may take long for as long as it is taken; who takes nothing is let go."""
+async def test_slow_client_gets_its_response_and_a_silent_one_is_closed(
+    pod: Server,
+) -> None:
+    """A response may take long as long as the client reads it, and no longer."""
     async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
         for number in range(100):
             await client.post("/messages", json={"text": f"{number} " + "long " * 190})
@@ -155,7 +157,7 @@ async def test_slow_client_gets_its_answer_and_one_that_reads_nothing_goes(pod: 
                 assert data
                 taken += len(data)
 
-    async def deaf() -> None:
+    async def never_reads() -> None:
         async with Raw(pod) as client:
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.writer.write(listing * 30)
@@ -164,11 +166,11 @@ async def test_slow_client_gets_its_answer_and_one_that_reads_nothing_goes(pod: 
 
     await slow()
     open_before = _sockets(pod)
-    await deaf()
+    await never_reads()
 
 
-async def test_what_comes_behind_a_body_is_no_header(pod: Server) -> None:
-    """A trailer cannot bring what a proxy in front would have looked for in the head."""
+async def test_trailers_are_not_headers(pod: Server) -> None:
+    """A trailer cannot smuggle in a field that a proxy would have looked for in the head."""
     async with Raw(pod) as client:
         trailers = b"Idempotency-Key: not one\r\nConnection: close\r\n\r\n"
         await client.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + HELLO)
@@ -183,15 +185,15 @@ async def _open_idle(server: Server, count: int) -> list[asyncio.StreamWriter]:
 
 @pytest.fixture
 def many_files() -> None:
-    """Lets this process open as many files as it may."""
+    """Raise the soft limit of open files of this process to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def test_idle_connections_lock_nobody_out(serve: Serve, many_files: None) -> None:
-    """However many connections never send a request: streams go on, requests are answered.
+async def test_idle_connections_keep_no_client_out(serve: Serve, many_files: None) -> None:
+    """However many connections are idle, streams continue and requests are answered.
 
-    Those that have waited longest make room, and the log says so.
+    The connections that have waited longest are closed, and the log has a warning.
     """
     pod = await serve(GUESTBOOK_MAX_CONNECTIONS="300")
     async with (
@@ -212,8 +214,8 @@ async def test_idle_connections_lock_nobody_out(serve: Serve, many_files: None) 
             writer.transport.abort()
 
 
-async def test_limit_of_open_files_locks_nobody_out(tmp_path: Path, redis_url: str) -> None:
-    """Where the system allows few files it is said at the start, and streams leave some over."""
+async def test_limit_of_open_files_keeps_no_client_out(tmp_path: Path, redis_url: str) -> None:
+    """Where few files may be open, the start warns about it and streams leave some for requests."""
     pod = Server(tmp_path / "log", redis_url)
     pod.start(under=("/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh"))
     try:

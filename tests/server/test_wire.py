@@ -1,4 +1,4 @@
-"""Requests that are none, or that others might read as something else (RFC 9112)."""
+"""Requests that are malformed, or that another server might read differently (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ async def pod(
     """A server."""
     url = f"redis://{shared_valkey.address}/9011"
     log = tmp_path_factory.mktemp("wire") / "log"
-    patience = {"GUESTBOOK_REQUEST_SECONDS": "3", "GUESTBOOK_KEEP_ALIVE_SECONDS": "3"}
-    server = Server(log, url, **patience).start()
+    timeouts = {"GUESTBOOK_REQUEST_SECONDS": "3", "GUESTBOOK_KEEP_ALIVE_SECONDS": "3"}
+    server = Server(log, url, **timeouts).start()
     yield await server.ready()
     server.stop()
 
 
 def post(*fields: bytes, body: bytes = BODY) -> bytes:
-    """A post with these fields."""
+    """Return a post with these fields."""
     return POST + b"".join(fields) + b"\r\n" + body
 
 
 def get(*fields: bytes, target: bytes = b"/healthz", version: bytes = b"1.1") -> bytes:
-    """A GET that closes the connection."""
+    """Return a GET that closes the connection."""
     return b"GET %s HTTP/%s\r\n" % (target, version) + b"".join(fields) + CLOSE + b"\r\n"
 
 
-# Where two readers might see different requests nothing is read at all, and the connection ends.
+# Where two servers might see different requests, the request is rejected and the connection ends.
 AMBIGUOUS = {
     "length and chunks": post(LENGTH, CHUNKED, body=CHUNKS),
     "chunks and length": post(CHUNKED, LENGTH, body=CHUNKS),
@@ -83,7 +83,7 @@ AMBIGUOUS = {
     "an address with NUL": get(HOST, target=b"/\x00"),
 }
 
-# Odd, but clear: answered like anything else. A request behind shows what was read of this one.
+# Unusual, but unambiguous: answered as any other. A request behind it shows where it ended.
 CLEAR = {
     "an absolute address": (get(HOST, target=b"http://elsewhere/healthz"), [200]),
     "a fragment": (get(HOST, target=b"/healthz#fragment"), [200]),
@@ -117,8 +117,8 @@ CLEAR = {
 }
 
 
-def _assert_secure(said: bytes) -> None:
-    for answer in said.split(b"HTTP/1.1 ")[1:]:
+def _assert_secure(received: bytes) -> None:
+    for answer in received.split(b"HTTP/1.1 ")[1:]:
         head = answer.partition(b"\r\n\r\n")[0].decode().lower()
         for name, value in SECURITY_HEADERS.items():
             assert f"\r\n{name}: {value}".lower() in head
@@ -127,18 +127,18 @@ def _assert_secure(said: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-async def test_ambiguous_request_is_refused(pod: Server, name: str) -> None:
-    """One 400 with a problem and the security headers; what comes behind is not read."""
-    said = await exchange(pod, AMBIGUOUS[name] + LAST)
-    assert statuses(said) == [400], said
-    assert b"\r\ncontent-type: application/problem+json\r\n" in said
-    assert b"\r\nconnection: close\r\n" in said
-    _assert_secure(said)
+async def test_ambiguous_request_is_rejected(pod: Server, name: str) -> None:
+    """One 400 with a problem and the security headers; what follows is not read."""
+    received = await exchange(pod, AMBIGUOUS[name] + LAST)
+    assert statuses(received) == [400], received
+    assert b"\r\ncontent-type: application/problem+json\r\n" in received
+    assert b"\r\nconnection: close\r\n" in received
+    _assert_secure(received)
 
 
 @pytest.mark.parametrize("name", CLEAR)
-async def test_odd_request_is_read_as_it_stands(pod: Server, name: str) -> None:
-    """The framing is kept to the byte: the request behind it is seen, and no other."""
+async def test_unusual_request_is_answered(pod: Server, name: str) -> None:
+    """Its end is found to the byte: the request behind it is answered, and no other."""
     request, expected = CLEAR[name]
     whole = await exchange(pod, request)
     assert statuses(whole) == expected, whole
@@ -150,27 +150,27 @@ async def test_odd_request_is_read_as_it_stands(pod: Server, name: str) -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order(pod: Server) -> None:
-    """Whatever each of them takes."""
+    """However long each of them takes."""
     paths = ["/healthz", "/messages?limit=1", "/none", "/env", "/healthz"]
     requests = [b"GET %s HTTP/1.1\r\n%s\r\n" % (path.encode(), HOST) for path in paths]
-    said = await exchange(pod, b"".join(requests) + POST + LENGTH + CLOSE + b"\r\n" + BODY)
-    assert statuses(said) == [200, 200, 404, 200, 200, 201]
-    bodies = [part.partition(b"\r\n\r\n")[2] for part in said.split(b"HTTP/1.1 ")[1:]]
+    received = await exchange(pod, b"".join(requests) + POST + LENGTH + CLOSE + b"\r\n" + BODY)
+    assert statuses(received) == [200, 200, 404, 200, 200, 201]
+    bodies = [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 ")[1:]]
     for body, mark in zip(bodies, (b"alive", b"messages", b"nothing", b"HOSTNAME"), strict=False):
         assert mark in body
 
 
-async def test_every_answer_has_the_security_headers(pod: Server) -> None:
-    """Those to errors, files, streams and HEAD as well."""
+async def test_every_response_has_the_security_headers(pod: Server) -> None:
+    """Errors, files, streams and responses to HEAD as well."""
     requests = [
         f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
         for method in ("GET", "HEAD", "PUT", "OPTIONS")
         for path in ("/", "/messages", "/env", "/static/guestbook.css", "/static/none", "/none")
     ]
     requests += [get(HOST, target=b"/events?after=none"), get(target=b"/none", version=b"1.0")]
-    for said in await asyncio.gather(*(exchange(pod, request) for request in requests)):
-        assert len(statuses(said)) == 1
-        _assert_secure(said)
+    for received in await asyncio.gather(*(exchange(pod, request) for request in requests)):
+        assert len(statuses(received)) == 1
+        _assert_secure(received)
     async with (
         httpx.AsyncClient(base_url=pod.url) as client,
         client.stream("GET", "/events") as stream,

@@ -1,4 +1,4 @@
-"""A client that sends bytes, whatever they mean as HTTP."""
+"""A client that sends any bytes, whether they are HTTP or not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Raw:
         self.writer.transport.abort()
 
     async def send(self, *parts: bytes, every: float = 0) -> None:
-        """Sends on, until the server will have no more."""
+        """Send the parts, unless the server closes the connection before."""
         with contextlib.suppress(ConnectionError):
             for part in parts:
                 self.writer.write(part)
@@ -32,22 +32,22 @@ class Raw:
                 await asyncio.sleep(every)
 
     async def end(self) -> bytes:
-        """What the server says before it closes the connection."""
-        said = b""
+        """Return what the server sends until it closes the connection."""
+        received = b""
         async with asyncio.timeout(20):
             with contextlib.suppress(ConnectionError):
                 while data := await self.reader.read(2**16):
-                    said += data
-        return said
+                    received += data
+        return received
 
 
-def statuses(said: bytes) -> list[int]:
-    """The status of each answer."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)]
+def statuses(received: bytes) -> list[int]:
+    """Return the status of each response."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
 
 
 async def exchange(server: Server, *parts: bytes) -> bytes:
-    """Sends bytes over a connection of their own; gives all that is said until it is closed."""
+    """Send the parts on a new connection; return what is received until it is closed."""
     async with Raw(server) as client:
         await client.send(*parts, every=0.05 if len(parts) > 1 else 0)
         return await client.end()

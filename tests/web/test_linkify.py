@@ -1,4 +1,4 @@
-"""Addresses in texts become links, and nothing else becomes anything."""
+"""Addresses in texts become links, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TEXTS = [
 
 
 class Fragment(HTMLParser):
-    """What a browser makes of a piece of HTML."""
+    """A piece of HTML as a browser reads it."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -72,7 +72,7 @@ class Fragment(HTMLParser):
 
 
 def expect_links(text: str) -> list[str]:
-    """The addresses that are linked, once it is certain that nothing else has changed."""
+    """Return the linked addresses, and assert that nothing else has changed."""
     fragment = Fragment(str(linkify(text)))
     assert fragment.text == text
     addresses = []
@@ -89,7 +89,7 @@ def expect_links(text: str) -> list[str]:
 
 @pytest.mark.parametrize(("text", "links"), TEXTS, ids=[text[:30] for text, _ in TEXTS])
 def test_addresses_are_links(text: str, links: list[str]) -> None:
-    """Without what ends the sentence, and without a bracket that was opened before."""
+    """Without the punctuation of the sentence, and without a bracket that was opened before."""
     assert expect_links(text) == links
 
 
@@ -102,14 +102,14 @@ pieces = st.lists(
 
 
 @given(pieces.map("".join))
-def test_any_text_stays_what_it_was(text: str) -> None:
-    """A reader sees exactly what was typed; every link leads to http or https."""
+def test_text_is_not_changed(text: str) -> None:
+    """Readers see what was typed; every link leads to http or https."""
     for address in expect_links(text):
         assert address.startswith(("http://", "https://"))
         assert address in text
 
 
-def test_many_brackets_take_no_longer_than_their_number() -> None:
-    """Brackets are counted once, not again for each that is left out."""
+def test_many_brackets_take_linear_time() -> None:
+    """Brackets are counted once, not again for each one that is removed."""
     text = "http://a" + ")" * 1_000_000
     assert expect_links(text) == ["http://a"]

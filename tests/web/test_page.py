@@ -1,4 +1,4 @@
-"""The page, and what every answer has: security headers, HEAD, and no way to a server error."""
+"""The page, and what holds for every response: security headers, HEAD, and no server errors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GETS = (
 async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """A server for all tests that do not count the messages."""
+    """A server for the tests that do not count messages."""
     url = f"redis://{shared_valkey.address}/9002"
     server = Server(tmp_path_factory.mktemp("page") / "log", url, "pod-<a>&b").start()
     yield await server.ready()
@@ -55,7 +55,7 @@ async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class Document(HTMLParser):
-    """A page as a browser reads it: its elements, and its text outside of them all."""
+    """A page as a browser reads it: its elements and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -80,26 +80,26 @@ class Document(HTMLParser):
             self.text += data
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        """The attributes of all elements of a kind."""
+        """Return the attributes of all elements with this tag."""
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
     def messages(self) -> list[str]:
-        """The ids of the messages, in the order in which they stand."""
+        """The ids of the messages, in the order of the page."""
         return [given["data-id"] for _, given in self.elements if given.get("data-id")]
 
     @property
     def cursor(self) -> str:
-        """From where the page's script goes on."""
+        """The cursor from which the script continues."""
         (found,) = [given["data-cursor"] for _, given in self.elements if "data-cursor" in given]
         return found
 
 
-# What the page has
+# The content of the page
 
 
 async def test_page_has_the_newest_messages_pod_cursor_and_form(serve: Serve) -> None:
-    """Everything that a visitor without JavaScript needs, and where the script goes on."""
+    """All that a visitor without JavaScript needs, and the cursor for the script."""
     server = await serve("pod-of-mine", GUESTBOOK_TITLE="Title <1>", GUESTBOOK_WELCOME="Hi & hello")
     async with httpx.AsyncClient(base_url=server.url) as client:
         empty = Document((await client.get("/")).text)
@@ -127,8 +127,8 @@ async def test_page_has_the_newest_messages_pod_cursor_and_form(serve: Serve) ->
         assert "author" in {field.get("name") for field in page.all("input")}
 
 
-async def test_stream_goes_on_where_the_page_ends(pod: Server, api: httpx.AsyncClient) -> None:
-    """What is posted after the page was made comes from its cursor on, and nothing else."""
+async def test_stream_continues_where_the_page_ends(pod: Server, api: httpx.AsyncClient) -> None:
+    """From the cursor of the page on, the stream has what was posted later, and nothing else."""
     await api.post("/messages", json={"text": "before"})
     cursor = Document((await api.get("/")).text).cursor
     later = (await api.post("/messages", json={"text": "after"})).json()
@@ -137,7 +137,7 @@ async def test_stream_goes_on_where_the_page_ends(pod: Server, api: httpx.AsyncC
 
 
 async def test_page_works_without_javascript(api: httpx.AsyncClient) -> None:
-    """The form as the page describes it, sent as a browser would, leads to the message."""
+    """The form, sent as a browser does, leads to a page with the message."""
     (form,) = Document((await api.get("/")).text).all("form")
     assert form.get("enctype", "application/x-www-form-urlencoded").endswith("urlencoded")
     answer = await api.request(
@@ -168,7 +168,7 @@ HOSTILE = [
 
 
 async def test_text_is_never_html(serve: Serve, api: httpx.AsyncClient) -> None:
-    """Whatever is written as text, name, title, welcome or host name is shown as it is."""
+    """Texts, names, title, welcome and host name are shown as they were written."""
     hostile = "<b onclick='x()'>\"&amp;{{ 7*7 }}<script>"
     server = await serve(hostile, GUESTBOOK_TITLE=hostile, GUESTBOOK_WELCOME=hostile)
     async with httpx.AsyncClient() as client:
@@ -186,10 +186,10 @@ async def test_text_is_never_html(serve: Serve, api: httpx.AsyncClient) -> None:
     assert {tag for tag, _ in page.elements} == {tag for tag, _ in plain.elements}
 
 
-async def test_page_has_nothing_inline_and_nothing_from_elsewhere(
+async def test_page_has_nothing_inline_and_loads_nothing_from_other_hosts(
     pod: Server, api: httpx.AsyncClient
 ) -> None:
-    """No script or style in it, no handler, and no address but the server's own."""
+    """No inline script, style or event handler, and no address of another host."""
     page = Document((await api.get("/")).text)
     assert page.inline == ""
     for _, attributes in page.elements:
@@ -214,7 +214,7 @@ FILES = sorted(
 
 @pytest.mark.parametrize("name", FILES)
 async def test_static_files_name_no_other_host(api: httpx.AsyncClient, name: str) -> None:
-    """They are served as what they are, and load nothing from elsewhere."""
+    """Each has its media type and loads nothing from other hosts."""
     answer = await api.get(f"/static/{name}")
     assert answer.status_code == 200
     kind = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -227,7 +227,7 @@ async def test_static_files_name_no_other_host(api: httpx.AsyncClient, name: str
 
 
 async def test_page_that_has_not_changed_is_not_sent_again(api: httpx.AsyncClient) -> None:
-    """304 with the same ETag, until somebody posts; the page and its files may be kept."""
+    """304 with the same ETag until there is a new message; files likewise."""
     first = await api.get("/")
     etag = first.headers["etag"]
     for given in (etag, f'"other", {etag}', f"W/{etag}", "*"):
@@ -262,14 +262,14 @@ async def test_head_is_get_without_a_body(api: httpx.AsyncClient, path: str) -> 
 
 
 async def test_head_of_a_message(api: httpx.AsyncClient) -> None:
-    """Whether it is there, without reading it."""
+    """It tells whether the message exists."""
     message = (await api.post("/messages", json={"text": "x"})).json()
     answer = await api.head(f"/messages/{message['id']}")
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 async def test_head_of_the_stream_does_not_hang(api: httpx.AsyncClient) -> None:
-    """It is the one address without HEAD: 405 at once, and the connection is of further use."""
+    """It is the only address without HEAD: 405 at once."""
     answer = await api.head("/events")
     assert answer.status_code == 405
     assert "HEAD" not in answer.headers["allow"]
@@ -279,7 +279,7 @@ async def test_head_of_the_stream_does_not_hang(api: httpx.AsyncClient) -> None:
 
 
 def assert_secure(headers: httpx.Headers | dict[str, str]) -> None:
-    """The headers that every answer carries."""
+    """Assert that a response has the security headers."""
     policy = dict(
         part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";")
     )
@@ -293,7 +293,7 @@ def assert_secure(headers: httpx.Headers | dict[str, str]) -> None:
 
 @pytest.mark.parametrize("path", [*GETS, "/nowhere", "/static/nothing", "/messages/1-0", "/docs"])
 async def test_every_answer_has_the_security_headers(api: httpx.AsyncClient, path: str) -> None:
-    """Pages, data, files and what is not there; each header once."""
+    """Pages, data, files and 404; each header once."""
     answer = await api.get(path)
     assert_secure(answer.headers)
     names = [name.lower() for name, _ in answer.headers.multi_items()]
@@ -304,7 +304,7 @@ async def test_every_answer_has_the_security_headers(api: httpx.AsyncClient, pat
 async def test_errors_and_empty_answers_have_the_security_headers(
     api: httpx.AsyncClient,
 ) -> None:
-    """304, 303, 405, 413, 415, 422 and 403 too."""
+    """304, 303, 405, 413, 415, 422 and 403 as well."""
     etag = (await api.get("/")).headers["etag"]
     answers = [
         await api.get("/", headers={"If-None-Match": etag}),
@@ -322,7 +322,7 @@ async def test_errors_and_empty_answers_have_the_security_headers(
 
 
 async def test_stream_has_the_security_headers(pod: Server) -> None:
-    """Also when it is refused."""
+    """Also when the stream is refused."""
     async with EventStream(pod.url) as stream:
         assert stream.head.status == 200
         assert_secure(stream.head.headers)
@@ -332,7 +332,7 @@ async def test_stream_has_the_security_headers(pod: Server) -> None:
 
 
 async def ask(server: Server, request: bytes) -> tuple[int, dict[str, str]]:
-    """Sends bytes; gives the status and the headers of the answer."""
+    """Send bytes; return the status and the headers of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         writer.write(request)
@@ -359,13 +359,13 @@ async def ask(server: Server, request: bytes) -> tuple[int, dict[str, str]]:
 async def test_garbage_is_a_bad_request_with_the_security_headers(
     pod: Server, garbage: bytes
 ) -> None:
-    """What is no HTTP is answered by the server itself: 400, with the same headers."""
+    """The server itself answers what is not HTTP: 400, with the same headers."""
     status, headers = await ask(pod, garbage)
     assert status == 400
     assert_secure(headers)
 
 
-# Nothing a client sends may cause a 500
+# Nothing that a client sends causes a 500
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ async def test_garbage_is_a_bad_request_with_the_security_headers(
 )
 @pytest.mark.parametrize("host", ["localhost", "[", "a b", "\xff", "", "x" * 5000], ids=repr)
 async def test_odd_address_causes_no_server_error(pod: Server, line: str, host: str) -> None:
-    """Whatever is asked for, under whatever host name."""
+    """For any path and any host name."""
     request = f"{line}\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"
     status, headers = await ask(pod, request.encode("latin-1"))
     assert status < 500
@@ -437,22 +437,22 @@ async def test_odd_address_causes_no_server_error(pod: Server, line: str, host: 
     ids=lambda header: header[:24],
 )
 async def test_odd_header_causes_no_server_error(pod: Server, path: str, header: str) -> None:
-    """Whatever headers come with it."""
+    """With any header."""
     request = f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n"
     status, _ = await ask(pod, request.encode("latin-1"))
     assert status < 500
 
 
 async def test_nothing_above_left_a_traceback(pod: Server, api: httpx.AsyncClient) -> None:
-    """And the server is as well as before."""
+    """After all these requests the server is alive."""
     assert (await api.get("/healthz")).status_code == 200
     assert "Traceback" not in pod.lines()
 
 
-async def test_client_that_leaves_in_the_middle_causes_no_error(
+async def test_client_that_leaves_amid_its_request_causes_no_error(
     pod: Server, api: httpx.AsyncClient
 ) -> None:
-    """A body that never comes to its end is nobody's failure."""
+    """A body that ends early is not an error of the server."""
     _, writer = await asyncio.open_connection("127.0.0.1", pod.port)
     head = "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     writer.write(f'{head}Content-Length: 100\r\n\r\n{{"text": "ha'.encode())

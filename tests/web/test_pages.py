@@ -1,4 +1,4 @@
-"""What is served beside the API: languages, older pages, the wall, the feed, the files."""
+"""Everything beside the API: languages, older pages, the wall, the feed, the files."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def pod(
 
 @pytest.fixture(scope="module")
 async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """Its client, which takes what is not compressed."""
+    """Its client, which does not accept compressed bodies."""
     headers = {"Accept-Encoding": "identity"}
     async with httpx.AsyncClient(base_url=pod.url, timeout=10, headers=headers) as client:
         yield client
 
 
 async def post(api: httpx.AsyncClient, *texts: str, author: str | None = None) -> list[str]:
-    """Posts messages; gives their ids."""
+    """Post messages and return their ids."""
     answers = [await api.post("/messages", json={"text": t, "author": author}) for t in texts]
     return [answer.json()["id"] for answer in answers]
 
@@ -62,8 +62,8 @@ def names(header: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_page_speaks_the_visitors_language(api: httpx.AsyncClient, path: str) -> None:
-    """And says so, to the visitor's browser and to caches."""
+async def test_page_is_in_the_language_of_the_visitor(api: httpx.AsyncClient, path: str) -> None:
+    """The headers name the language for browsers and caches."""
     english = await api.get(path)
     french = await api.get(path, headers={"Accept-Language": "fr-CH, fr;q=0.9, en;q=0.8"})
     for answer, language, title in ((english, "en", "Guestbook"), (french, "fr", "Livre d’or")):
@@ -76,8 +76,8 @@ async def test_page_speaks_the_visitors_language(api: httpx.AsyncClient, path: s
     assert (await api.get(path, headers=headers)).status_code == 304
 
 
-async def test_operators_words_are_the_same_in_every_language(serve: Serve) -> None:
-    """A title and a welcome that somebody chose are not translated."""
+async def test_title_and_welcome_of_the_operator_are_not_translated(serve: Serve) -> None:
+    """They are the same in every language."""
     server = await serve(GUESTBOOK_TITLE="Our book", GUESTBOOK_WELCOME="Grüezi")
     async with httpx.AsyncClient(base_url=server.url) as client:
         for path in PAGES:
@@ -88,7 +88,7 @@ async def test_operators_words_are_the_same_in_every_language(serve: Serve) -> N
 
 
 @pytest.mark.parametrize(
-    ("body", "headers", "said"),
+    ("body", "headers", "reason"),
     [
         ("text=", {}, "Your message is empty: write at least one character."),
         (
@@ -115,13 +115,13 @@ async def test_operators_words_are_the_same_in_every_language(serve: Serve) -> N
         ("text=%FF", {"Accept-Language": "fr"}, "Le livre d’or n’a pas pu accepter cet envoi."),
     ],
 )
-async def test_form_is_refused_in_the_visitors_language(
-    api: httpx.AsyncClient, body: str, headers: dict[str, str], said: str
+async def test_form_is_rejected_in_the_language_of_the_visitor(
+    api: httpx.AsyncClient, body: str, headers: dict[str, str], reason: str
 ) -> None:
-    """Without a script, too, everybody reads in their language what is wrong."""
+    """Without JavaScript, too, visitors read the reason in their language."""
     answer = await api.post("/messages", content=body, headers={**FORM, **headers})
     assert answer.status_code in (403, 413, 422)
-    assert said in Document(answer.text).text
+    assert reason in Document(answer.text).text
     assert answer.headers["content-language"] == headers.get("Accept-Language", "en")
 
 
@@ -135,10 +135,10 @@ async def test_form_is_refused_in_the_visitors_language(
         ({"text": "x", "author": "y" * 61}, "author", "too_long"),
     ],
 )
-async def test_api_names_the_reason_in_a_word(
+async def test_api_has_a_code_for_each_reason(
     api: httpx.AsyncClient, body: dict[str, Any], field: str, code: str
 ) -> None:
-    """A program of any language can tell it; what is for people stays English."""
+    """Programs read the code; the sentence for people stays English."""
     answer = await api.post("/messages", json=body, headers={"Accept-Language": "fr"})
     (error,) = answer.json()["errors"]
     assert (error["field"], error["code"]) == (field, code)
@@ -150,7 +150,9 @@ async def test_api_names_the_reason_in_a_word(
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/static/js/main.js", "/static/guestbook.css"])
-async def test_page_is_compressed_for_who_takes_it(api: httpx.AsyncClient, path: str) -> None:
+async def test_page_is_compressed_for_clients_that_accept_it(
+    api: httpx.AsyncClient, path: str
+) -> None:
     """The same page in fewer bytes, with an ETag of its own."""
     await post(api, "something " * 90)
     plain = await api.get(path)
@@ -242,7 +244,7 @@ async def test_page_is_light(api: httpx.AsyncClient) -> None:
 
 
 async def test_older_messages_are_pages_of_their_own(serve: Serve) -> None:
-    """From page to page to the very first message, each exactly once; and back to the newest."""
+    """The links lead to the first message, each message once, and back to the newest."""
     server = await serve()
     async with httpx.AsyncClient(base_url=server.url) as client:
         assert not re.findall(r"/\?before=", (await client.get("/")).text)
@@ -265,7 +267,7 @@ async def test_older_messages_are_pages_of_their_own(serve: Serve) -> None:
 async def test_older_page_reaches_what_only_redis_has(
     shared_valkey: Valkey, redis_url: str, serve: Serve
 ) -> None:
-    """What does not fit into a pod's memory is read from Redis, page by page."""
+    """Messages that are not in the memory of the pod are read from Redis, page by page."""
     async with redis_client(redis_url) as redis, redis.pipeline() as pipeline:
         for number in range(1, 2501):
             pipeline.xadd(EVENTS, {"text": "x" * 4000 + str(number)}, id=f"{number}-0")
@@ -288,12 +290,12 @@ async def test_older_page_needs_an_id(api: httpx.AsyncClient, before: str) -> No
 
 
 async def test_other_parameters_do_not_matter(api: httpx.AsyncClient) -> None:
-    """What a link from elsewhere brings along is the page all the same."""
+    """A link from another site with parameters of its own leads to the same page."""
     assert (await api.get("/?utm_source=x")).text == (await api.get("/")).text
 
 
 async def test_older_page_while_redis_is_away(valkey: Valkey, serve: Serve) -> None:
-    """What is in memory is served; only what is not there cannot be."""
+    """Older messages that are in memory are served."""
     server = await serve(redis=valkey.address)
     async with httpx.AsyncClient(base_url=server.url) as client:
         ids = await post(client, *map(str, range(60)))
@@ -326,10 +328,10 @@ async def test_older_page_while_redis_is_away(valkey: Valkey, serve: Serve) -> N
     ],
     ids=str,
 )  # fmt: skip
-async def test_wall_shows_the_address_it_was_asked_for(
+async def test_wall_shows_the_address_of_the_request(
     pod: Server, api: httpx.AsyncClient, headers: dict[str, str], address: str | None
 ) -> None:
-    """As text and as a QR code, behind a proxy too; what is no host is not taken for one."""
+    """As text and as a QR code, behind a proxy too; an invalid host is ignored."""
     answer = await api.get("/wall", headers=headers)
     assert answer.status_code == 200
     expected = address or pod.url
@@ -345,7 +347,7 @@ async def test_wall_shows_the_address_it_was_asked_for(
 
 
 async def test_wall_changes_with_address_and_messages(api: httpx.AsyncClient) -> None:
-    """Each address has a wall of its own, however many are asked for; a new message a new one."""
+    """Each address has its own wall, for any number of addresses; a new message changes it."""
     etags = set()
     for number in range(80):
         etags.add((await api.get("/wall", headers={"Host": f"h{number}.example"})).headers["etag"])
@@ -363,7 +365,7 @@ async def test_wall_changes_with_address_and_messages(api: httpx.AsyncClient) ->
 
 
 def parsed(answer: httpx.Response) -> Any:
-    """The feed as a feed reader understands it."""
+    """Return the feed as a feed reader understands it."""
     found = feedparser.parse(answer.content, response_headers=dict(answer.headers))
     assert not found.bozo, found.get("bozo_exception")
     assert found.version == "atom10"
@@ -409,7 +411,7 @@ def children(element: ElementTree.Element) -> list[str]:
 
 
 async def test_feed_has_what_the_standard_requires(api: httpx.AsyncClient) -> None:
-    """RFC 4287, section 4.1: each of these exactly once, times as RFC 3339 has them."""
+    """RFC 4287, section 4.1: each of these exactly once, times in the format of RFC 3339."""
     await post(api, "one")
     feed = ElementTree.fromstring((await api.get("/feed.atom")).content)
     assert feed.tag == f"{ATOM}feed"
@@ -431,7 +433,7 @@ HOSTILE = [
 
 
 async def test_nothing_breaks_the_feed(redis_url: str, serve: Serve) -> None:
-    """Neither what visitors may write, nor what XML cannot have and somebody put into Redis."""
+    """Neither messages nor characters in Redis that XML does not allow."""
     server = await serve()
     async with httpx.AsyncClient(base_url=server.url) as client:
         await post(client, *HOSTILE, author="\ufffe<&>")
@@ -459,8 +461,8 @@ async def test_nothing_breaks_the_feed(redis_url: str, serve: Serve) -> None:
         assert set(contents[0] or "") == {"\ufffd"}
 
 
-async def test_feed_is_not_empty_while_nothing_is_known(valkey: Valkey, serve: Serve) -> None:
-    """A reader must not take a pod that has not read the messages yet for one without any."""
+async def test_feed_is_unavailable_until_it_is_complete(valkey: Valkey, serve: Serve) -> None:
+    """A feed reader must not see an empty feed before the pod has read the messages."""
     valkey.kill()
     server = await serve(redis=valkey.address, is_ready=False)
     async with httpx.AsyncClient(base_url=server.url) as client:
@@ -472,14 +474,14 @@ async def test_feed_is_not_empty_while_nothing_is_known(valkey: Valkey, serve: S
 # Colours
 
 
-def test_colours_are_those_of_fnv() -> None:
+def test_colours_come_from_fnv() -> None:
     """The reference values of FNV-1a, 32 bits, so that the script can compute the same."""
     assert hue("") == 0x811C9DC5 % 24
     assert hue("a") == 0xE40C292C % 24
     assert hue("foobar") == 0xBF9CF968 % 24
 
 
-async def test_pages_name_their_pods_colour(api: httpx.AsyncClient) -> None:
-    """Known without a script."""
+async def test_pages_have_the_colour_of_their_pod(api: httpx.AsyncClient) -> None:
+    """The colour is in the page, without JavaScript."""
     wall = (await api.get("/wall")).text
     assert f'data-hue="{hue("pod-é")}"' in wall

@@ -1,4 +1,4 @@
-"""The words of the page, and the language in which a visitor gets them."""
+"""The texts of the pages, and the choice of the language."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from guestbook.web.pages import i18n
 from guestbook.web.pages import static as assets
 from guestbook.web.pages.i18n import Translations
 
-CATALOGUE = Translations(assets.folder("templates") / "words.toml")
-LANGUAGES = CATALOGUE.languages
+TRANSLATIONS = Translations(assets.folder("templates") / "words.toml")
+LANGUAGES = TRANSLATIONS.languages
 
 
 def placeholders(sentence: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(sentence) if name is not None}
 
 
-def test_languages_say_the_same() -> None:
-    """Every language has every sentence, with the same placeholders; none is empty."""
+def test_languages_have_the_same_texts() -> None:
+    """Every language has every text, with the same placeholders; none is empty."""
     assert LANGUAGES == ("en", "fr")
-    english, french = CATALOGUE["en"], CATALOGUE["fr"]
+    english, french = TRANSLATIONS["en"], TRANSLATIONS["fr"]
     assert list(english) == list(french)
     for key in english:
         assert placeholders(english[key]) == placeholders(french[key]), key
@@ -32,19 +32,19 @@ def test_languages_say_the_same() -> None:
         assert french[key].strip()
 
 
-def test_french_is_set_as_french_is() -> None:
-    """The apostrophe is typographic, and no line can break before a colon or an exclamation."""
-    for key, sentence in CATALOGUE["fr"].items():
+def test_french_typography() -> None:
+    """Typographic apostrophes, and no line break before a colon or an exclamation mark."""
+    for key, sentence in TRANSLATIONS["fr"].items():
         assert "'" not in sentence, key
         assert not re.search(r"[^\u00a0\u202f][:;!?»]", sentence), key
 
 
-def test_templates_use_every_word_and_no_other() -> None:
-    """What nobody shows any more is gone; a word that is missing would be a server error."""
+def test_templates_use_every_text_and_no_other() -> None:
+    """Unused texts are removed; a missing one would be a server error."""
     templates = assets.folder("templates").glob("*.html")
     used = set(re.findall(r"\bt\.(\w+)", "".join(file.read_text() for file in templates)))
-    by_python = {key for key in CATALOGUE["en"] if re.match("(text|author)_|refused|title$", key)}
-    assert used | by_python | {"welcome"} == set(CATALOGUE["en"])
+    by_code = {key for key in TRANSLATIONS["en"] if re.match("(text|author)_|refused|title$", key)}
+    assert used | by_code | {"welcome"} == set(TRANSLATIONS["en"])
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_templates_use_every_word_and_no_other() -> None:
         ("x" * 300 + ",fr", "en"),
     ],
 )
-def test_language_is_the_one_that_is_wanted_most(accepted: str, language: str) -> None:
-    """Weights count (RFC 9110, section 12.4.2), then the order; English for everybody else."""
+def test_language_is_the_preferred_one(accepted: str, language: str) -> None:
+    """Weights count (RFC 9110, section 12.4.2), then the order; English by default."""
     assert i18n.choose_language(accepted, LANGUAGES) == language
 
 
@@ -94,13 +94,13 @@ def test_language_is_the_one_that_is_wanted_most(accepted: str, language: str) -
         ("br", False),
     ],
 )
-def test_gzip_is_sent_to_who_takes_it(accepted: str, is_taken: bool) -> None:
-    """And to nobody else, since a client without it would see garbage."""
+def test_gzip_needs_a_client_that_accepts_it(accepted: str, is_taken: bool) -> None:
+    """Any other client would see garbage."""
     assert i18n.accepts_gzip(accepted) is is_taken
 
 
 @given(st.binary().map(lambda data: data.decode("latin-1")))
-def test_any_header_gives_a_language(accepted: str) -> None:
-    """Nothing that a client sends is an error."""
+def test_any_header_leads_to_a_language(accepted: str) -> None:
+    """No header is an error."""
     assert i18n.choose_language(accepted, LANGUAGES) in LANGUAGES
     assert i18n.accepts_gzip(accepted) in (True, False)
