@@ -58,7 +58,6 @@ AMBIGUOUS = {
     "a length with a sign": post(b"Content-Length: +16\r\n"),
     "a hexadecimal length": post(b"Content-Length: 0x10\r\n"),
     "an overlong length": post(b"Content-Length: 99999999999999999999999\r\n"),
-    "an unknown coding": post(b"Transfer-Encoding: xchunked\r\n", body=CHUNKS),
     "chunks that are not last": post(b"Transfer-Encoding: chunked, gzip\r\n", body=CHUNKS),
     "chunks twice": post(CHUNKED, CHUNKED, body=CHUNKS),
     "a control character before chunked": post(b"Transfer-Encoding: \x0bchunked\r\n", body=CHUNKS),
@@ -74,6 +73,12 @@ AMBIGUOUS = {
     "a line end in a chunk's extension": post(CHUNKED, body=CHUNKS.replace(b"10", b"10;a\nb")),
     "no host": get(),
     "two hosts": get(HOST, b"Host: another\r\n"),
+    "a host with a space": get(b"Host: a b\r\n"),
+    "a host with a path": get(b"Host: x/y\r\n"),
+    "a host with a user": get(b"Host: user@x\r\n"),
+    "a host with half an address": get(b"Host: [::1\r\n"),
+    "a host that is markup": get(b"Host: <script>\r\n"),
+    "a host beyond ASCII": get("Host: münchen\r\n".encode()),
     "another version": get(HOST, version=b"2.0"),
     "a version of the future": get(HOST, version=b"1.2"),
     "no version": b"GET /\r\n\r\n",
@@ -86,6 +91,27 @@ AMBIGUOUS = {
 # Unusual, but unambiguous: answered as any other. A request behind it shows where it ended.
 CLEAR = {
     "an absolute address": (get(HOST, target=b"http://elsewhere/healthz"), [200]),
+    "an absolute address without a path": (
+        get(HOST, target=b"http://elsewhere"),
+        [200],
+    ),
+    "an absolute address with a query": (get(HOST, target=b"http://elsewhere?limit=1"), [200]),
+    "an address as host": (get(b"Host: [::1]:3000\r\n"), [200]),
+    "an empty host": (get(b"Host:\r\n"), [200]),
+    "an unknown coding": (post(b"Transfer-Encoding: xchunked\r\n", body=CHUNKS) + LAST, [501]),
+    "a coding before chunked": (
+        post(b"Transfer-Encoding: gzip, chunked\r\n", body=CHUNKS) + LAST,
+        [501],
+    ),
+    "an expectation of a client of HTTP/1.0": (
+        POST.replace(b"1.1", b"1.0") + LENGTH + b"Expect: 100-continue\r\n\r\n" + BODY,
+        [201],
+    ),
+    "an expectation": (post(LENGTH, CLOSE, b"Expect: 100-continue\r\n"), [100, 201]),
+    "an expectation of a body that is too long": (
+        POST + b"Content-Length: 20000\r\nExpect: 100-continue\r\n\r\n",
+        [413],
+    ),
     "a fragment": (get(HOST, target=b"/healthz#fragment"), [200]),
     "a double slash": (get(HOST, target=b"//elsewhere/healthz"), [404]),
     "no place": (b"OPTIONS * HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", [404]),
@@ -118,7 +144,7 @@ CLEAR = {
 
 
 def _assert_secure(received: bytes) -> None:
-    for answer in received.split(b"HTTP/1.1 ")[1:]:
+    for answer in received.replace(b"HTTP/1.1 100 Continue\r\n", b"").split(b"HTTP/1.1 ")[1:]:
         head = answer.partition(b"\r\n\r\n")[0].decode().lower()
         for name, value in SECURITY_HEADERS.items():
             assert f"\r\n{name}: {value}".lower() in head
@@ -147,6 +173,14 @@ async def test_unusual_request_is_answered(pod: Server, name: str) -> None:
     cut = len(request) * 2 // 3
     pieces = await exchange(pod, request[:cut], request[cut:])
     assert statuses(pieces) == expected, pieces
+
+
+async def test_host_of_an_absolute_target_wins_over_host(pod: Server) -> None:
+    """Proxies send it, and a page has to show the address that the client used."""
+    received = await exchange(pod, get(HOST, target=b"http://elsewhere:81/wall"))
+    assert statuses(received) == [200]
+    assert b"elsewhere:81" in received
+    assert b">guestbook<" not in received
 
 
 async def test_pipelined_requests_are_answered_in_order(pod: Server) -> None:

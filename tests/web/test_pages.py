@@ -323,7 +323,7 @@ async def test_older_page_while_redis_is_away(valkey: Valkey, serve: Serve) -> N
         ({"Host": "fallback", "X-Forwarded-Host": "evil/path?x"}, "http://fallback"),
         ({"Host": "fallback", "X-Forwarded-Host": "x" * 129}, "http://fallback"),
         ({"Host": "fallback", "X-Forwarded-Proto": "javascript"}, "http://fallback"),
-        ({"Host": "a b"}, None),
+        ({"Host": "a_b*"}, None),
         ({"Host": ""}, None),
     ],
     ids=str,

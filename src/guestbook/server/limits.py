@@ -6,6 +6,7 @@ Without this file the server works all the same: `configure` then names `Detacha
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ _MAX_BODY_BYTES = 256 * 1024
 # What may be received ahead of its turn before reading is paused.
 _MAX_PENDING_BYTES = 64 * 1024
 _HEAD_END = b"\r\n\r\n"
+# RFC 9110, section 7.2: a name or an address, and a port.
+_HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?")
 
 
 class Connection(Protocol):
@@ -230,6 +233,10 @@ class BoundedProtocol(DetachableProtocol):
             return  # the head is parsed again, without the upgrade
         self._check_size()
         self._check_head()
+        if not self.url.startswith((b"/", b"*")):
+            self._use_absolute_target()
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False
         super().on_headers_complete()
         self._part = "body"
         self._size = 0
@@ -240,13 +247,24 @@ class BoundedProtocol(DetachableProtocol):
 
     def _check_head(self) -> None:
         version = self.parser.get_http_version()
-        hosts = [name for name, _ in self.headers].count(b"host")
+        hosts = [value for name, value in self.headers if name == b"host"]
         if version not in ("1.1", "1.0"):
             raise ProblemError(400, "Only versions 1.1 and 1.0 of HTTP are supported.")
-        if hosts > 1 or (not hosts and version == "1.1"):
+        if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise ProblemError(400, "A request has exactly one Host.")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise ProblemError(400, "This Host is not valid.")
+        if any(n == b"transfer-encoding" and v.lower() != b"chunked" for n, v in self.headers):
+            raise ProblemError(501, "Only the transfer coding chunked is supported.")
         if self.parser.should_upgrade():
             raise ProblemError(405, "This is not a proxy.", headers={"Allow": "GET, HEAD"})
+
+    def _use_absolute_target(self) -> None:
+        """Replace the target by its path; its host wins over Host (RFC 9112, section 3.2.2)."""
+        target = httptools.parse_url(self.url)
+        host = target.host + (b":%d" % target.port if target.port else b"")
+        self.headers[:] = [(b"host", host), *((n, v) for n, v in self.headers if n != b"host")]
+        self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
 
     def on_message_complete(self) -> None:
         if self._part == "head":
@@ -283,6 +301,9 @@ class BoundedProtocol(DetachableProtocol):
         if self._part is None:
             self._timeouts.expect_more(self)
             self._parse()
+        elif self.expect_100_continue:
+            # Whether the client sends the body all the same cannot be known.
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
