@@ -1,26 +1,26 @@
 ARG PYTHON_VERSION=3.13
 
 FROM python:${PYTHON_VERSION}-slim AS builder
-# Wheels only: what a source distribution is built with has no hashes in the lock file.
+# Wheels only: the build dependencies of a source distribution are not in the lock file.
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
-# What the service needs: a layer of its own, made anew only when the lock file changes.
+# The dependencies are a separate layer, rebuilt only when the lock file changes.
 FROM builder AS dependencies
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
-# otel.txt has what makes traces, too.
+# otel.txt adds OpenTelemetry for traces.
 ARG REQUIREMENTS=app.txt
 COPY requirements/${REQUIREMENTS} .
-# Debug symbols are most of uvloop, and commands of other packages have no business here. Bytecode
-# is compiled so that it stays valid if the time of its source changes on the way into the image.
+# Remove debug symbols (most of uvloop's size) and other packages' commands. Bytecode is compiled so
+# that it stays valid if the modification time of its source changes on the way into the image.
 RUN pip install --no-compile --no-warn-script-location --root /layer \
         --require-hashes --requirement ${REQUIREMENTS} \
     && find /layer -name '*.so' -exec strip --strip-debug {} + \
     && rm -r /layer/usr/local/bin \
     && python -m compileall -q --invalidation-mode unchecked-hash /layer
 
-# The service itself. The build back end comes from a lock file too, so the build needs no network.
+# The service itself. The build back end is locked too, so this build needs no network.
 FROM builder AS package
 COPY requirements/embedded.txt .
 RUN pip install --require-hashes --requirement embedded.txt
@@ -32,19 +32,19 @@ RUN pip wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . \
 FROM python:${PYTHON_VERSION}-slim
 RUN rm -r /usr/local/bin/pip* /usr/local/lib/python*/ensurepip /usr/local/lib/python*/site-packages/*
 COPY --from=dependencies /layer /
-# The base image has no bytecode of the standard library, and the service may not write any: here
-# these imports do, for just what they use. Without it a pod takes twice as long to start.
+# The base image has no bytecode of the standard library, and the service cannot write any at run
+# time. These imports write it now for the modules in use; without it a start takes twice as long.
 RUN python -c "import fastapi, prometheus_client, redis.asyncio, structlog, typer, uvicorn"
 COPY --from=package /layer /
 
-# A number, so that Kubernetes sees that it is not root. Nothing depends on this one: any user will
-# do, and OpenShift takes one of its own in group 0. Nothing is written but to standard output.
+# A number, so that Kubernetes can see that it is not root. Any other user works as well; OpenShift
+# uses its own in group 0. The service writes only to standard output and standard error.
 USER 10001:0
 ENV PYTHONUNBUFFERED=1
 EXPOSE 3000
 ENTRYPOINT ["guestbook"]
 CMD ["serve"]
-# For docker and podman; Kubernetes asks through its own probes.
+# For docker and podman; Kubernetes uses its own probes.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["python", "-Ic", "\
 import http.client, os, sys; \
 server = http.client.HTTPConnection('127.0.0.1', int(os.getenv('PORT') or 3000), timeout=2); \

@@ -1,4 +1,4 @@
-"""The manifests: kustomize builds them, Kubernetes takes them, the application agrees with them."""
+"""The manifests: kustomize builds them, Kubernetes accepts them, they fit the application."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CUSTOM = {
     "monitoring.coreos.com/v1 PrometheusRule",
 }
 
-# What the tutorial's commands name: kind, name, labels, the pods' labels, ports, replicas.
+# What the tutorial's commands refer to: kind, name, labels, the pods' labels, ports, replicas.
 APP = {"app": "guestbook"}
 FRONTEND = {"app": "guestbook", "tier": "frontend"}
 BACKEND = {"app": "redis", "tier": "backend"}
@@ -88,7 +88,7 @@ TABLE: dict[str, tuple[str, str, Object, Object, list[object], int | None]] = {
 
 @pytest.fixture(scope="session")
 def kubectl() -> str:
-    """Where kubectl is: among the checks' own tools, else on the machine."""
+    """Return the path of kubectl: from the package of the group dev, else from the machine."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which("kubectl", path=path)
     if found is None and "CI" in os.environ:
@@ -99,13 +99,13 @@ def kubectl() -> str:
 def kustomize(kubectl: str, folder: Path) -> list[Object]:
     command = [kubectl, "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    # It warns of what will not work with a later version.
+    # A warning means that a later version will not accept it.
     assert (done.returncode, done.stderr) == (0, "")
     return list(yaml.safe_load_all(done.stdout))
 
 
 def composed(folder: Path, components: list[str], **more: object) -> Path:
-    """An overlay of both bases and these components."""
+    """Write an overlay of both bases and these components."""
     folder.mkdir()
     manifests = Path(os.path.relpath(MANIFESTS, folder.resolve()))
     overlay = {
@@ -125,7 +125,7 @@ def in_order(components: list[str]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def builds(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Object]]:
-    """Every overlay, every component alone on the bases, and all of them together."""
+    """Build every overlay, every component alone on the bases, and all of them together."""
     folder = tmp_path_factory.mktemp("overlays")
     folders = [MANIFESTS / "overlays" / name for name in OVERLAYS]
     folders += [composed(folder / name, [*{name: None, "images": None}]) for name in COMPONENTS]
@@ -151,7 +151,7 @@ def one(objects: list[Object], kind: str, name: str) -> Object:
 
 
 def pod_of(thing: Object) -> Object | None:
-    """The pod that an object is or makes."""
+    """Return the pod that an object is or creates."""
     if thing["kind"] == "Pod":
         return thing
     spec = thing.get("spec", {})
@@ -168,12 +168,12 @@ def containers(objects: list[Object]) -> Iterator[Object]:
 
 
 def guestbooks(objects: list[Object]) -> list[Object]:
-    """The containers of our image."""
+    """Return the containers with our image."""
     return [c for c in containers(objects) if c["image"].partition(":")[0] == "guestbook"]
 
 
 def environment(container: Object, objects: list[Object]) -> dict[str, str]:
-    """What a container finds in its environment; what the cluster fills in has a stand-in."""
+    """Return a container's environment, with a stand-in for values that the cluster fills in."""
     found: dict[str, str] = {}
     for source in container.get("envFrom", []):
         found |= one(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
@@ -192,12 +192,12 @@ def labels_of(pod: Object) -> Object:
     return labels
 
 
-# What Kubernetes says
+# Kubernetes
 
 
 @pytest.mark.parametrize("version", ["1.32", kubernetes_validate.latest_version()])
-def test_kubernetes_takes_every_object(builds: dict[str, list[Object]], version: str) -> None:
-    """Every field of every object is one that the API knows, then and now."""
+def test_kubernetes_accepts_every_object(builds: dict[str, list[Object]], version: str) -> None:
+    """Every field of every object is valid in the oldest and the newest supported version."""
     built = itertools.chain.from_iterable(builds.values())
     taught = itertools.chain.from_iterable(tutorial(name) for name in TABLE)
     different = {json.dumps(thing, sort_keys=True) for thing in (*built, *taught)}
@@ -207,7 +207,7 @@ def test_kubernetes_takes_every_object(builds: dict[str, list[Object]], version:
 
 
 def test_pods_are_restricted(build: list[Object]) -> None:
-    """No pod asks for more than the Pod Security standard "restricted" grants."""
+    """Every pod satisfies the Pod Security standard "restricted"."""
     volumes = {"configMap", "emptyDir", "persistentVolumeClaim", "secret", "projected"}
     for pod in pods(build):
         spec, security = pod["spec"], pod["spec"]["securityContext"]
@@ -226,7 +226,7 @@ def test_pods_are_restricted(build: list[Object]) -> None:
 
 
 def test_pods_are_frugal(build: list[Object]) -> None:
-    """Every pod says what it needs, and gets neither a token nor variables of no use to it."""
+    """Every pod has requests and limits, and gets no token and no unused variables."""
     for pod in pods(build):
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert pod["spec"]["enableServiceLinks"] is False
@@ -236,7 +236,7 @@ def test_pods_are_frugal(build: list[Object]) -> None:
 
 
 def test_images_have_versions(build: list[Object]) -> None:
-    """Every image is of a version, and the guestbook's is the one that is in this checkout."""
+    """Every image has a version, and the guestbook's is the version of this checkout."""
     images = {container["image"] for container in containers(build)}
     assert f"guestbook:{__version__}" in images
     assert len(images) == 2
@@ -244,13 +244,13 @@ def test_images_have_versions(build: list[Object]) -> None:
 
 
 def test_version_is_the_same_everywhere() -> None:
-    """The image's label and the tutorial name the version that is in this checkout."""
+    """The image's label and the tutorial have the version of this checkout."""
     assert f"\nARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text()
     for name in ("guestbook-pod", "guestbook-deployment"):
         assert [c["image"] for c in guestbooks(tutorial(name))] == [f"guestbook:{__version__}"]
 
 
-def test_selectors_mean_pods(build: list[Object]) -> None:
+def test_selectors_match_pods(build: list[Object]) -> None:
     """A Service, budget or monitor selects one workload's pods, and each of its ports exists."""
     for thing in build:
         spec = thing.get("spec", {})
@@ -267,20 +267,20 @@ def test_selectors_mean_pods(build: list[Object]) -> None:
         assert set(asked) <= named
 
 
-# What the application says
+# The application
 
 
-def test_environment_is_the_applications(
+def test_environment_is_known_to_the_application(
     build: list[Object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every variable is one that the service reads, with a value that it takes."""
+    """Every variable is one that the service reads, with a valid value."""
     for container in guestbooks(build):
         check_environment(environment(container, build), monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["guestbook-pod", "guestbook-deployment"])
 def test_tutorials_guestbook_finds_redis(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tutorial's guestbook looks for Redis at its Service, whatever Kubernetes injects."""
+    """The tutorial's guestbook uses the Service redis, whatever variables Kubernetes injects."""
     (container,) = guestbooks(tutorial(name))
     (service,) = tutorial("redis-service")
     variables = environment(container, [])
@@ -293,7 +293,7 @@ def test_tutorials_guestbook_finds_redis(name: str, monkeypatch: pytest.MonkeyPa
 def check_environment(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     read = {variable.name for variable in settings.variables()}
     shown = probes.environment(variables, name="").keys()
-    # The first is uvicorn's; the second is there to be put into REDIS_URL.
+    # The first is uvicorn's; the second becomes part of REDIS_URL.
     assert variables.keys() <= read | shown | {"FORWARDED_ALLOW_IPS", "REDIS_PASSWORD"}
     with monkeypatch.context() as patch:
         for key, value in variables.items():
@@ -301,8 +301,8 @@ def check_environment(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
         settings.load()
 
 
-def test_commands_are_the_applications(build: list[Object]) -> None:
-    """What a container runs is a command that the image's entry point takes."""
+def test_commands_exist(build: list[Object]) -> None:
+    """Every container runs a command that the image's entry point accepts."""
     commands: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     for container in guestbooks(build):
         script = container.get("command", [""])[-1]
@@ -312,16 +312,16 @@ def test_commands_are_the_applications(build: list[Object]) -> None:
             commands[name].make_context(name, arguments)
 
 
-def test_probes_ask_what_the_application_answers(build: list[Object]) -> None:
-    """Probes, and Prometheus, ask for routes on the port that the service listens on."""
+def test_probes_use_routes_of_the_application(build: list[Object]) -> None:
+    """Probes and Prometheus use existing routes on the service's port."""
     check_probes(one(build, "Deployment", "guestbook"))
     for monitor in (thing for thing in build if thing["kind"] == "PodMonitor"):
         assert {endpoint["path"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= routes()
 
 
 @pytest.mark.parametrize("name", ["guestbook-pod", "guestbook-deployment"])
-def test_tutorials_probes_ask_what_the_application_answers(name: str) -> None:
-    """The tutorial's probes too."""
+def test_tutorials_probes_use_routes_of_the_application(name: str) -> None:
+    """The tutorial's probes do too."""
     check_probes(tutorial(name)[0])
 
 
@@ -339,14 +339,14 @@ def check_probes(thing: Object) -> None:
     assert paths["livenessProbe"] == paths.get("startupProbe", "/healthz") == "/healthz"
     assert paths["readinessProbe"] == "/ready"
     assert set(paths.values()) <= routes()
-    # They are answered within a second, and the page is to show soon what they find.
+    # They are answered within a second, and a change has to show soon.
     assert all(probe["timeoutSeconds"] > 1 for probe in asked.values())
     assert asked["readinessProbe"]["periodSeconds"] == 1
     assert {probe["httpGet"]["port"] for probe in asked.values()} == {"http-server"}
 
 
 def test_grace_period_fits_the_drain(build: list[Object]) -> None:
-    """A pod that stops has time to wait, to take leave of its streams, and to spare."""
+    """A pod that stops has time for preStop, for its streams, and some more."""
     pod = one(build, "Deployment", "guestbook")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     drain = float(environment(container, build)["GUESTBOOK_DRAIN_SECONDS"])
@@ -356,7 +356,7 @@ def test_grace_period_fits_the_drain(build: list[Object]) -> None:
 
 
 def test_stream_has_no_timeout(builds: dict[str, list[Object]]) -> None:
-    """The gateway ends no stream, and leads where the Service is."""
+    """The gateway ends no stream, and routes to the Service."""
     route = one(builds["with gateway"], "HTTPRoute", "guestbook")
     stream, rest = route["spec"]["rules"]
     assert stream["matches"] == [{"path": {"type": "Exact", "value": "/events"}}]
@@ -369,8 +369,8 @@ def test_stream_has_no_timeout(builds: dict[str, list[Object]]) -> None:
         assert ref["port"] == service["spec"]["ports"][0]["port"]
 
 
-def test_everybody_logs_in(builds: dict[str, list[Object]]) -> None:
-    """Where Redis asks for a password, all that use it know it, jobs too."""
+def test_every_client_of_redis_logs_in(builds: dict[str, list[Object]]) -> None:
+    """With a password on Redis, every container that uses it has the password, jobs too."""
     for name in ("production", "with redis-auth", "with all"):
         (redis,) = one(builds[name], "StatefulSet", "redis")["spec"]["template"]["spec"][
             "containers"
@@ -383,7 +383,7 @@ def test_everybody_logs_in(builds: dict[str, list[Object]]) -> None:
 
 
 def test_redis_is_reached_by_guestbook_alone(builds: dict[str, list[Object]]) -> None:
-    """The policies let through all that is needed, and stop all that is not."""
+    """The policies allow exactly the connections that are needed."""
     objects = builds["with all"]
     inner = one(objects, "NetworkPolicy", "redis")["spec"]
     outer = one(objects, "NetworkPolicy", "guestbook")["spec"]
@@ -432,11 +432,11 @@ def test_pods_spread_over_nodes_without_a_zone(builds: dict[str, list[Object]]) 
     }
 
 
-# What the overlays and components promise
+# Overlays and components
 
 
 def test_overlays_only_choose() -> None:
-    """An overlay has no patch and no manifest of its own, but for its namespace."""
+    """An overlay has no patches and no manifests except its namespace."""
     choices = {"apiVersion", "kind", "namespace", "resources", "components", "replicas"}
     for name in OVERLAYS:
         folder = MANIFESTS / "overlays" / name
@@ -445,21 +445,21 @@ def test_overlays_only_choose() -> None:
 
 
 def test_overlays_differ_in_size(builds: dict[str, list[Object]]) -> None:
-    """One pod to develop with, three in production, which has a namespace of its own."""
+    """One pod for development; three in production, in a separate namespace."""
     assert one(builds["dev"], "Deployment", "guestbook")["spec"]["replicas"] == 1
     assert one(builds["production"], "Deployment", "guestbook")["spec"]["replicas"] == 3
     namespaced = (thing for thing in builds["production"] if thing["kind"] != "Namespace")
     assert {thing["metadata"]["namespace"] for thing in namespaced} == {"guestbook"}
 
 
-def test_every_component_says_what_it_needs() -> None:
-    """components/README.md has a line for each, and for nothing else."""
+def test_every_component_is_documented() -> None:
+    """components/README.md has a row for each component, and no other row."""
     readme = (MANIFESTS / "components" / "README.md").read_text()
     assert re.findall(r"^\| `([\w-]+)` \|", readme, re.MULTILINE) == COMPONENTS
 
 
 def test_new_title_rolls_the_pods(kubectl: str, tmp_path: Path) -> None:
-    """Another configuration is another pod template; the same one is the same."""
+    """A changed setting changes the pod template; the same setting does not."""
     templates = []
     for number, title in enumerate(["One", "One", "Two"]):
         change = {
@@ -478,14 +478,14 @@ def test_new_title_rolls_the_pods(kubectl: str, tmp_path: Path) -> None:
 SCALED = ("with autoscaling", "with autoscaling-keda", "with autoscaling-streams", "with all")
 
 
-def test_autoscaler_alone_counts(builds: dict[str, list[Object]]) -> None:
-    """With an autoscaler the Deployment names no number that would undo the autoscaler's."""
+def test_autoscaler_sets_the_number_of_pods(builds: dict[str, list[Object]]) -> None:
+    """With an autoscaler the Deployment has no `replicas`, which would undo its decisions."""
     for name in SCALED:
         assert "replicas" not in one(builds[name], "Deployment", "guestbook")["spec"]
 
 
-async def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -> None:
-    """They scale the Deployment, by the metric that pods have, and leave room for one that goes."""
+async def test_autoscalers_scale_by_streams(builds: dict[str, list[Object]]) -> None:
+    """They scale the Deployment by an existing metric, with room for a stopping pod's streams."""
     by_adapter = one(
         builds["with autoscaling-streams"], "HorizontalPodAutoscaler", "guestbook-streams"
     )["spec"]
@@ -511,7 +511,7 @@ async def test_autoscalers_know_the_guestbook(builds: dict[str, list[Object]]) -
 async def test_redis_keeps_what_it_has_acknowledged(
     builds: dict[str, list[Object]], tmp_path: Path
 ) -> None:
-    """A server takes the configuration: to the disk first, on the volume, and nothing evicted."""
+    """The server accepts the configuration: writes to the volume first, and never evicts."""
     pod = one(builds["dev"], "StatefulSet", "redis")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     volume = pod["volumes"][0]["configMap"]["name"]
@@ -540,7 +540,7 @@ async def test_redis_keeps_what_it_has_acknowledged(
 async def test_backup_can_be_brought_back(
     builds: dict[str, list[Object]], server: Server, client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
-    """The backup's own script writes a file that import takes, and keeps the newest 14."""
+    """The backup's script writes a file that can be imported, and keeps the newest 14."""
     await client.post("/messages", json={"text": "keep me"})
     for day in range(10, 25):
         (tmp_path / f"guestbook-202001{day}T031700Z.jsonl").touch()
@@ -570,14 +570,14 @@ async def test_backup_can_be_brought_back(
 # The tutorial
 
 
-def test_tutorial_is_whole() -> None:
-    """The tutorial's 16 files are there, under their own names."""
+def test_tutorial_is_complete() -> None:
+    """The tutorial has its 16 files."""
     assert [file.name for file in TUTORIAL] == sorted(f"{name}.yaml" for name in TABLE)
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_tutorials_commands_fit(name: str) -> None:
-    """What the tutorial's commands name is there: objects, labels, ports and replicas."""
+def test_tutorials_objects_fit_its_commands(name: str) -> None:
+    """The objects, labels, ports and replicas in the tutorial's commands exist."""
     thing = tutorial(name)[0]
     pod = pod_of(thing)
     spec = thing.get("spec", {})
@@ -596,7 +596,7 @@ def test_tutorials_commands_fit(name: str) -> None:
     ) == TABLE[name]
 
 
-def test_tutorials_services_lead_to_its_pods() -> None:
+def test_tutorials_services_select_its_pods() -> None:
     """Each Service of the tutorial selects the bare Pod as well as the Deployment's pods."""
     for service, things in (
         ("redis-service", ("redis-pod", "redis-deployment")),
@@ -609,8 +609,8 @@ def test_tutorials_services_lead_to_its_pods() -> None:
     assert tutorial("guestbook-service")[0]["spec"]["type"] == "LoadBalancer"
 
 
-def test_tutorials_messages_outlive_the_pod() -> None:
-    """What the tutorial's Redis keeps is on a volume that comes with it."""
+def test_tutorials_messages_survive_the_pod() -> None:
+    """The tutorial's Redis has a volume, and no second pod on it."""
     deployment, claim = tutorial("redis-deployment")
     spec = deployment["spec"]["template"]["spec"]
     assert spec["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts: about metrics that there are, and shown by a real Prometheus."""
+"""The dashboard and the alerts use existing metrics, and work in a real Prometheus."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _RULES = yaml.safe_load((_FOLDER / "prometheusrule.yaml").read_text())["spec"]
 _ALERTS = [rule for group in _RULES["groups"] for rule in group["rules"]]
 _TESTS = Path(__file__).parent / "alerts.yaml"
 
-# What Grafana fills in.
+# Grafana's variables.
 _VARIABLES = {"$namespace": "book", "$__rate_interval": "3s", "$__range": "30s"}
 
 
 def _queries() -> dict[str, str]:
-    """The dashboard's queries as Prometheus is asked them, by the titles of their panels."""
+    """Return the dashboard's queries for Prometheus, by the titles of their panels."""
     asked = {
         f"{panel['title']} {target['refId']}": target["expr"]
         for panel in _DASHBOARD["panels"]
@@ -49,7 +49,7 @@ def _queries() -> dict[str, str]:
 async def pods(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[list[Server]]:
-    """Two pods, of which one takes few streams."""
+    """Start two pods, one of which accepts few streams."""
     folder = tmp_path_factory.mktemp("monitoring")
     url = f"redis://{shared_valkey.address}/9017"
     pods = [
@@ -71,7 +71,7 @@ def prometheus(
 
 
 def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
-    """The rules are valid, and each fires in its own story and in no other."""
+    """The rules are valid, and each fires in its own scenario and in no other."""
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(_RULES))
     shutil.copy(_TESTS, tmp_path)
     for command in (["check", "rules", "rules.yaml"], ["test", "rules", _TESTS.name]):
@@ -85,8 +85,8 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_has_a_story_and_advice() -> None:
-    """Each is tested to fire and to be silent, and docs/operations.md says what to do."""
+def test_every_alert_is_tested_and_documented() -> None:
+    """Each is tested to fire and to stay silent, and docs/operations.md says what to do."""
     fires: set[str] = set()
     silent: set[str] = set()
     for test in yaml.safe_load(_TESTS.read_text())["tests"]:
@@ -99,8 +99,8 @@ def test_every_alert_has_a_story_and_advice() -> None:
     assert {rule["labels"]["severity"] for rule in _ALERTS} == {"warning", "critical"}
 
 
-async def test_metrics_named_are_there(pods: list[Server]) -> None:
-    """Neither dashboard nor alerts ask for a metric that no pod has."""
+async def test_used_metrics_exist(pods: list[Server]) -> None:
+    """Dashboard and alerts use only metrics that pods have."""
     async with httpx.AsyncClient(base_url=pods[0].url, timeout=10, verify=False) as http:
         await http.get("/")
         families = text_string_to_metric_families((await http.get("/metrics")).text)
@@ -118,8 +118,8 @@ async def test_metrics_named_are_there(pods: list[Server]) -> None:
     assert named <= there
 
 
-def test_dashboard_is_whole() -> None:
-    """Panels do not overlap, say what they show, and ask the chosen Prometheus and namespace."""
+def test_dashboard_is_consistent() -> None:
+    """Panels do not overlap, are described, and use the chosen Prometheus and namespace."""
     cells: set[tuple[int, int]] = set()
     for panel in _DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -143,7 +143,7 @@ def test_dashboard_is_whole() -> None:
 async def test_prometheus_scrapes_and_every_panel_shows_something(
     pods: list[Server], prometheus: Prometheus
 ) -> None:
-    """Prometheus takes the rules, sees both pods, and has data for each query of the dashboard."""
+    """Prometheus accepts the rules, scrapes both pods, and has data for every panel."""
     await eventually(prometheus.is_up, within=30, every=0.1)
     missing = _queries()
     visits = itertools.count()
