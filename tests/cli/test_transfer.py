@@ -142,6 +142,18 @@ def test_import_names_bad_line(redis_url: str) -> None:
         assert answer.stderr.count(b"\n") == 1
 
 
+def test_import_names_a_file_that_cannot_be_read(redis_url: str, tmp_path: Path) -> None:
+    """An error while a file is read is not reported as one of Redis."""
+    for file, reason in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "none", "No such file or directory"),
+        (Path("/proc/self/mem"), "Input/output error"),
+    ):
+        answer = guestbook("import", str(file), redis=redis_url)
+        assert answer.returncode == 2
+        assert answer.stderr.decode() == f"guestbook: {file}: {reason}\n"
+
+
 async def test_legacy_list_is_taken_over_once(serve: Serve, redis_url: str) -> None:
     """The original's list becomes messages in its order; a second run imports only new items."""
     async with Redis.from_url(redis_url) as client:

@@ -28,7 +28,7 @@ _LEGACY_POD = "legacy"
 
 
 class ImportFileError(Exception):
-    """A file cannot be imported; the text names the line."""
+    """A file cannot be imported; the text names the file or the line."""
 
 
 async def restore(store: Store, file: BinaryIO, on_read: Callable[[int], None]) -> Counter[str]:
@@ -75,7 +75,10 @@ def _batches(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[list[Messag
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: file.readline(_LINE_MAX), b"")
+    try:
+        yield from iter(lambda: file.readline(_LINE_MAX), b"")
+    except OSError as error:
+        raise ImportFileError(f"{file.name}: {error.strerror}") from None
 
 
 def _parse(number: int, line: bytes, latest: EntryId) -> Message | int:
