@@ -33,15 +33,13 @@ class SettingsError(Exception):
 
 def _or_off(parse: Callable[[str], object]) -> BeforeValidator:
     """Parse a text with `parse`; "off" is None."""
-    return BeforeValidator(
-        lambda value: (
-            value
-            if not isinstance(value, str)
-            else None
-            if value.lower() == "off"
-            else parse(value)
-        )
-    )
+
+    def parse_text(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return None if value.lower() == "off" else parse(value)
+
+    return BeforeValidator(parse_text)
 
 
 def _parse_rate(value: str) -> PostRate:
