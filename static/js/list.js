@@ -157,8 +157,8 @@ export class News {
   #unseen = 0; // above the window
   #unread = 0; // in a hidden tab
   /** @type {Message[]} */
-  #unsaid = [];
-  #saidAt = 0;
+  #unannounced = [];
+  #announcedAt = 0;
 
   /** @param {Page} page */
   constructor(page) {
@@ -190,8 +190,9 @@ export class News {
     if (document.hidden) this.#unread += 1;
     if (list.isBelow || list.isArchive) this.#unseen += 1;
     this.#show();
-    if (!this.#unsaid.length) setTimeout(() => this.#say(), Math.max(800, this.#saidAt + 6_000 - Date.now()));
-    this.#unsaid.push(message);
+    if (!this.#unannounced.length)
+      setTimeout(() => this.#announce(), Math.max(800, this.#announcedAt + 6_000 - Date.now()));
+    this.#unannounced.push(message);
   }
 
   #show() {
@@ -203,16 +204,16 @@ export class News {
   }
 
   /** To screen readers, and seldom. */
-  #say() {
+  #announce() {
     const { texts } = this.#page;
     const news = byId("news");
     const { one, anonymous } = news.dataset;
-    const [{ author, text }, ...more] = this.#unsaid;
+    const [{ author, text }, ...more] = this.#unannounced;
     news.textContent = more.length
-      ? texts.count(news, this.#unsaid.length)
+      ? texts.count(news, this.#unannounced.length)
       : texts.fill(one, { author: author ?? anonymous, text });
-    this.#unsaid = [];
-    this.#saidAt = Date.now();
+    this.#unannounced = [];
+    this.#announcedAt = Date.now();
   }
 
   #goToTop() {

@@ -14,7 +14,7 @@ export class Timeline {
   recent = [];
   /** @type {Item | undefined} */
   lastPods;
-  heardAt = Date.now();
+  lastEventAt = Date.now();
   renewals = 0; // under way
 
   /** @param {Page} page */
@@ -28,7 +28,7 @@ export class Timeline {
 
   /** Also after a clock was set back. @param {number} ms */
   isSilentFor(ms) {
-    return Math.abs(Date.now() - this.heardAt) > ms;
+    return Math.abs(Date.now() - this.lastEventAt) > ms;
   }
 
   /** @param {Item} item */
@@ -46,7 +46,7 @@ export class Timeline {
   /** @param {Item["name"]} name @param {any} [data] @param {string} [id] */
   share(name, data, id) {
     const item = { name, data, id, after: this.cursor };
-    this.#page.bus.emit("tell", { item });
+    this.#page.bus.emit("broadcast", { item });
     this.take(item);
   }
 
@@ -68,7 +68,7 @@ export class Timeline {
   }
 }
 
-/** An EventSource gives up on some failures: here each ends it, and a new one starts from the cursor. */
+/** An EventSource may stop at a failure: here each closes it, and a new one starts from the cursor. */
 export class Live {
   #page;
   isLeading = false;
@@ -76,11 +76,12 @@ export class Live {
   #source;
   #timer = 0;
   #due = 0; // a hidden tab's timer may be a minute late
-  #livelySince = 0;
+  #aliveSince = 0;
   #failures = 0;
   /** @type {{pod: string, at: number} | undefined} */
-  #gone;
+  #lost;
   #isRedisAway = false;
+  #isHidden = false; // and alone: a stream would take one of six connections to the host
   #polls = 0;
   #polling = 0;
 
@@ -90,42 +91,44 @@ export class Live {
     const { bus } = page;
     bus.on("pods", ({ redis }) => {
       this.#isRedisAway = redis === "away";
-      if (this.isLeading && this.#livelySince) this.#shareState();
+      if (this.isLeading && this.#aliveSince) this.#shareState();
     });
-    addEventListener("offline", () => this.#lose());
+    addEventListener("offline", () => this.#fail());
   }
 
   /** @returns {State} */
   get state() {
-    if (this.#livelySince) return this.#isRedisAway ? "away" : "live";
+    if (this.#aliveSince) return this.#isRedisAway ? "away" : "live";
     if (!navigator.onLine) return "offline";
     return this.#polls ? "polling" : "reconnecting";
   }
 
-  lead() {
+  start(isHidden = false) {
     this.isLeading = true;
+    this.#isHidden = isHidden;
     this.#connect();
   }
 
-  rest() {
+  stop() {
     this.isLeading = false;
     clearTimeout(this.#timer);
     this.#stopPolling();
     this.#source?.close();
-    this.#livelySince = 0;
+    this.#aliveSince = 0;
   }
 
-  wake() {
-    if (this.#isClosed() || this.#page.timeline.isSilentFor(SILENCE / 2)) this.#connect();
+  wake(isHidden = false) {
+    this.#isHidden = isHidden;
+    if (isHidden || this.#isClosed() || this.#page.timeline.isSilentFor(SILENCE / 2)) this.#connect();
   }
 
   watch() {
     if (this.#isClosed()) {
       if (Date.now() >= this.#due && !this.#page.timeline.renewals) this.#connect();
-    } else if (!this.#livelySince && this.#page.timeline.isSilentFor(PATIENCE)) {
+    } else if (!this.#aliveSince && this.#page.timeline.isSilentFor(PATIENCE)) {
       this.#failures += BLOCKED; // something holds it back
-      this.#lose();
-    } else if (this.#page.timeline.isSilentFor(SILENCE)) this.#lose();
+      this.#fail();
+    } else if (this.#page.timeline.isSilentFor(SILENCE)) this.#fail();
   }
 
   #isClosed() {
@@ -139,30 +142,31 @@ export class Live {
   #connect() {
     clearTimeout(this.#timer);
     this.#source?.close();
-    this.#page.timeline.heardAt = Date.now();
-    this.#livelySince = 0;
+    this.#page.timeline.lastEventAt = Date.now();
+    this.#aliveSince = 0;
+    if (this.#isHidden) return this.#startPolling();
     const { cursor } = this.#page.timeline;
     try {
       this.#source = new EventSource(cursor ? `/events?after=${encodeURIComponent(cursor)}` : "/events");
     } catch {
       this.#source = undefined;
       this.#failures += BLOCKED;
-      return this.#lose();
+      return this.#fail();
     }
     this.#listen(this.#source);
   }
 
   /** @param {EventSource} stream */
   #listen(stream) {
-    stream.onerror = () => this.#lose();
+    stream.onerror = () => this.#fail();
     stream.addEventListener("bye", () => {
-      this.#leave();
+      this.#rememberLoss();
       this.#pause(100 + Math.random() * 500);
     });
     stream.addEventListener("reset", (event) => {
       stream.close();
-      this.#livelySince = 0;
-      this.#gone = undefined;
+      this.#aliveSince = 0;
+      this.#lost = undefined;
       this.#shareState();
       this.#renew(event.lastEventId);
     });
@@ -175,19 +179,19 @@ export class Live {
   #receive(name, { data: json, lastEventId }) {
     const { cursor } = this.#page.timeline;
     const data = JSON.parse(json);
-    this.#hear();
+    this.#markAlive();
     // The others bear the id of the last one that had its own.
     const id = name === "message" || name === "deleted" ? lastEventId : undefined;
     if (cursor || !id) this.#page.timeline.share(name, data, id);
-    if (name === "pods") this.#arriveOn(data.pod);
+    if (name === "pods") this.#reportMove(data.pod);
     // The page was made before its pod had read the messages.
     if (!cursor) this.#renew(lastEventId);
   }
 
-  #hear() {
-    this.#page.timeline.heardAt = Date.now();
-    if (this.#livelySince) return;
-    this.#livelySince = Date.now();
+  #markAlive() {
+    this.#page.timeline.lastEventAt = Date.now();
+    if (this.#aliveSince) return;
+    this.#aliveSince = Date.now();
     const wasPolling = this.#polls;
     this.#stopPolling();
     this.#shareState();
@@ -201,22 +205,22 @@ export class Live {
     const stream = this.#source;
     const outcome = await this.#page.timeline.renew(fallback);
     if (!this.isLeading || this.#source !== stream) return;
-    if (outcome) this.#page.bus.emit("tell", { renew: true });
+    if (outcome) this.#page.bus.emit("broadcast", { renew: true });
     if (outcome === "moved") this.#connect();
-    else if (isEnded) this.#lose(); // not at once: the answer would be the same
+    else if (isEnded) this.#fail(); // not at once: the answer would be the same
   }
 
-  #leave() {
-    const at = this.#page.timeline.isSilentFor(SILENCE) ? this.#page.timeline.heardAt : Date.now();
-    this.#gone ??= { pod: this.#page.main.dataset.pod ?? "", at };
+  #rememberLoss() {
+    const at = this.#page.timeline.isSilentFor(SILENCE) ? this.#page.timeline.lastEventAt : Date.now();
+    this.#lost ??= { pod: this.#page.main.dataset.pod ?? "", at };
   }
 
-  #lose() {
+  #fail() {
     if (!this.isLeading) return;
-    if (this.#livelySince) this.#leave();
-    const wasSettled = this.#livelySince && Date.now() - this.#livelySince > SETTLED;
+    if (this.#aliveSince) this.#rememberLoss();
+    const wasSettled = this.#aliveSince && Date.now() - this.#aliveSince > SETTLED;
     this.#failures = wasSettled ? 0 : this.#failures + 1;
-    if (this.#failures >= BLOCKED) this.#polling ||= setTimeout(() => this.#poll());
+    if (this.#failures >= BLOCKED) this.#startPolling();
     this.#pause(this.#polls ? 30_000 * (1 + Math.random()) : backOff(this.#failures));
   }
 
@@ -224,22 +228,26 @@ export class Live {
   #pause(ms) {
     clearTimeout(this.#timer);
     this.#source?.close();
-    this.#livelySince = 0;
+    this.#aliveSince = 0;
     this.#shareState();
     this.#due = Date.now() + ms;
     this.#timer = setTimeout(() => this.#connect(), ms);
   }
 
   /** @param {string} pod */
-  #arriveOn(pod) {
-    if (!this.#gone) return;
-    const { pod: from, at } = this.#gone;
+  #reportMove(pod) {
+    if (!this.#lost) return;
+    const { pod: from, at } = this.#lost;
     const seconds = (Date.now() - at) / 1000;
     // A reset would follow at once.
     setTimeout(() => {
-      if (this.#gone) this.#page.timeline.share("moved", { from, to: pod, seconds });
-      this.#gone = undefined;
+      if (this.#lost) this.#page.timeline.share("moved", { from, to: pod, seconds });
+      this.#lost = undefined;
     }, 200);
+  }
+
+  #startPolling() {
+    this.#polling ||= setTimeout(() => this.#poll());
   }
 
   #stopPolling() {
@@ -253,13 +261,13 @@ export class Live {
     const isToRenew = this.#polls % 10 === 9 || !cursor;
     const listing = isToRenew ? undefined : await getListing(`/messages?limit=500&after=${cursor}`);
     const works = isToRenew ? await this.#page.timeline.renew() : listing;
-    if (!this.isLeading || this.#livelySince) return this.#stopPolling();
+    if (!this.isLeading || this.#aliveSince) return this.#stopPolling();
     this.#polls = works ? this.#polls + 1 : 0;
     if (this.#polls === 1 && this.#isClosed()) this.#connect(); // streams may work, too
-    if (isToRenew && works) this.#page.bus.emit("tell", { renew: true });
+    if (isToRenew && works) this.#page.bus.emit("broadcast", { renew: true });
     for (const message of listing?.messages ?? []) this.#page.timeline.share("message", message, message.id);
     this.#shareState();
-    const ms = listing?.next ? 0 : POLL * (0.75 + Math.random() / 2);
+    const ms = listing?.next ? 0 : (this.#isHidden ? 10 : 1) * POLL * (0.75 + Math.random() / 2);
     this.#polling = works ? setTimeout(() => this.#poll(), ms) : 0;
   }
 }

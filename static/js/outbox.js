@@ -127,20 +127,20 @@ export class Outbox {
   async #sendOne(draft) {
     if (Date.now() - draft.at > KEY_LIVES) return this.#refuse(draft, { status: "stale" });
     this.#mark(draft.key, "sending");
-    this.#page.bus.emit("tell", { sending: draft.key });
+    this.#page.bus.emit("broadcast", { sending: draft.key });
     const { message, problem, why = "unreachable", seconds = 0 } = await this.#post(draft);
     if (message) {
       const settled = { key: draft.key, message };
       this.#attempts = 0;
       this.#settle(settled);
-      this.#page.bus.emit("tell", { settled });
+      this.#page.bus.emit("broadcast", { settled });
       delete this.#page.storage[nameOf(draft)];
     } else if (problem) this.#refuse(draft, problem);
     else {
       this.#attempts += 1;
       const ms = seconds > 0 ? seconds * 1000 + Math.random() * 500 : backOff(this.#attempts);
       this.#delay({ why, ms });
-      this.#page.bus.emit("tell", { waiting: { why, ms } });
+      this.#page.bus.emit("broadcast", { waiting: { why, ms } });
     }
   }
 

@@ -14,8 +14,8 @@ export class Tabs {
   constructor(page) {
     this.#page = page;
     const { bus, live } = page;
-    bus.on("tell", (told) => this.#tell(told));
-    this.#channel?.addEventListener("message", ({ data }) => this.#hear(data));
+    bus.on("broadcast", (message) => this.#broadcast(message));
+    this.#channel?.addEventListener("message", ({ data }) => this.#receive(data));
     // Behind the back button a page holds neither stream nor lock.
     addEventListener("pagehide", () => {
       this.#application?.abort();
@@ -53,60 +53,60 @@ export class Tabs {
   }
 
   wake() {
-    if (this.#page.live.isLeading) this.#page.live.wake();
-    else if (this.#page.timeline.isSilentFor(SILENCE / 2)) this.#tell({ wake: true });
+    if (this.#page.live.isLeading) this.#page.live.wake(this.#isAlone && document.hidden);
+    else if (this.#page.timeline.isSilentFor(SILENCE / 2)) this.#broadcast({ wake: true });
   }
 
-  /** @param {Told} told */
-  #tell(told) {
-    this.#channel?.postMessage(told);
+  /** @param {TabMessage} message */
+  #broadcast(message) {
+    this.#channel?.postMessage(message);
   }
 
   #hello() {
-    this.#tell({ hello: this.#page.timeline.cursor });
+    this.#broadcast({ hello: this.#page.timeline.cursor });
   }
 
   /** @returns {Promise<void>} */
   #lead() {
     this.#page.main.dataset.leader = "true";
-    this.#tell({ led: true });
-    this.#page.live.lead();
+    this.#broadcast({ led: true });
+    this.#page.live.start(this.#isAlone && document.hidden);
     return new Promise((resolve) => (this.#resign = resolve));
   }
 
   #follow() {
     delete this.#page.main.dataset.leader;
-    this.#page.live.rest();
+    this.#page.live.stop();
   }
 
   #watchLeader() {
     if (this.#page.timeline.isSilentFor(SILENCE + 20_000)) {
-      this.#page.timeline.heardAt = Date.now();
+      this.#page.timeline.lastEventAt = Date.now();
       this.apply({ steal: true });
     } else if (
       this.#page.timeline.isSilentFor(SILENCE) ||
       (!document.hidden && this.#page.status.current !== "live")
     ) {
-      this.#tell({ watch: true });
+      this.#broadcast({ watch: true });
     }
   }
 
-  /** @param {Told} told */
-  #hear(told) {
-    if (told.settled) this.#page.bus.emit("settled", told.settled);
-    else if (told.waiting) this.#page.bus.emit("waiting", told.waiting);
-    else if (told.sending) this.#page.bus.emit("sending", told.sending);
-    else if (this.#page.live.isLeading) this.#answer(told);
+  /** @param {TabMessage} message */
+  #receive(message) {
+    if (message.settled) this.#page.bus.emit("settled", message.settled);
+    else if (message.waiting) this.#page.bus.emit("waiting", message.waiting);
+    else if (message.sending) this.#page.bus.emit("sending", message.sending);
+    else if (this.#page.live.isLeading) this.#answer(message);
     else {
-      if (told.item || told.catchUp) this.#page.timeline.heardAt = Date.now();
-      if (told.item) this.#receive(told.item);
-      else if (told.catchUp) this.#catchUp(told.catchUp);
-      else if (told.led) this.#hello();
-      else if (told.renew) this.#renew();
+      if (message.item || message.catchUp) this.#page.timeline.lastEventAt = Date.now();
+      if (message.item) this.#take(message.item);
+      else if (message.catchUp) this.#catchUp(message.catchUp);
+      else if (message.led) this.#hello();
+      else if (message.renew) this.#renew();
     }
   }
 
-  /** @param {Told} told */
+  /** @param {TabMessage} message */
   #answer({ hello, wake, watch }) {
     if (hello !== undefined) this.#answerHello(hello);
     else if (wake) this.#page.live.wake();
@@ -121,15 +121,17 @@ export class Tabs {
     const isKnown = after && start && !isNewer(start, after);
     const items = isKnown ? recent.filter(({ id = "0-0" }) => isNewer(id, after)) : undefined;
     const { state } = this.#page.live;
-    this.#tell({ catchUp: { after, items, pods: lastPods, state, deleted: [...this.#page.list.deleted] } });
+    this.#broadcast({
+      catchUp: { after, items, pods: lastPods, state, deleted: [...this.#page.list.deleted] },
+    });
   }
 
-  /** @param {CatchUp} told */
+  /** @param {CatchUp} message */
   async #catchUp({ after, items, pods, state, deleted }) {
     for (const id of deleted) this.#page.bus.emit("deleted", { id });
     if (pods) this.#page.timeline.take(pods);
     this.#page.bus.emit("state", state);
-    if (items) for (const item of items) this.#receive(item);
+    if (items) for (const item of items) this.#take(item);
     else if (after === this.#page.timeline.cursor) await this.#renew();
   }
 
@@ -138,7 +140,7 @@ export class Tabs {
   }
 
   /** @param {Item} item */
-  #receive(item) {
+  #take(item) {
     const { cursor } = this.#page.timeline;
     const isMissing = item.id && (!cursor || isNewer(item.after || "0-0", cursor));
     if (isMissing) this.#hello();

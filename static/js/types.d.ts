@@ -42,7 +42,7 @@ interface Item {
   name: "message" | "deleted" | "pods" | "moved" | "state" | "ping";
   data?: any;
   id?: string;
-  after?: string; // the cursor before it: tells another tab whether it missed something
+  after?: string; // the cursor before it: for another tab to see whether it missed something
 }
 
 interface Problem {
@@ -94,8 +94,8 @@ interface CatchUp {
   deleted: string[];
 }
 
-/** What one tab tells the others: exactly one of these. */
-interface Told {
+/** What one tab posts to the others: exactly one of these. */
+interface TabMessage {
   item?: Item;
   hello?: string; // a tab's cursor: answered with catchUp
   catchUp?: CatchUp;
@@ -120,7 +120,7 @@ interface PageEvents {
   // The newest page of the list, read again; `isNews` where the page had a list before
   listing: Listing & { isNews: boolean };
   // Between tabs: to the others, and from them
-  tell: Told;
+  broadcast: TabMessage;
   sending: string;
   waiting: Delay;
   settled: Settled;

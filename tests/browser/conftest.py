@@ -1,4 +1,4 @@
-"""Fixtures: visitors of the page in a real Chromium, and what the browser complains of."""
+"""Fixtures: visitors of the page in a real Chromium, and what the browser reports."""
 
 from __future__ import annotations
 

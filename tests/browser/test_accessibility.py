@@ -1,4 +1,4 @@
-"""Everybody can use it: WCAG 2.2 AA as far as axe can tell, by keyboard, in both themes."""
+"""Accessibility: WCAG 2.2 AA as far as axe checks it, by keyboard, in both themes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_every_state(pods: Pods, visit: Visit) -> None:
 
 
 async def test_other_pages(pods: Pods, visit: Visit) -> None:
-    """The wall, a page of older messages, and the page that the server gives to a refused form."""
+    """The wall, a page of older messages, and the page that answers a refused form."""
     posted = await post(pods.a, *map(str, range(12)), author="Ada")
     page = await visit(f"{pods.a.url}/wall", expects=(LOST, UNPROCESSABLE))
     await expect(page.locator("#pods li").first).to_be_visible()
@@ -72,7 +72,7 @@ async def test_keyboard_only(pods: Pods, visit: Visit) -> None:
             if await page.locator(f"{selector}:focus").count():
                 break
         await expect(page.locator(selector)).to_be_focused()
-        # Who cannot see where they are is lost.
+        # The focus has to be visible.
         outline = "(e) => { const s = getComputedStyle(e); return s.outlineStyle + s.boxShadow; }"
         assert await page.locator(selector).evaluate(outline) != "nonenone"
 
@@ -93,7 +93,7 @@ async def test_keyboard_only(pods: Pods, visit: Visit) -> None:
     await expect(page).to_have_url(f"{pods.a.url}/wall")
 
 
-async def test_screen_reader_is_told_but_not_flooded(pods: Pods, visit: Visit) -> None:
+async def test_screen_reader_is_informed_but_not_flooded(pods: Pods, visit: Visit) -> None:
     """One message is read out; of many only the number."""
     page = await visit(pods.a.url, clock=True)
     news = page.locator("#news")
@@ -105,8 +105,8 @@ async def test_screen_reader_is_told_but_not_flooded(pods: Pods, visit: Visit) -
     await expect(news).to_have_text("Ada writes: hello")
     await news.evaluate(
         """(news) => {
-          window.told = [];
-          const note = () => news.textContent && window.told.push(news.textContent);
+          window.announced = [];
+          const note = () => news.textContent && window.announced.push(news.textContent);
           const all = { childList: true, characterData: true, subtree: true };
           new MutationObserver(note).observe(news, all);
         }"""
@@ -114,11 +114,11 @@ async def test_screen_reader_is_told_but_not_flooded(pods: Pods, visit: Visit) -
     await post(pods.b, *map(str, range(20)))
     await expect(page.locator("#messages > li")).to_have_count(21)
     await page.clock.run_for(10_000)
-    # The first of them may have been told before the last came.
-    told = await page.evaluate("window.told")
-    assert 1 <= len(told) <= 3, told
-    numbers = [re.fullmatch(r"(\d+) new messages|.* writes: .*", text) for text in told]
-    assert sum(int(found[1] or 1) for found in numbers if found) == 20, told
+    # The first of them may have been announced before the last came.
+    announced = await page.evaluate("window.announced")
+    assert 1 <= len(announced) <= 3, announced
+    numbers = [re.fullmatch(r"(\d+) new messages|.* writes: .*", text) for text in announced]
+    assert sum(int(found[1] or 1) for found in numbers if found) == 20, announced
 
 
 async def test_themes_follow_the_system(pods: Pods, visit: Visit) -> None:

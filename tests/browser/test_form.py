@@ -62,7 +62,7 @@ async def test_refused_post(pods: Pods, visit: Visit, script: bool) -> None:
 
 
 async def test_posting_rate(serve: Serve, visit: Visit) -> None:
-    """A visitor who is too fast is told so; the text is kept and goes out when it may."""
+    """Over the posting rate the page says so, keeps the text and sends it when it may."""
     server = await serve(GUESTBOOK_POST_RATE="1/2s")
     page = await visit(server.url, expects=(TOO_MANY,))
     await sign(page, "one")
@@ -93,7 +93,7 @@ async def test_keys_send(pods: Pods, visit: Visit) -> None:
 
 
 async def test_author_is_remembered(pods: Pods, visit: Visit) -> None:
-    """Who has signed once finds their name in the form, also after a reload."""
+    """After the first message the form has the visitor's name, also after a reload."""
     page = await visit(pods.a.url)
     await page.fill("#author", "Ada")
     await sign(page, "first")

@@ -36,7 +36,7 @@ _SHAPE = """() => ({
 
 
 async def _post(pods: Pods, drafts: Iterable[tuple[str, str | None]]) -> dict[str, list[str]]:
-    """Posts; gives what the page has to show of each message, by its id."""
+    """Post; return what the page has to show of each message, by its id."""
     slots = asyncio.Semaphore(8)
     shown = {}
     async with httpx.AsyncClient(base_url=pods.a.url, timeout=30) as client:
@@ -115,7 +115,7 @@ async def test_nothing_hostile_is_executed_and_the_layout_holds(pods: Pods, visi
 
 
 async def test_refused_text_is_given_back_as_it_was(pods: Pods, visit: Visit) -> None:
-    """Without script: what the server gives back in the form is the visitor's, and only text."""
+    """Without script: the form that comes back has the visitor's text, as text."""
     page = await visit(pods.a.url, script=False, expects=("422",))
     payloads = (*hostile.HTML[:3], *hostile.HTML[24:28], *hostile.TEMPLATES[:2])
     for number, payload in enumerate(payloads):

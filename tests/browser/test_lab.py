@@ -1,4 +1,4 @@
-"""The lab on the page: a pod is broken by a click, and everybody sees it."""
+"""The lab on the page: a click breaks a pod, and every page shows it."""
 
 from __future__ import annotations
 

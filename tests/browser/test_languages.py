@@ -1,4 +1,4 @@
-"""The page in French; what it says is otherwise tested in English."""
+"""The page in French; other tests read it in English."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSED = [
 
 
 async def test_french_page(pods: Pods, visit: Visit) -> None:
-    """Whatever the script says, it says in the visitor's language, also when something fails."""
+    """All words that the script shows are in the visitor's language, errors too."""
     page = await visit(pods.a.url, locale="fr-CH", expects=(LOST,))
     await expect(page.locator("html")).to_have_attribute("lang", "fr")
     await expect(page).to_have_title("Livre d’or")

@@ -88,7 +88,7 @@ async def test_script_links_as_the_server_does(pods: Pods, visit: Visit) -> None
 
 
 async def test_older_messages_load_on_scrolling(pods: Pods, visit: Visit) -> None:
-    """To the very first one, in order; who reads there keeps their place, and hears of new ones."""
+    """To the first one, in order; the reader's place stays, and a button counts new ones."""
     texts = [f"number {number}" for number in range(120)]
     await post(pods.a, *texts)
     page = await visit(pods.a.url, height=600)
@@ -127,7 +127,7 @@ async def test_older_pages_without_script(pods: Pods, visit: Visit) -> None:
 
 
 async def test_title_counts_the_unread(pods: Pods, visit: Visit) -> None:
-    """While the tab is hidden; who looks at it again has read them."""
+    """While the tab is hidden; when it is shown again the count goes."""
     page = await visit(pods.a.url)
     await page.evaluate(HIDE, True)
     await post(pods.b, "one", "two")

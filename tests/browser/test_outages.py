@@ -16,7 +16,7 @@ from tests.support.valkey import Valkey
 
 
 async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
-    """A page whose pod dies comes back with its cursor and has missed nothing."""
+    """A page whose pod dies reconnects with its cursor and has missed nothing."""
     cursor = (await post(pods.a, "before"))[0]["id"]
     page = await visit(pods.a.url, clock=True, expects=(LOST,))
     requests: list[str] = []
@@ -34,7 +34,7 @@ async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
 
 
 async def test_pod_drains(pods: Pods, visit: Visit) -> None:
-    """A page whose pod stops comes back likewise; a page of another pod sees it go and come."""
+    """A page whose pod stops reconnects likewise; another pod's page shows it going and coming."""
     await post(pods.a, "before")
     page = await visit(pods.a.url, clock=True, expects=(LOST, UNAVAILABLE))
     witness = (await visit(pods.b.url)).locator("#watching")
@@ -53,7 +53,7 @@ async def test_pod_drains(pods: Pods, visit: Visit) -> None:
 
 
 async def test_pod_hangs(pods: Pods, visit: Visit) -> None:
-    """A stream that says nothing for 40 s is taken for dead, though its connection stands."""
+    """A stream that is silent for 40 s counts as dead, though its connection is open."""
     page = await visit(pods.a.url, clock=True, expects=(LOST,))
     pods.a.signal(signal.SIGSTOP)
     try:
@@ -70,7 +70,7 @@ async def test_pod_hangs(pods: Pods, visit: Visit) -> None:
 
 
 async def test_network_is_lost(pods: Pods, visit: Visit) -> None:
-    """Without a network the page says so, also to who is far down; with it, it has all."""
+    """Offline is shown wherever the visitor has scrolled; back online the page catches up."""
     before = [str(number) for number in range(20)]
     await post(pods.a, *before)
     page = await visit(pods.a.url, width=320, height=568, expects=(LOST,))
@@ -85,7 +85,7 @@ async def test_network_is_lost(pods: Pods, visit: Visit) -> None:
 
 
 async def test_list_was_trimmed_meanwhile(serve: Serve, visit: Visit) -> None:
-    """A page that was away for longer than messages are kept takes the list anew."""
+    """A page that was away for longer than messages are kept reads the list again."""
     server = await serve(GUESTBOOK_MAX_MESSAGES="5")
     await post(server, "a", "b", "c")
     page = await visit(server.url, expects=(LOST,))

@@ -50,7 +50,7 @@ async def test_message_shows_at_once(pods: Pods, visit: Visit) -> None:
 async def test_outage_and_reload(valkey: Valkey, serve: Serve, visit: Visit) -> None:
     """What is written while Redis is away survives a reload and is sent automatically, once.
 
-    The page says how things are, and can be read; without a script the form keeps the text.
+    The page shows the outage, and can be read; without a script the form keeps the text.
     """
     server = await serve(redis=valkey.address)
     await post(server, "before")
@@ -122,7 +122,7 @@ async def test_what_waits_can_be_discarded(pods: Pods, visit: Visit) -> None:
 
 
 async def test_text_that_waits_can_be_edited(pods: Pods, visit: Visit) -> None:
-    """What is on its way can be taken back into the form, and goes out when its visitor says so."""
+    """What is on its way can be taken back into the form, edited and sent again."""
     page = await visit(pods.a.url, clock=True, expects=(LOST,))
     await page.context.set_offline(True)
     await sign(page, "half a tho")

@@ -1,4 +1,4 @@
-"""The pods on the page: who is there, who serves this visitor, and what happened to them."""
+"""The pods on the page: which run, which serves this visitor, what happened to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 
 async def test_panel_shows_every_pod(pods: Pods, visit: Visit) -> None:
-    """Name, colour, version, age, watchers; which one serves; who took which message."""
+    """Name, colour, version, age, watchers; which one serves; which accepted each message."""
     page = await visit(pods.b.url)
     items = page.locator("#pods li[data-pod]")
     await expect(items.locator(".name")).to_have_text(["pod-a", "pod-b"])
@@ -41,7 +41,7 @@ async def test_panel_shows_every_pod(pods: Pods, visit: Visit) -> None:
 
 
 async def test_pod_is_killed_and_replaced(pods: Pods, visit: Visit) -> None:
-    """Killed, it leaves everybody's panel within 3 s, and its replacement appears."""
+    """Killed, it leaves the panel of every page within 3 s, and its replacement appears."""
     page = await visit(pods.a.url)
     killed = page.locator('#pods li[data-pod="pod-b"]')
     await expect(killed).to_be_visible()
@@ -58,7 +58,7 @@ async def test_pod_is_killed_and_replaced(pods: Pods, visit: Visit) -> None:
 
 
 async def test_stream_moves_to_another_pod(pods: Pods, visit: Visit) -> None:
-    """Behind a load balancer the page goes on at another pod, and says so: nothing was missed."""
+    """Behind a load balancer the page goes on at another pod and shows that nothing was missed."""
     async with Proxy(pods.a.port) as balancer:
         page = await visit(f"http://{balancer.address}", expects=(LOST,))
         await expect(page.locator("#pod")).to_have_text("pod-a")
@@ -77,7 +77,7 @@ async def test_stream_moves_to_another_pod(pods: Pods, visit: Visit) -> None:
 
 
 async def test_watching(pods: Pods, visit: Visit) -> None:
-    """The page says which pod serves it, and how many watch."""
+    """The page shows which pod serves it, and how many watch."""
 
     async def nobody_else_watches() -> bool:
         async with EventStream(pods.a.url) as stream:

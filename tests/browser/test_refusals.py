@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import Pods, Visit
+from tests.browser.test_list import HIDE
 from tests.browser.visitor import LOST, form_is, is_state, listed, post, shows, shows_only, sign
 from tests.conftest import Serve
 
@@ -71,6 +72,19 @@ async def test_two_tabs_that_cannot_talk(pods: Pods, visit: Visit) -> None:
     await is_state(other, "live", "Live")
     await _works(page, pods)
     await shows(other, "another's", "mine")
+
+
+async def test_hidden_tab_without_locks_polls(pods: Pods, visit: Visit) -> None:
+    """A stream in each of seven tabs would take all connections: only the visible one has it."""
+    page = await visit(pods.a.url, before=NO_LOCKS, clock=True)
+    await page.evaluate(HIDE, True)
+    await expect(page.locator("html")).to_have_attribute("data-state", "polling")
+    await post(pods.b, "one")
+    await page.clock.run_for(60_000)
+    await shows(page, "one")
+    await page.evaluate(HIDE, False)
+    await is_state(page, "live", "Live")
+    await shows_only(page, pods.b, "one")
 
 
 async def test_lock_that_is_lost_at_once(pods: Pods, visit: Visit) -> None:
@@ -173,7 +187,7 @@ async def test_list_is_no_list(serve: Serve, visit: Visit, body: str, content_ty
 
 
 async def test_error_of_the_page_is_no_error_of_the_network(pods: Pods, visit: Visit) -> None:
-    """It is reported, the visitor is not told that the network failed, and nothing spins."""
+    """It is reported, the page does not blame the network, and nothing spins."""
     page = await visit(pods.a.url, expects=("our own",))
     await page.evaluate(
         """() => {
@@ -190,7 +204,7 @@ async def test_error_of_the_page_is_no_error_of_the_network(pods: Pods, visit: V
 
 
 async def test_browsers_storage_is_full(pods: Pods, visit: Visit) -> None:
-    """The text stays in the form, and the form says that it was not taken."""
+    """The text stays in the form, and the form shows that it was not accepted."""
     page = await visit(pods.a.url)
     await page.evaluate(
         """() => {

@@ -10,7 +10,7 @@ from tests.browser.visitor import LOST, fits, is_state, post, shows
 
 
 async def test_wall_is_live(pods: Pods, visit: Visit) -> None:
-    """Messages arrive on it, in large type; it says how many watch, and where to write."""
+    """Messages arrive on it, in large type; it shows how many watch, and where to write."""
     page = await visit(pods.a.url)
     await page.get_by_role("link", name="Projector view").click()
     await expect(page).to_have_url(f"{pods.a.url}/wall")
@@ -31,7 +31,7 @@ async def test_wall_is_live(pods: Pods, visit: Visit) -> None:
 async def test_wall_fits_a_projector_and_a_phone(
     pods: Pods, visit: Visit, width: int, height: int, least: int
 ) -> None:
-    """Nothing is cut off sideways; who sits in the last row can read, and scan the code."""
+    """Nothing is cut off sideways; the last row can read it, and scan the code."""
     await post(pods.a, "long " * 100, "W" * 200, author="W" * 60)
     page = await visit(f"{pods.a.url}/wall", width=width, height=height)
     await fits(page)
@@ -46,7 +46,7 @@ async def test_wall_fits_a_projector_and_a_phone(
 
 
 async def test_wall_comes_back_by_itself(pods: Pods, visit: Visit) -> None:
-    """Nobody stands beside a projector to reload it."""
+    """A projector has no visitor beside it to reload the page."""
     page = await visit(f"{pods.a.url}/wall", expects=(LOST,))
     await page.context.set_offline(True)
     await is_state(page, "offline", "Offline")

@@ -29,7 +29,7 @@ async def post(pod: Server, *texts: str, author: str | None = None) -> list[dict
 
 
 async def listed(pod: Server) -> list[dict[str, Any]]:
-    """All messages as the API gives them, newest first."""
+    """Return all messages from the API, newest first."""
     async with httpx.AsyncClient(base_url=pod.url) as client:
         messages: list[dict[str, Any]] = (await client.get("/messages?limit=1000")).json()[
             "messages"
@@ -60,7 +60,7 @@ async def shows_only(page: Page, pod: Server, *texts: str) -> None:
 
 
 async def is_state(page: Page, state: str, words: str) -> None:
-    """Waits until the page is in this state and says so where the visitor sees it."""
+    """Waits until the page is in this state and shows it where the visitor sees it."""
     await expect(page.locator("html")).to_have_attribute("data-state", state)
     await expect(page.locator("#state")).to_have_text(words)
     await expect(page.locator("#state")).to_be_in_viewport()
