@@ -68,7 +68,6 @@ export class Timeline {
   }
 }
 
-/** An EventSource may stop at a failure: here each closes it, and a new one starts from the cursor. */
 export class Live {
   #page;
   isLeading = false;

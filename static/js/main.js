@@ -1,5 +1,4 @@
-// During a rolling update the modules may come from pods of two versions, and not fit together. Then all
-// are loaded again, below a hash that no pod has: each answers with its own, and nothing is cached.
+// Modules of two versions may not fit together: see README.md.
 
 /** @returns {Promise<typeof import("./page.js")>} */
 async function load(failures = 0) {
