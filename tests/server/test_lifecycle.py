@@ -21,7 +21,7 @@ _STREAMS = 1000
 
 
 def _records(server: Server) -> list[dict[str, Any]]:
-    """The lines of a log, each of which must be JSON."""
+    """Return the lines of a log, each of which must be JSON."""
     return [json.loads(line) for line in server.lines().splitlines()]
 
 
@@ -39,8 +39,10 @@ async def _open_many(server: Server, count: int) -> list[EventStream]:
 # Streams
 
 
-async def test_open_streams_are_no_requests(server: Server, client: httpx.AsyncClient) -> None:
-    """The server counts a request when it is over, which a stream's is while it goes on."""
+async def test_open_streams_are_counted_as_requests(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    """The metrics have the request of a stream while the stream is open."""
     streams = await _open_many(server, 20)
     for stream in streams:
         await stream.until("pods")
@@ -59,7 +61,7 @@ async def test_open_streams_are_no_requests(server: Server, client: httpx.AsyncC
 async def test_client_that_pipelines_leaves_nothing_behind(
     client: httpx.AsyncClient, server: Server
 ) -> None:
-    """A stream ends with its client, also where further requests came behind the one it is for."""
+    """A stream ends with its client, also if further requests were sent behind its own."""
     for version in ("1.1", "1.0"):
         request = b"GET /events HTTP/%s\r\nHost: guestbook\r\n\r\n" % version.encode()
         for _ in range(20):
@@ -80,10 +82,10 @@ async def test_client_that_pipelines_leaves_nothing_behind(
 
 
 async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
-    """Within 2 s each stream has got `retry:`, `bye` and its last chunk, and the process is gone.
+    """Within 2 s each stream has `retry:`, `bye` and its last chunk, and the process is gone.
 
     Streams that go through ASGI's `send` (HTTP/1.0, pipelined) end the same way. Until the end
-    everything else is answered, and a new stream is sent elsewhere.
+    everything else is answered, and a new stream is refused.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -105,7 +107,7 @@ async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
         signalled_at = time.monotonic()
         server.signal(signal.SIGTERM)
         ending = asyncio.create_task(server.ended())
-        await eventually(lambda: _gives(http, "/ready", 503), within=0.5)
+        await eventually(lambda: _has_status(http, "/ready", 503), within=0.5)
         ready = await http.get("/ready")
         assert ready.status_code == 503
         assert any("drain" in reason for reason in ready.json()["reasons"])
@@ -141,12 +143,12 @@ async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
     assert not any(record["level"] in ("warning", "error", "critical") for record in records)
 
 
-async def _gives(http: httpx.AsyncClient, path: str, status: int) -> bool:
+async def _has_status(http: httpx.AsyncClient, path: str, status: int) -> bool:
     return (await http.get(path)).status_code == status
 
 
-async def test_sigint_ends_without_a_word_of_python(serve: Serve) -> None:
-    """Ctrl-C ends the streams properly too, and the exit status tells of it: no traceback."""
+async def test_sigint_ends_without_a_traceback(serve: Serve) -> None:
+    """Ctrl-C ends the streams properly, too, and the exit status is that of the signal."""
     server = await serve(GUESTBOOK_DRAIN_SECONDS="0")
     async with EventStream(server.url) as stream:
         await stream.until("pods")
@@ -159,7 +161,7 @@ async def test_sigint_ends_without_a_word_of_python(serve: Serve) -> None:
 
 
 async def test_second_signal_ends_at_once(serve: Serve) -> None:
-    """Who does not want to wait for the drain asks twice."""
+    """The second signal cuts the drain short."""
     one, two = await asyncio.gather(
         serve("pod-a", GUESTBOOK_DRAIN_SECONDS="60"), serve("pod-b", GUESTBOOK_DRAIN_SECONDS="60")
     )
@@ -174,7 +176,7 @@ async def test_second_signal_ends_at_once(serve: Serve) -> None:
 
 
 async def test_drain_without_streams_keeps_answering(serve: Serve) -> None:
-    """A pod without streams drains as long: load balancers learn of its end later than it does."""
+    """A pod without streams drains as long, because load balancers learn of its end later."""
     server = await serve(GUESTBOOK_DRAIN_SECONDS="1")
     server.signal(signal.SIGTERM)
     started = time.monotonic()
@@ -187,7 +189,7 @@ async def test_drain_without_streams_keeps_answering(serve: Serve) -> None:
 
 
 async def test_sigterm_while_redis_is_away(serve: Serve) -> None:
-    """A pod that never saw Redis ends as promptly, with its streams."""
+    """A pod that never reached Redis ends its streams and itself as fast."""
     server = await serve(redis=_NOWHERE, is_ready=False)
     async with EventStream(server.url) as stream:
         await stream.until("pods")

@@ -1,23 +1,23 @@
-"""Bounds on what a client may send and how long it may take: uvicorn has hardly any.
+"""Bounds on what a client may send, and on the time it may take: uvicorn has hardly any.
 
-Without this file the server works all the same: `configure` then names `DetachableProtocol`.
+The server works without this file, too: `configure` then names `DetachableProtocol`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import sys
-import time
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import httptools
 import structlog
 
 from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
 from guestbook.server.detach import DetachableProtocol
+from guestbook.server.timeouts import ConnectionTimeouts
 
 logger = structlog.get_logger(__name__)
 
@@ -28,95 +28,6 @@ _MAX_PENDING_BYTES = 64 * 1024
 _HEAD_END = b"\r\n\r\n"
 # RFC 9110, section 7.2: a name or an address, and a port.
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?")
-
-
-class Connection(Protocol):
-    """What `ConnectionTimeouts` needs of a connection."""
-
-    def time_out(self) -> bool:
-        """Close the connection; return False if the client is still reading a response."""
-
-    def evict(self) -> None:
-        """Close the connection, because another one needs its place."""
-
-
-class ConnectionTimeouts:
-    """The deadlines of all connections that wait for their clients, the oldest first.
-
-    `sweep` looks through them once a second: that costs a request next to nothing, while a timer
-    for each connection would have to be set and cancelled. Where there are more connections than
-    `max_connections`, or more open files than `max_open`, the one that has waited longest is
-    closed, so that idle connections cannot keep others out.
-    """
-
-    def __init__(
-        self,
-        *,
-        request_seconds: float,
-        keep_alive_seconds: float,
-        max_connections: int = sys.maxsize,
-        max_open: int = sys.maxsize,
-        count_detached: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self._request_seconds = request_seconds
-        self._keep_alive_seconds = keep_alive_seconds
-        self._max_connections = max_connections
-        self._max_open = max_open
-        self._count_detached = count_detached
-        self._deadlines: dict[Connection, float] = {}
-        self._connections = 0
-        self._evicted = 0
-
-    def __len__(self) -> int:
-        """Return the number of open connections, without the detached ones."""
-        return self._connections
-
-    def add(self, connection: Connection) -> None:
-        """Count a new connection and expect its first request; evict another if need be."""
-        self._connections += 1
-        self.expect_request(connection)
-        is_crowded = self._connections > self._max_connections
-        if is_crowded or self._connections + self._count_detached() > self._max_open:
-            oldest = next(iter(self._deadlines))
-            del self._deadlines[oldest]
-            self._evicted += 1
-            oldest.evict()
-
-    def remove(self, connection: Connection) -> None:
-        """Forget a connection that was closed or detached."""
-        self._connections -= 1
-        self.clear(connection)
-
-    def expect_request(self, connection: Connection) -> None:
-        """Start the time within which the rest of a request has to arrive."""
-        self._start(connection, self._request_seconds)
-
-    def expect_more(self, connection: Connection) -> None:
-        """Start the time within which the client has to read, or to send another request."""
-        self._start(connection, self._keep_alive_seconds)
-
-    def _start(self, connection: Connection, seconds: float) -> None:
-        # Deleted first, so that the order is that of the starts.
-        self._deadlines.pop(connection, None)
-        self._deadlines[connection] = time.monotonic() + seconds
-
-    def clear(self, connection: Connection) -> None:
-        """Stop the time: nothing is expected of the client."""
-        self._deadlines.pop(connection, None)
-
-    def sweep(self) -> None:
-        """Close the connections whose time is over."""
-        now = time.monotonic()
-        for connection in [each for each, until in self._deadlines.items() if until <= now]:
-            if connection.time_out():
-                self.clear(connection)
-            else:
-                self.expect_more(connection)
-        if self._evicted:
-            logger.warning(
-                "too many connections: closed those that waited longest", n=self._evicted
-            )
-            self._evicted = 0
 
 
 class BoundedProtocol(DetachableProtocol):
@@ -131,7 +42,7 @@ class BoundedProtocol(DetachableProtocol):
     _size = 0
     # How much of a body is missing, where its length is known.
     _missing = 0
-    # What was received and not parsed; the last bytes that were parsed.
+    # What was received and not parsed; and the last three bytes that were parsed.
     _pending = b""
     _tail = b""
     _is_rejected = False
@@ -189,7 +100,7 @@ class BoundedProtocol(DetachableProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        """Whether a request has been read and is not answered yet."""
+        """Whether a request was read and its response is not complete."""
         return self._part is None and self.cycle is not None and not self.cycle.response_complete
 
     def _next_piece(self) -> bytes:
@@ -208,7 +119,7 @@ class BoundedProtocol(DetachableProtocol):
         else:
             size = len(self._pending)
         piece, self._pending = self._pending[:size], self._pending[size:]
-        self._tail = (self._tail + piece)[-3:]
+        self._tail = (self._tail + piece[-3:])[-3:]
         return piece
 
     def _check_size(self) -> None:
@@ -321,6 +232,7 @@ class BoundedProtocol(DetachableProtocol):
     def _reject(self, problem: ProblemError) -> None:
         """Answer with a problem if that is still possible, and read no more."""
         self._is_rejected = True
+        self._pending = b""
         self._timeouts.expect_request(self)
         if self._may_answer:
             self._answer(problem)
@@ -389,6 +301,6 @@ class BoundedProtocol(DetachableProtocol):
         self._timeouts.remove(self)
         super().connection_lost(exc)
 
-    def detach(self) -> Any:
-        """As inherited; requests that wait behind this one are to be answered, too."""
+    def detach(self) -> socket.socket | None:
+        """Return the socket, or None also where a request waits behind this one."""
         return None if self._pending else super().detach()

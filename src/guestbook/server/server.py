@@ -1,7 +1,8 @@
-"""uvicorn's server, which says goodbye to its streams before it shuts down.
+"""uvicorn's server, with a drain before its shutdown.
 
-uvicorn closes its listeners as soon as it is asked to stop, and then waits for all connections: an
-event stream would keep it waiting until the time is up. So the drain comes before its shutdown.
+Asked to stop, uvicorn closes its listeners at once and then waits for all connections: event
+streams would keep it waiting until the time is up. So they are ended first, while the listeners
+still answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 import structlog
 import uvicorn
 
-from guestbook.server.limits import BoundedProtocol, ConnectionTimeouts
+from guestbook.server.limits import BoundedProtocol
+from guestbook.server.timeouts import ConnectionTimeouts
 
 logger = structlog.get_logger(__name__)
 

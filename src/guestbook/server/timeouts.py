@@ -1,0 +1,101 @@
+"""The deadlines of the connections, and the bound on their number."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+logger = structlog.get_logger(__name__)
+
+
+class Connection(Protocol):
+    """What `ConnectionTimeouts` needs of a connection."""
+
+    def time_out(self) -> bool:
+        """Close the connection; return False if the client is still reading a response."""
+
+    def evict(self) -> None:
+        """Close the connection, because another one needs its place."""
+
+
+class ConnectionTimeouts:
+    """The deadlines of all connections that wait for their clients, the oldest first.
+
+    `sweep` looks through them once a second: that costs a request next to nothing, while a timer
+    for each connection would have to be set and cancelled. Where there are more connections than
+    `max_connections`, or more open files than `max_open`, the one that has waited longest is
+    closed, so that idle connections cannot keep others out.
+    """
+
+    def __init__(
+        self,
+        *,
+        request_seconds: float,
+        keep_alive_seconds: float,
+        max_connections: int = sys.maxsize,
+        max_open: int = sys.maxsize,
+        count_detached: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._request_seconds = request_seconds
+        self._keep_alive_seconds = keep_alive_seconds
+        self._max_connections = max_connections
+        self._max_open = max_open
+        self._count_detached = count_detached
+        self._deadlines: dict[Connection, float] = {}
+        self._connections = 0
+        self._evicted = 0
+
+    def __len__(self) -> int:
+        """Return the number of open connections, without the detached ones."""
+        return self._connections
+
+    def add(self, connection: Connection) -> None:
+        """Count a new connection and expect its first request; evict another if need be."""
+        self._connections += 1
+        self.expect_request(connection)
+        is_crowded = self._connections > self._max_connections
+        if is_crowded or self._connections + self._count_detached() > self._max_open:
+            oldest = next(iter(self._deadlines))
+            del self._deadlines[oldest]
+            self._evicted += 1
+            oldest.evict()
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that was closed or detached."""
+        self._connections -= 1
+        self.clear(connection)
+
+    def expect_request(self, connection: Connection) -> None:
+        """Start the time within which the rest of a request has to arrive."""
+        self._start(connection, self._request_seconds)
+
+    def expect_more(self, connection: Connection) -> None:
+        """Start the time within which the client has to read, or to send another request."""
+        self._start(connection, self._keep_alive_seconds)
+
+    def _start(self, connection: Connection, seconds: float) -> None:
+        # Deleted first, so that the order is that of the starts.
+        self._deadlines.pop(connection, None)
+        self._deadlines[connection] = time.monotonic() + seconds
+
+    def clear(self, connection: Connection) -> None:
+        """Stop the time: nothing is expected of the client."""
+        self._deadlines.pop(connection, None)
+
+    def sweep(self) -> None:
+        """Close the connections whose time is over."""
+        now = time.monotonic()
+        for connection in [each for each, until in self._deadlines.items() if until <= now]:
+            if connection.time_out():
+                self.clear(connection)
+            else:
+                self.expect_more(connection)
+        if self._evicted:
+            logger.warning(
+                "too many connections: closed those that waited longest", n=self._evicted
+            )
+            self._evicted = 0
