@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from email.utils import formatdate
 
 from starlette.datastructures import QueryParams
@@ -25,6 +27,7 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
+_FIELDS = b"".join(b"%s: %s\r\n" % field for field in [*RAW_SECURITY_HEADERS, *_HEADERS])
 _RETRY_AFTER = {"soonest": 2, "latest": 15}
 
 
@@ -98,14 +101,17 @@ def _cursor(scope: Scope) -> EntryId | None:
 
 def _head(request_id: str) -> bytes:
     """Return the response's head, as the server and the middleware would make it."""
-    fields = [
-        (b"date", formatdate(usegmt=True).encode()),
-        *RAW_SECURITY_HEADERS,
-        *_HEADERS,
-        (HEADER, request_id.encode()),
-        (b"transfer-encoding", b"chunked"),
-    ]
-    return b"HTTP/1.1 200 OK\r\n%s\r\n" % b"".join(b"%s: %s\r\n" % field for field in fields)
+    return b"HTTP/1.1 200 OK\r\ndate: %s\r\n%s%s: %s\r\ntransfer-encoding: chunked\r\n\r\n" % (
+        _date(int(time.time())),
+        _FIELDS,
+        HEADER,
+        request_id.encode(),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 def route() -> Route:
