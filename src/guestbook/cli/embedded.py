@@ -208,7 +208,11 @@ class Supervisor:
             with self._start_lock:
                 if self._stopping.is_set():
                     return
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:
+                    # No process or file is to be had: the old one has ended, so try again.
+                    logger.error("Valkey cannot be started", error=str(error))
 
     def stop(self) -> None:
         """End the server; return when it has written its data and is gone."""
