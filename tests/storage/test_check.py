@@ -1,4 +1,4 @@
-"""`guestbook check`: what it finds, in which words, and with which exit status."""
+"""`guestbook check`: its findings, their texts, and its exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_durable_server_is_ok(valkey: Valkey) -> None:
     async with valkey.client() as redis:
         await redis.config_set("maxmemory", "100mb")
         assert {finding.mark for finding in await inspect(RedisURL.parse(valkey.address))} == {"ok"}
-        # Its key goes by itself.
+        # Its key expires.
         assert 0 < await redis.pttl("{guestbook}:check") <= 1000
 
 
@@ -41,10 +41,10 @@ async def test_durable_server_is_ok(valkey: Valkey) -> None:
         ("min-replicas-to-write", "1", "fail  takes no messages: "),
     ],
 )
-async def test_what_is_not_durable_is_told(
+async def test_what_is_not_durable_is_found(
     valkey: Valkey, name: str, value: str, expected: str
 ) -> None:
-    """What would lose or refuse messages is named, with what to set instead."""
+    """Settings that lose or refuse messages are named, with what to set instead."""
     async with valkey.client() as redis:
         await redis.config_set(name, value)
     assert f"\n{expected}" in await found(valkey.address)
@@ -59,7 +59,7 @@ async def test_full_cache_would_lose_messages(valkey: Valkey) -> None:
 
 
 async def test_replica_is_no_master(valkey: Valkey) -> None:
-    """A replica is told from a master."""
+    """A replica is recognised."""
     async with valkey.client() as redis:
         await redis.replicaof("127.0.0.1", free_port())
     said = await found(valkey.address)
@@ -68,7 +68,7 @@ async def test_replica_is_no_master(valkey: Valkey) -> None:
 
 
 async def test_missing_rights_are_named(valkey: Valkey) -> None:
-    """What a user lacks is said as it is given: rights, or the pattern of keys."""
+    """Missing rights are named as ACL SETUSER takes them: commands, or the pattern of keys."""
     async with valkey.client() as redis:
         for name, *rules in (
             ("some", "~{guestbook}:*", "+@all", "-xadd", "-script|load"),
@@ -81,14 +81,14 @@ async def test_missing_rights_are_named(valkey: Valkey) -> None:
         in await found(f"some:{SECRET}@{valkey.address}")
     )
     assert "\nfail  not allowed to use its keys" in await found(f"other:{SECRET}@{valkey.address}")
-    # What must not be asked is no failure.
+    # Missing rights to ask are no failure.
     said = await found(f"blind:{SECRET}@{valkey.address}")
     assert "\nwarn  cannot tell the version and what is kept" in said
     assert "fail" not in said
 
 
 async def test_cloud_without_config(tmp_path: Path) -> None:
-    """A server in which CONFIG has another name works, and says what cannot be told."""
+    """A server without CONFIG is good enough, and the finding names what is unknown."""
     valkey = Valkey(tmp_path / "valkey", "--rename-command", "CONFIG", "secret-config").start()
     try:
         said = await found(valkey.address)
@@ -98,8 +98,8 @@ async def test_cloud_without_config(tmp_path: Path) -> None:
     assert "fail" not in said
 
 
-def test_exit_status_tells(valkey: Valkey) -> None:
-    """0 where the Redis will do, 1 where not; no password is shown."""
+def test_exit_status(valkey: Valkey) -> None:
+    """0 where the Redis is good enough, 1 where not; no password is shown."""
     for address, status in ((valkey.address, 0), (f"127.0.0.1:{free_port()}", 1)):
         done = subprocess.run(
             [sys.executable, "-m", "guestbook", "check"],

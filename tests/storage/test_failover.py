@@ -1,6 +1,6 @@
-"""The master becomes another server while people write and read.
+"""The master becomes another server while clients write and read.
 
-The stories run side by side, each with servers of its own; each test awaits one.
+The scenarios run side by side, each with servers of its own; each test awaits one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EVENTS = "{guestbook}:events"
 
 
 class Load:
-    """People who post, each message until it is acknowledged, and one who reads it all."""
+    """Writers that repeat each post until it is acknowledged, and a reader of all of it."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -60,8 +60,8 @@ class Load:
     async def _post(self, key: dict[str, str]) -> httpx.Response:
         return await self._http.post("/messages", json={"text": "hello"}, headers=key)
 
-    async def goes_on(self) -> None:
-        """Waits until several more have been acknowledged."""
+    async def makes_progress(self) -> None:
+        """Wait until several more have been acknowledged."""
         count = len(self.acknowledged)
 
         def has_more() -> bool:
@@ -72,7 +72,7 @@ class Load:
         await eventually(has_more, within=30)
 
     async def end(self, master: Valkey) -> list[str]:
-        """Stops writing, checks what was read, and gives the ids that were lost.
+        """Stop writing, check what was read, and return the ids that were lost.
 
         After a `reset` a reader has loaded the list again and goes on from there.
         """
@@ -96,7 +96,7 @@ class Load:
         return lost
 
 
-# The stories
+# The scenarios
 
 
 async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
@@ -113,14 +113,14 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
         await server.ready(within=60)
         await begin.wait()
         async with Load(server) as load:
-            await load.goes_on()
+            await load.makes_progress()
             await _migrate_key_by_key(owner, other, masters)
-            await load.goes_on()
+            await load.makes_progress()
             await _migrate_at_once(other, owner)
-            await load.goes_on()
+            await load.makes_progress()
             owner.kill()
             await eventually(lambda: _is_master(replica), within=30)
-            await load.goes_on()
+            await load.makes_progress()
             lost = await load.end(replica)
         assert len(lost) < 10
     finally:
@@ -163,7 +163,7 @@ async def _is_master(valkey: Valkey) -> bool:
         async with valkey.client() as redis:
             return bool((await redis.role())[0] == "master")
     except RedisError:
-        # Whoever is connected while a replica becomes the master is cut off.
+        # A replica that becomes the master closes its connections.
         return False
 
 
@@ -187,10 +187,10 @@ async def _sentinel(folder: Path, begin: asyncio.Barrier) -> None:
         # Sentinel looks for replicas every ten seconds.
         await eventually(is_known, within=15)
         async with Load(server) as load:
-            await load.goes_on()
+            await load.makes_progress()
             master.kill()
             await eventually(lambda: _is_master(replica), within=30)
-            await load.goes_on()
+            await load.makes_progress()
             lost = await load.end(replica)
         assert len(lost) < 10
         assert "Traceback" not in server.lines()
@@ -259,21 +259,21 @@ _ALL: tuple[Scenario, ...] = (_cluster, _sentinel, _shorter_history)
 
 
 @pytest.fixture(scope="module")
-async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
+async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
     async with run_together(_ALL, tmp_path_factory.mktemp) as tasks:
         yield tasks
 
 
-async def test_cluster_moves_the_keys_and_fails_over(stories: Scenarios) -> None:
+async def test_cluster_moves_the_keys_and_fails_over(scenarios: Scenarios) -> None:
     """The keys' slot moves to another node key by key, back at once, and then its node dies."""
-    await stories[_cluster]
+    await scenarios[_cluster]
 
 
-async def test_sentinel_fails_over(stories: Scenarios) -> None:
+async def test_sentinel_fails_over(scenarios: Scenarios) -> None:
     """The master dies; one of the Sentinels hangs all the time."""
-    await stories[_sentinel]
+    await scenarios[_sentinel]
 
 
-async def test_new_master_lacks_the_newest(stories: Scenarios) -> None:
-    """What the new master never had is not shown any more, and readers load the list anew."""
-    await stories[_shorter_history]
+async def test_new_master_lacks_the_newest(scenarios: Scenarios) -> None:
+    """What the new master never had is not shown any more, and readers load the list again."""
+    await scenarios[_shorter_history]

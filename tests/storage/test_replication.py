@@ -1,4 +1,4 @@
-"""A message is acknowledged only when as many replicas have it as the operator wants."""
+"""A message is acknowledged only when enough replicas have it."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _server(folder: Path, redis: str) -> Server:
 
 
 async def _begin(server: Server, begin: asyncio.Barrier) -> None:
-    """Starts the server and waits until all are ready: starting takes the processor."""
+    """Start the server and wait until all are ready: starting takes the processor."""
     await server.start().ready(within=60)
     await begin.wait()
 
@@ -75,7 +75,7 @@ async def _works(server: Server) -> None:
                 posted.append(answer.json())
             assert [event.data for event in await stream.entries(3)] == posted
 
-            # A key that is used again gives the same message.
+            # A key that is used again returns the same message.
             key = {"Idempotency-Key": "once"}
             once = await http.post("/messages", json={"text": "once"}, headers=key)
             assert (await stream.entries(1))[0].data == once.json()
@@ -155,7 +155,7 @@ async def _with_user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
 
 
 def _documented_rights() -> list[str]:
-    """What docs/operations.md has an operator allow."""
+    """Return the rights that docs/operations.md lists."""
     (line,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", _OPERATIONS.read_text())
     rights: list[str] = line.split()
     return rights
@@ -276,20 +276,20 @@ async def _over_tls(folder: Path, begin: asyncio.Barrier) -> None:
             assert reason in found.text
         trusting = _tls(old_port, theirs.authority, mine) + "&ssl_cert_reqs=none"
         assert (await inspect(RedisURL.parse(trusting)))[0].mark == "ok"
-        await _tells_why(folder, _tls(port, ours.authority))
+        await _reports_why(folder, _tls(port, ours.authority))
 
 
-async def _tells_why(folder: Path, url: str) -> None:
-    """Readiness and the log say what the matter with the certificate is."""
+async def _reports_why(folder: Path, url: str) -> None:
+    """/ready and the log name the reason, a certificate."""
     server = Server(folder / "refused.log", url)
     try:
         await server.start().until("/healthz", 200)
         async with httpx.AsyncClient(base_url=server.url, verify=False) as http:
 
-            async def says_why() -> bool:
+            async def is_reported() -> bool:
                 return "ssl_certfile" in (await http.get("/ready")).text
 
-            await eventually(says_why)
+            await eventually(is_reported)
         assert "ssl_certfile" in server.lines()
     finally:
         server.stop()
@@ -299,7 +299,7 @@ async def _tells_why(folder: Path, url: str) -> None:
 async def _tls_redis(
     folder: Path, papers: tuple[Path, Path], authority: Path
 ) -> AsyncIterator[int]:
-    """A Redis that asks clients for certificates; gives its port."""
+    """A Redis that requires client certificates; yields its port."""
     certificate, key = papers
     if _DEBIAN_REDIS.exists():
         port = free_port()
@@ -353,7 +353,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
         await _has_nothing_to_fail_over_to(server)
         async with owner.client() as redis:
             assert await redis.exists(_EVENTS)
-        await _takes_over_a_list_from(named, server.env["REDIS_URL"])
+        await _imports_a_list_from(named, server.env["REDIS_URL"])
     finally:
         if server is not None:
             server.stop()
@@ -361,7 +361,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
             node.kill()
 
 
-async def _takes_over_a_list_from(node: Valkey, url: str) -> None:
+async def _imports_a_list_from(node: Valkey, url: str) -> None:
     """The original application's list may be on another node than the guestbook's keys."""
     store = Store(create_client(RedisURL.parse(url), timeout=5), Retention(1000, 0))
     async with node.client() as redis:
@@ -391,41 +391,41 @@ _ALL: tuple[Scenario, ...] = (
 
 
 @pytest.fixture(scope="module")
-async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
+async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
     async with run_together(_ALL, tmp_path_factory.mktemp) as tasks:
         yield tasks
 
 
-async def test_password(stories: Scenarios) -> None:
-    """A password with any characters, quoted in the URL, works, and is in no line of the log."""
-    await stories[_with_password]
+async def test_password(scenarios: Scenarios) -> None:
+    """A password with any characters, quoted in the URL, works, and is not logged."""
+    await scenarios[_with_password]
 
 
-async def test_user_and_database(stories: Scenarios) -> None:
-    """A user who has the rights that the documents list, each of which is needed, and no other."""
-    await stories[_with_user_and_database]
+async def test_user_and_database(scenarios: Scenarios) -> None:
+    """A user with the rights that the documents list: all of them are needed, and no other."""
+    await scenarios[_with_user_and_database]
 
 
-async def test_unix_socket(stories: Scenarios) -> None:
+async def test_unix_socket(scenarios: Scenarios) -> None:
     """A socket's path, with a database number."""
-    await stories[_on_a_socket]
+    await scenarios[_on_a_socket]
 
 
-async def test_debian_redis(stories: Scenarios) -> None:
+async def test_debian_redis(scenarios: Scenarios) -> None:
     """Redis 7.0, as Debian has it, and its restart."""
-    await stories[_debian]
+    await scenarios[_debian]
 
 
-async def test_tls(stories: Scenarios) -> None:
-    """A private authority and a client's certificate; what is wrong with one is told in words."""
-    await stories[_over_tls]
+async def test_tls(scenarios: Scenarios) -> None:
+    """A private authority and a client's certificate; what is wrong with one is explained."""
+    await scenarios[_over_tls]
 
 
-async def test_sentinel(stories: Scenarios) -> None:
+async def test_sentinel(scenarios: Scenarios) -> None:
     """The master that Sentinel names."""
-    await stories[_sentinel]
+    await scenarios[_sentinel]
 
 
-async def test_cluster(stories: Scenarios) -> None:
-    """A cluster of three, of which only a node without the guestbook's keys is named."""
-    await stories[_cluster]
+async def test_cluster(scenarios: Scenarios) -> None:
+    """A Cluster of three nodes; the URL names one without the guestbook's keys."""
+    await scenarios[_cluster]

@@ -1,4 +1,4 @@
-"""REDIS_URL: the forms that users write, and that no password gets out."""
+"""REDIS_URL: the forms that users write; no password is shown."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_host_and_port_are_read(written: str, host: str, port: int) -> None:
     ],
 )
 def test_user_password_and_database_are_read(written: str, expected: dict[str, Any]) -> None:
-    """What a URL says of user, password, database and socket reaches the client."""
+    """User, password, database and socket in a URL reach the client."""
     client = create_client(RedisURL.parse(written), timeout=1)
     assert isinstance(client, Redis)
     given = client.connection_pool.connection_kwargs
@@ -159,7 +159,7 @@ def test_cluster_is_read(written: str, nodes: tuple[tuple[str, int], ...]) -> No
         f"redis+sentinel://:{SECRET}@/master",
         f"redis+sentinel://:{SECRET}@one:x/master",
         f"redis+cluster://:{SECRET}@",
-        # A password in which nobody has escaped what has a meaning in a URL.
+        # A password with unescaped characters that have a meaning in a URL.
         f"redis://:12/{SECRET}@redis:6379",
         f"redis://:ab/{SECRET}@redis:6379",
         f"redis://:12?{SECRET}=@redis:6379",

@@ -1,6 +1,6 @@
-"""Redis away, in every way that it can be: what still works, what is told, what is kept.
+"""Redis away, in every way: what still works, what is reported, what is kept.
 
-The stories run side by side, each on a Valkey and a server of its own; each test awaits one.
+The scenarios run side by side, each with a Valkey and a server of its own; each test awaits one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tests.support.waiting import Scenario, Scenarios, eventually, run_together
 
 _EVENTS = "{guestbook}:events"
 _TOKEN = "let me delete"
-# The contract: readiness tells the truth within 2 s, and answers within 1 s.
+# The contract: readiness is right within 2 s of a change, and answers within 1 s.
 _TRUTH_SECONDS = 2.0
 _READY_SECONDS = 1.0
-# A request waits 3 s for Redis; the rest is the way there and back on a busy machine.
-_PATIENCE_SECONDS = (2.5, 4.5)
-# How many stories may go on at once, so that none is late because of the others.
+# A request waits 3 s for Redis; the rest is for a busy machine.
+_REQUEST_SECONDS = (2.5, 4.5)
+# How many scenarios may run at once, so that none is late because of the others.
 _SLOTS = asyncio.Semaphore(6)
 
 
@@ -53,7 +53,7 @@ class Place:
         return await self.http.post("/messages", json={"text": text}, headers=headers)
 
     async def ready(self) -> httpx.Response:
-        """Asks for readiness; fails when that takes too long."""
+        """Get /ready; fail when that takes too long."""
         return await self.http.get("/ready", timeout=_READY_SECONDS)
 
     async def is_ready(self) -> bool:
@@ -65,7 +65,7 @@ class Place:
         return answer.status_code == 503
 
     async def stored(self) -> list[str]:
-        """The texts of all messages, as Redis has them."""
+        """Return the texts of all messages in Redis."""
         async with self.valkey.client() as redis:
             entries = await redis.xrange(_EVENTS)
         return [fields["text"] for _, fields in entries if "text" in fields]
@@ -75,7 +75,7 @@ class Place:
             return [entry_id for entry_id, _ in await redis.xrange(_EVENTS)]
 
     async def watch_liveness(self) -> None:
-        """Fails as soon as the process is not alive, or does not say so. Never returns."""
+        """Fail as soon as /healthz does. Never returns."""
         while True:
             answer = await self.http.get("/healthz", timeout=_READY_SECONDS)
             assert answer.status_code == 200, answer.text
@@ -92,30 +92,30 @@ class Place:
 
 
 async def _begin(place: Place, begin: asyncio.Barrier, path: str = "/ready") -> None:
-    """Waits until this server answers and all others do: starting takes the processor."""
+    """Wait until all servers answer: starting takes the processor."""
     await place.server.until(path, 200, within=60)
     await begin.wait()
 
 
-async def _while_alive(place: Place, story: Coroutine[Any, Any, None]) -> None:
-    """Runs a story; fails at once when liveness does, and when the log has a traceback."""
+async def _while_alive(place: Place, scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario; fail at once when /healthz does, and when the log has a traceback."""
     async with _SLOTS:
-        telling = asyncio.ensure_future(story)
+        running = asyncio.ensure_future(scenario)
         watching = asyncio.create_task(place.watch_liveness())
         try:
-            await asyncio.wait((telling, watching), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((running, watching), return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
                 await watching
-            await telling
+            await running
         finally:
-            for task in (telling, watching):
+            for task in (running, watching):
                 task.cancel()
-            await asyncio.gather(telling, watching, return_exceptions=True)
+            await asyncio.gather(running, watching, return_exceptions=True)
     assert "Traceback" not in place.server.lines()
 
 
 async def _refused(place: Place) -> None:
-    """A post, a form's post and a deletion wait for Redis, then say when to try again."""
+    """A post, a form's post and a deletion wait for Redis, then get 503 with a Retry-After."""
 
     async def form() -> httpx.Response:
         return await place.http.post(
@@ -130,7 +130,7 @@ async def _refused(place: Place) -> None:
     started = time.monotonic()
     posted, typed, deleted = await asyncio.gather(place.post("refused"), form(), delete())
     took = time.monotonic() - started
-    assert _PATIENCE_SECONDS[0] < took < _PATIENCE_SECONDS[1]
+    assert _REQUEST_SECONDS[0] < took < _REQUEST_SECONDS[1]
     for answer in (posted, typed, deleted):
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
@@ -138,8 +138,8 @@ async def _refused(place: Place) -> None:
     assert "typed &amp; lost?" in typed.text
 
 
-async def _told(place: Place) -> None:
-    """Readiness says no in time, and why."""
+async def _is_reported(place: Place) -> None:
+    """/ready answers 503 in time, with the reasons."""
     await eventually(place.is_not_ready, within=_TRUTH_SECONDS, every=0.05)
     reasons = (await place.ready()).json()["reasons"]
     assert reasons
@@ -162,7 +162,7 @@ async def _readable(place: Place, ids: list[str]) -> None:
 async def _outage(
     place: Place, fail: Callable[[], Awaitable[None]], recover: Callable[[], Awaitable[None]]
 ) -> None:
-    """The whole story of an outage while the server runs."""
+    """An outage while the server runs, from its begin to after its end."""
     ids = [(await place.post(f"before {number}")).json()["id"] for number in range(3)]
     async with EventStream(place.server.url, last_event_id=ids[-1]) as stream:
         await stream.until("pods")
@@ -171,7 +171,7 @@ async def _outage(
         burst = [asyncio.create_task(place.post(text)) for text in texts]
         await asyncio.wait(burst, return_when=asyncio.FIRST_COMPLETED)
         await fail()
-        await _told(place)
+        await _is_reported(place)
         await asyncio.gather(_refused(place), _readable(place, ids))
         assert await place.is_not_ready()
 
@@ -200,8 +200,8 @@ async def _outage(
 
 
 async def _missing_from_the_start(place: Place, recover: Callable[[], Awaitable[None]]) -> None:
-    """The whole story of a server that was started before its Redis."""
-    await _told(place)
+    """A server that was started before its Redis."""
+    await _is_reported(place)
     assert (await place.http.get("/", timeout=1)).status_code == 200
     async with EventStream(place.server.url) as stream:
         first = await stream.next(within=1)
@@ -227,7 +227,7 @@ async def _missing_from_the_start(place: Place, recover: Callable[[], Awaitable[
     assert await place.stored() == ["in time", "last"]
 
 
-# The stories
+# The scenarios
 
 
 async def _killed(folder: Path, begin: asyncio.Barrier) -> None:
@@ -372,7 +372,7 @@ async def _lose_replies(place: Place, proxy: Proxy) -> None:
         assert [event.data for event in events] == posted
         assert await place.stored() == [message["text"] for message in posted]
 
-        # A deletion whose reply is lost has deleted, and says so.
+        # A deletion whose reply is lost has deleted, and is answered 204.
         proxy.cut_after = 0
         target = posted[0]["id"]
         lost = proxy.lose_once(target.encode())
@@ -430,10 +430,10 @@ async def _delay(place: Place, proxy: Proxy) -> None:
     assert (await place.post("a little late")).status_code == 201
     assert await place.is_ready()
     proxy.delay = 2.5
-    await _told(place)
+    await _is_reported(place)
     started = time.monotonic()
     answers = await asyncio.gather(*(place.post(f"too late {number}") for number in range(5)))
-    assert time.monotonic() - started < _PATIENCE_SECONDS[1]
+    assert time.monotonic() - started < _REQUEST_SECONDS[1]
     assert {answer.status_code for answer in answers} <= {201, 503}
     proxy.delay = 0
     await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
@@ -462,7 +462,7 @@ async def _refuse_writes(place: Place) -> None:
     posted = []
     for fault, cure in faults:
         await redis.execute_command(*fault)
-        await asyncio.gather(_told(place), _refused(place), _readable(place, ids))
+        await asyncio.gather(_is_reported(place), _refused(place), _readable(place, ids))
         waiting = asyncio.create_task(place.post(f"in time after {fault[0]}"))
         await asyncio.sleep(0.5)
         await redis.execute_command(*cure)
@@ -539,11 +539,11 @@ async def _fail_over(place: Place, proxy: Proxy, spare: Valkey) -> None:
         await asyncio.sleep(_TRUTH_SECONDS)
         assert await place.is_ready()
         assert (await place.post("later")).status_code == 201
-        # Who still asked the old one would hear nothing more.
+        # A reader of the old one would get nothing more.
         await old.replicaof("127.0.0.1", free_port())
-        assert (await place.post("deaf?")).status_code == 201
+        assert (await place.post("still read?")).status_code == 201
         events = await stream.entries(4)
-        texts = ["before", "after", "later", "deaf?"]
+        texts = ["before", "after", "later", "still read?"]
         assert [event.data["text"] for event in events] == texts
         assert [fields["text"] for _, fields in await new.xrange(_EVENTS)] == [
             event.data["text"] for event in events
@@ -595,71 +595,71 @@ _ALL: tuple[Scenario, ...] = (
 
 
 @pytest.fixture(scope="module")
-async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
+async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
     async with run_together(_ALL, tmp_path_factory.mktemp) as tasks:
         yield tasks
 
 
-async def test_redis_is_killed_and_restarted(stories: Scenarios) -> None:
-    """Killed and started again on its files: nothing acknowledged is lost, nothing comes twice."""
-    await stories[_killed]
+async def test_redis_is_killed_and_restarted(scenarios: Scenarios) -> None:
+    """Killed and started again on its files: no acknowledged message is lost or doubled."""
+    await scenarios[_killed]
 
 
-async def test_redis_hangs(stories: Scenarios) -> None:
+async def test_redis_hangs(scenarios: Scenarios) -> None:
     """Stopped (SIGSTOP): what was refused meanwhile is not stored when it goes on."""
-    await stories[_frozen]
+    await scenarios[_frozen]
 
 
-async def test_redis_does_not_answer(stories: Scenarios) -> None:
-    """A network that takes everything and brings nothing is noticed, and its end too."""
-    await stories[_silent]
+async def test_redis_does_not_answer(scenarios: Scenarios) -> None:
+    """A network that takes everything and returns nothing is noticed, and so is its end."""
+    await scenarios[_silent]
 
 
-async def test_connections_to_redis_die_silently(stories: Scenarios) -> None:
-    """What was open stays mute for good, and is given up in time once a new one would work."""
-    await stories[_cut_off]
+async def test_connections_to_redis_die_silently(scenarios: Scenarios) -> None:
+    """Open connections stay silent for good, and are given up once a new one would work."""
+    await scenarios[_cut_off]
 
 
-async def test_redis_vanishes(stories: Scenarios) -> None:
-    """Its host is gone, so that a new connection is neither made nor refused."""
-    await stories[_vanished]
+async def test_redis_vanishes(scenarios: Scenarios) -> None:
+    """Its host is gone: a new connection is neither made nor refused."""
+    await scenarios[_vanished]
 
 
-async def test_redis_refuses_at_the_start(stories: Scenarios) -> None:
-    """The server starts without its Redis, says so, and is ready when it comes."""
-    await stories[_refusing_at_start]
+async def test_redis_refuses_at_the_start(scenarios: Scenarios) -> None:
+    """The server starts without its Redis, reports that, and is ready when it comes."""
+    await scenarios[_refusing_at_start]
 
 
-async def test_redis_does_not_answer_at_the_start(stories: Scenarios) -> None:
-    """The server starts although no connection is made nor refused, and is ready after that."""
-    await stories[_unanswering_at_start]
+async def test_redis_does_not_answer_at_the_start(scenarios: Scenarios) -> None:
+    """The server starts while connections are neither made nor refused, and is ready later."""
+    await scenarios[_unanswering_at_start]
 
 
-async def test_replies_are_lost(stories: Scenarios) -> None:
-    """A lost, cut or halved reply stores nothing again, and what is acknowledged is there."""
-    await stories[_lost_replies]
+async def test_replies_are_lost(scenarios: Scenarios) -> None:
+    """A lost or cut reply stores no message twice, and acknowledged messages are there."""
+    await scenarios[_lost_replies]
 
 
-async def test_replies_are_late(stories: Scenarios) -> None:
-    """Delays are borne or told; no request waits longer than it may."""
-    await stories[_delayed]
+async def test_replies_are_late(scenarios: Scenarios) -> None:
+    """Delays are short enough or reported; no request waits longer than it may."""
+    await scenarios[_delayed]
 
 
-async def test_redis_refuses_writes(stories: Scenarios) -> None:
+async def test_redis_refuses_writes(scenarios: Scenarios) -> None:
     """Out of memory, or turned a replica: posts are refused, and taken when it is over."""
-    await stories[_refusing_writes]
+    await scenarios[_refusing_writes]
 
 
-async def test_redis_forgets_scripts_and_connections(stories: Scenarios) -> None:
-    """SCRIPT FLUSH and CLIENT KILL cost nobody a post, and no stream an event."""
-    await stories[_forgetting]
+async def test_redis_forgets_scripts_and_connections(scenarios: Scenarios) -> None:
+    """After SCRIPT FLUSH and CLIENT KILL no post fails, and no stream lacks an event."""
+    await scenarios[_forgetting]
 
 
-async def test_a_service_leads_to_another_master(stories: Scenarios) -> None:
-    """After a fail-over, connections to what is a replica now are given up for new ones."""
-    await stories[_failed_over]
+async def test_a_service_leads_to_another_master(scenarios: Scenarios) -> None:
+    """After a fail-over, connections to the server that is a replica now are replaced."""
+    await scenarios[_failed_over]
 
 
-async def test_what_was_read_last_is_deleted_meanwhile(stories: Scenarios) -> None:
-    """That it is gone is no loss of data: what came since is given, and nobody starts anew."""
-    await stories[_last_deleted]
+async def test_what_was_read_last_is_deleted_meanwhile(scenarios: Scenarios) -> None:
+    """That is no loss of data: streams get what came since, and no `reset`."""
+    await scenarios[_last_deleted]
