@@ -1,4 +1,4 @@
-"""Hostile input over HTTP: it is data, or it is refused; and it writes no line of the log."""
+"""Hostile input over HTTP is stored as data or rejected, and forges no line of the log."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FIELDS = (
 async def pods(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[list[Server]]:
-    """Two servers that say all that they have to say: one in JSON, one as text."""
+    """Two servers at the most detailed log level: one logs JSON, one text."""
     folder = tmp_path_factory.mktemp("hostile")
     url = f"redis://{shared_valkey.address}/9018"
     env = {"GUESTBOOK_LOG_LEVEL": "debug", "GUESTBOOK_LEGACY_API": "true"}
@@ -50,7 +50,7 @@ async def pods(
 
 
 def _assert_log_is_its_own(servers: list[Server]) -> None:
-    """Every line is one of the program's, and nothing in it moves a terminal's cursor."""
+    """Assert that the program wrote every line, and that none controls a terminal."""
     in_json, as_text = (server.lines() for server in servers)
     for said in (in_json, as_text):
         assert "Traceback" not in said
@@ -65,13 +65,13 @@ def _assert_log_is_its_own(servers: list[Server]) -> None:
 
 
 def _stored(text: str, longest: int) -> str | None:
-    """What is kept of a text; None where it is refused."""
+    """Return the text as it is stored, or None if it is rejected."""
     clean = normalise(text)
     return clean if len(clean) <= longest else None
 
 
 async def test_every_text_is_stored_as_it_was_meant(pods: list[Server]) -> None:
-    """Text and author, by JSON and by form: normalised, and otherwise what was sent."""
+    """Text and author, by JSON and by form: normalised, and otherwise as they were sent."""
     slots = asyncio.Semaphore(8)
     async with httpx.AsyncClient(base_url=pods[0].url, timeout=30) as client:
 
@@ -105,7 +105,7 @@ async def test_every_text_is_stored_as_it_was_meant(pods: list[Server]) -> None:
 
 @pytest.mark.slow
 async def test_no_body_breaks_the_server(pods: list[Server]) -> None:
-    """Deep, huge, half and other encodings: a message or a refusal."""
+    """Deep, huge and incomplete bodies, other encodings: stored or rejected."""
     async with httpx.AsyncClient(base_url=pods[1].url, timeout=30) as client:
         for body in hostile.JSON_BODIES:
             for headers in (JSON, FORM, {"Content-Type": "application/json; charset=utf-16"}):
@@ -116,7 +116,7 @@ async def test_no_body_breaks_the_server(pods: list[Server]) -> None:
 
 @pytest.mark.slow
 async def test_no_address_breaks_the_server(pods: list[Server]) -> None:
-    """Cursors, keys and paths of all kinds: an answer below 500, on both pods."""
+    """Cursors, keys and paths of all kinds: a status below 500, on both pods."""
     slots = asyncio.Semaphore(8)
     async with httpx.AsyncClient(timeout=30) as client:
 
@@ -137,8 +137,8 @@ async def test_no_address_breaks_the_server(pods: list[Server]) -> None:
 
 @pytest.mark.slow
 async def test_no_header_breaks_the_server_or_gets_into_an_answer(pods: list[Server]) -> None:
-    """Line ends, controls and other bytes, in every header that is read: no header of theirs
-    comes back.
+    """Line ends, control characters and other bytes in every header that is read: none of them
+    becomes a header of the response.
     """
     slots = asyncio.Semaphore(16)
 

@@ -18,7 +18,7 @@ PATHS = ("/lrange/guestbook", "/rpush/guestbook/hello", "/info")
 async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """A server with the original's interface."""
+    """A server with the interface of the original application."""
     url = f"redis://{shared_valkey.address}/9005"
     log = tmp_path_factory.mktemp("legacy") / "log"
     server = Server(log, url, GUESTBOOK_LEGACY_API="true").start()
@@ -34,7 +34,7 @@ async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def read(client: httpx.AsyncClient, path: str) -> list[str]:
-    """A JSON array of strings, which the answer has to be."""
+    """Read a JSON array of strings."""
     answer = await client.get(path)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].split(";")[0] == "application/json"
@@ -45,16 +45,16 @@ async def read(client: httpx.AsyncClient, path: str) -> list[str]:
 
 
 async def test_it_is_off_by_default(client: httpx.AsyncClient) -> None:
-    """404, nothing is stored, and the API's description has none of it."""
+    """404, nothing is stored, and OpenAPI does not describe it."""
     for path in PATHS:
         assert (await client.get(path)).status_code == 404
     assert (await client.get("/messages")).json()["messages"] == []
-    format_message = (await client.get("/openapi.json")).json()["paths"]
-    assert not [path for path in format_message if path.startswith(("/lrange", "/rpush", "/info"))]
+    description = (await client.get("/openapi.json")).json()["paths"]
+    assert not [path for path in description if path.startswith(("/lrange", "/rpush", "/info"))]
 
 
 async def test_it_is_one_list_oldest_first(serve: Serve) -> None:
-    """Pushed or posted, under whatever key: the same messages, in the order of their ids."""
+    """Pushed or posted, under any key: the same messages, in the order of their ids."""
     server = await serve(GUESTBOOK_LEGACY_API="true")
     async with httpx.AsyncClient(base_url=server.url) as client:
         assert await read(client, "/lrange/guestbook") == []
@@ -65,7 +65,7 @@ async def test_it_is_one_list_oldest_first(serve: Serve) -> None:
         assert await read(client, "/lrange/whatever") == ["one", "two", "three"]
         newest = (await client.get("/messages")).json()["messages"][0]
         assert (newest["text"], newest["author"]) == ("three", None)
-        # All of it, as the original gives it, and not only a page.
+        # The whole list, as in the original, and not only one page.
         said = ["one", "two", "three", *(f"text {number}" for number in range(100))]
         for text in said[3:]:
             await client.post("/messages", json={"text": text})
@@ -93,15 +93,15 @@ async def test_value_is_the_rest_of_the_address(
 
 
 @pytest.mark.parametrize("value", ["%20", "%00", "", "x" * 1001])
-async def test_value_that_is_no_message_is_refused(api: httpx.AsyncClient, value: str) -> None:
-    """By the same rules as a post; nothing is stored."""
+async def test_invalid_value_is_rejected(api: httpx.AsyncClient, value: str) -> None:
+    """The rules are those of a post; nothing is stored."""
     before = await read(api, "/lrange/guestbook")
     assert (await api.get(f"/rpush/guestbook/{value}")).status_code in (404, 422)
     assert await read(api, "/lrange/guestbook") == before
 
 
 async def test_other_sites_and_head_push_nothing(api: httpx.AsyncClient) -> None:
-    """A GET that stores is guarded as a post is, and asking for its head is no push."""
+    """A GET that stores is protected like a post, and HEAD stores nothing."""
     before = await read(api, "/lrange/guestbook")
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
         answer = await api.get("/rpush/guestbook/forged", headers=headers)
@@ -111,7 +111,7 @@ async def test_other_sites_and_head_push_nothing(api: httpx.AsyncClient) -> None
 
 
 async def test_rate_counts_pushes(serve: Serve) -> None:
-    """The posting rate has no way round."""
+    """Pushes and posts share the posting rate."""
     server = await serve(GUESTBOOK_LEGACY_API="true", GUESTBOOK_POST_RATE="2/h")
     async with httpx.AsyncClient(base_url=server.url) as client:
         statuses = [
@@ -123,8 +123,8 @@ async def test_rate_counts_pushes(serve: Serve) -> None:
         assert refused.headers["retry-after"].isdigit()
 
 
-async def test_info_is_what_redis_says(api: httpx.AsyncClient) -> None:
-    """Redis' own text, as the original passes it on."""
+async def test_info_is_that_of_redis(api: httpx.AsyncClient) -> None:
+    """The text of Redis itself, as in the original."""
     answer = await api.get("/info")
     assert answer.status_code == 200
     lines = answer.text.splitlines()

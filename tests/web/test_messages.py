@@ -1,4 +1,4 @@
-"""The messages over HTTP: posting, reading, paging, deleting, and everything that is refused."""
+"""Messages over HTTP: post, read, page through, delete, and everything that is rejected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVENTS = "{guestbook}:events"
 Message = dict[str, Any]
 
 
-# Two pods on one Redis, for all tests that do not mind other messages.
+# Two pods on one Redis, for all tests that tolerate other messages.
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ async def other(pods: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
 async def limited(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[list[str]]:
-    """The addresses of two pods with a posting rate, and with an empty admin token."""
+    """Two pods with a posting rate and an empty admin token; yields their addresses."""
     folder = tmp_path_factory.mktemp("limited")
     url = f"redis://{shared_valkey.address}/9007"
     env = {"GUESTBOOK_POST_RATE": "4/h", "GUESTBOOK_ADMIN_TOKEN": ""}
@@ -89,12 +89,12 @@ _numbers = itertools.count()
 
 
 def fresh(prefix: str = "text") -> str:
-    """A text, or a key, that nobody has used."""
+    """Return a text, or a key, that was not used before."""
     return f"{prefix}-{next(_numbers)}"
 
 
 async def post(client: httpx.AsyncClient, text: str, **headers: str) -> Message:
-    """Posts a text that is to be accepted."""
+    """Post a text that must be accepted."""
     answer = await client.post("/messages", json={"text": text}, headers=headers)
     assert answer.status_code == 201, answer.text
     message: Message = answer.json()
@@ -102,18 +102,18 @@ async def post(client: httpx.AsyncClient, text: str, **headers: str) -> Message:
 
 
 async def texts(client: httpx.AsyncClient) -> list[str]:
-    """The texts of the newest messages, newest first."""
+    """Return the texts of the newest messages, newest first."""
     listing = (await client.get("/messages?limit=1000")).json()
     return [message["text"] for message in listing["messages"]]
 
 
 def as_bytes(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers with values that are not ASCII, as a careless client sends them."""
+    """Return headers with values that are not ASCII, as a careless client sends them."""
     return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def problem(answer: httpx.Response, status: int, field: str | None = None) -> str:
-    """Asserts an RFC 9457 problem with this status; gives its detail."""
+    """Assert an RFC 9457 problem with this status; return its detail."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"].split(";")[0] == "application/problem+json"
     said = answer.json()
@@ -130,7 +130,7 @@ def problem(answer: httpx.Response, status: int, field: str | None = None) -> st
 
 
 class Shown(HTMLParser):
-    """What a browser shows of the page: the messages, and what stands in the form."""
+    """What a browser shows of the page: the messages, and the contents of the form."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -167,7 +167,7 @@ class Shown(HTMLParser):
         if tag == "template":
             self._in_template = False
         elif tag == "textarea":
-            # As the HTML standard has it: one line end after the start tag is dropped.
+            # The HTML standard drops one line end after the start tag.
             self.typed["text"] = self.typed["text"].removeprefix("\n")
 
     def handle_data(self, data: str) -> None:
@@ -183,7 +183,7 @@ class Shown(HTMLParser):
 
 
 async def test_json_post_is_created(api: httpx.AsyncClient) -> None:
-    """201, the message in the contract's shape, and Location, where it can be read."""
+    """201, the message in the documented form, and a Location from which it can be read."""
     answer = await api.post("/messages", json={"text": " hello\r\nthere ", "author": " Ada "})
     assert answer.status_code == 201
     assert answer.headers["content-type"] == "application/json"
@@ -201,7 +201,7 @@ async def test_json_post_is_created(api: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("author", [{}, {"author": None}, {"author": ""}, {"author": "  "}])
 async def test_json_post_without_a_name(api: httpx.AsyncClient, author: dict[str, str]) -> None:
-    """The author is null, however it was left out."""
+    """The author is null, in whatever way it is missing."""
     answer = await api.post("/messages", json={"text": "x", **author})
     assert (answer.status_code, answer.json()["author"]) == (201, None)
 
@@ -209,15 +209,15 @@ async def test_json_post_without_a_name(api: httpx.AsyncClient, author: dict[str
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"]
 )
-async def test_json_may_say_its_charset(api: httpx.AsyncClient, content_type: str) -> None:
-    """Parameters and case of the media type do not matter."""
+async def test_json_may_have_a_charset(api: httpx.AsyncClient, content_type: str) -> None:
+    """Parameters and the case of the media type are ignored."""
     headers = {"Content-Type": content_type}
     answer = await api.post("/messages", content='{"text":"é"}'.encode(), headers=headers)
     assert (answer.status_code, answer.json()["text"]) == (201, "é")
 
 
-async def test_unknown_members_are_passed_over(api: httpx.AsyncClient) -> None:
-    """A client of a later version may say more; nothing of it can forge what is ours."""
+async def test_unknown_members_are_ignored(api: httpx.AsyncClient) -> None:
+    """A client of a later version may send more; it cannot set what the server decides."""
     forged = {"text": "x", "id": "1-0", "pod": "evil", "posted_at": "never", "more": [1]}
     answer = await api.post("/messages", json=forged)
     assert answer.status_code == 201
@@ -229,7 +229,7 @@ async def test_unknown_members_are_passed_over(api: httpx.AsyncClient) -> None:
 async def test_form_post_is_redirected_to_the_page(
     api: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
-    """303 to `/`, which shows the message: the way without JavaScript."""
+    """303 to `/`, which shows the message: this is how it works without JavaScript."""
     text = fresh("form & <b>")
     body = urlencode({"text": text, "author": "Zoë"})
     answer = await api.post("/messages", content=body, headers=headers)
@@ -239,7 +239,7 @@ async def test_form_post_is_redirected_to_the_page(
 
 
 async def test_form_is_read_as_browsers_write_it(api: httpx.AsyncClient) -> None:
-    """Plus signs are blanks, line ends are CR LF, an empty name is none."""
+    """A plus sign is a space, a line ends in CR LF, and an empty name is no name."""
     await api.post("/messages", content="text=a+b%2Bc%0D%0Ad%26&author=", headers=FORM)
     newest = (await api.get("/messages?limit=1")).json()["messages"][0]
     assert (newest["text"], newest["author"]) == ("a b+c\nd&", None)
@@ -248,7 +248,7 @@ async def test_form_is_read_as_browsers_write_it(api: httpx.AsyncClient) -> None
 async def test_every_read_on_the_same_pod_shows_a_post_at_once(
     api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
-    """List, message and page, without waiting, although another pod posts at the same time."""
+    """List, message and page show it without a delay while another pod posts, too."""
 
     async def disturb() -> None:
         while True:
@@ -306,7 +306,7 @@ async def test_any_text_comes_back_the_same_everywhere(
         assert shown["author"] == draft.author
 
 
-# What is no message
+# Invalid messages
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ async def test_any_text_comes_back_the_same_everywhere(
         ({"text": "x", "author": ["y"]}, "author"),
     ],
 )
-async def test_what_is_no_message_is_refused(
+async def test_invalid_message_is_rejected(
     api: httpx.AsyncClient, body: object, field: str
 ) -> None:
     """422 that names the field and the reason."""
@@ -380,8 +380,8 @@ NOT_JSON = [
 
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=lambda body: repr(body[:24]))
-async def test_json_that_is_none_is_refused(api: httpx.AsyncClient, body: bytes) -> None:
-    """Surrogates, NUL, wrong UTF-8, depth, huge numbers, wrong types: 422, never 500."""
+async def test_invalid_json_is_rejected(api: httpx.AsyncClient, body: bytes) -> None:
+    """Surrogates, NUL, invalid UTF-8, depth, huge numbers, wrong types: 422, never 500."""
     problem(await api.post("/messages", content=body, headers=JSON), 422)
 
 
@@ -396,8 +396,8 @@ async def test_json_that_is_none_is_refused(api: httpx.AsyncClient, body: bytes)
     ],
     ids=lambda body: repr(body[:24]),
 )
-async def test_odd_json_is_accepted_or_refused(api: httpx.AsyncClient, body: bytes) -> None:
-    """Where the contract leaves it open: the text, or a 422 with its reason."""
+async def test_odd_json_is_accepted_or_rejected(api: httpx.AsyncClient, body: bytes) -> None:
+    """The design leaves it open: either the text is stored, or a 422 states the reason."""
     answer = await api.post("/messages", content=body, headers=JSON)
     if answer.status_code == 201:
         assert answer.json()["text"] == "x"
@@ -425,8 +425,8 @@ async def test_odd_json_is_accepted_or_refused(api: httpx.AsyncClient, body: byt
     ],
     ids=lambda body: repr(body[:24]),
 )
-async def test_form_that_is_no_message_is_refused(api: httpx.AsyncClient, body: bytes) -> None:
-    """422 and the page again, whatever the form has."""
+async def test_invalid_form_is_rejected(api: httpx.AsyncClient, body: bytes) -> None:
+    """422 and the page again, whatever the form contains."""
     answer = await api.post("/messages", content=body, headers=BROWSER)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -450,13 +450,15 @@ async def test_form_that_is_no_message_is_refused(api: httpx.AsyncClient, body: 
 async def test_no_body_causes_a_server_error(
     api: httpx.AsyncClient, body: bytes, kind: dict[str, str]
 ) -> None:
-    """Whatever bytes come: a message, or an error of the client's."""
+    """Any bytes are either a message or a client error."""
     answer = await api.post("/messages", content=body, headers=kind)
     assert answer.status_code in (201, 303, 422)
 
 
-async def test_bad_input_leaves_no_traceback(pods: list[Server], api: httpx.AsyncClient) -> None:
-    """The log has one line for a refused request, and nothing that looks like a failure."""
+async def test_invalid_input_leaves_no_traceback(
+    pods: list[Server], api: httpx.AsyncClient
+) -> None:
+    """The log has one line for a rejected request, and nothing that looks like a failure."""
     for body in NOT_JSON:
         await api.post("/messages", content=body, headers=JSON)
     said = pods[0].lines()
@@ -465,7 +467,7 @@ async def test_bad_input_leaves_no_traceback(pods: list[Server], api: httpx.Asyn
     assert (await api.get("/healthz")).status_code == 200
 
 
-# The form's error
+# Errors of the form
 
 
 @pytest.mark.parametrize(
@@ -479,10 +481,10 @@ async def test_bad_input_leaves_no_traceback(pods: list[Server], api: httpx.Asyn
         ("\nfirst line empty\n  indented & <b>\u2028😀" + "x" * 1000, "'Ö' & \"Ü\""),
     ],
 )
-async def test_refused_form_gives_the_page_with_what_was_typed(
+async def test_rejected_form_shows_the_page_with_the_input(
     api: httpx.AsyncClient, text: str, author: str
 ) -> None:
-    """The visitor loses nothing, sees why, and what they typed is not taken for HTML."""
+    """The visitor loses nothing and sees the reason; the input is not interpreted as HTML."""
     clean = Shown((await api.get("/")).text)
     body = urlencode({"text": text, "author": author})
     answer = await api.post("/messages", content=body, headers=BROWSER)
@@ -501,26 +503,26 @@ async def test_refused_form_gives_the_page_with_what_was_typed(
 
 
 def padded(size: int) -> bytes:
-    """A valid message of exactly this many bytes."""
+    """Return a valid message of exactly this many bytes."""
     body = b'{"text": "x"'
     return body + b" " * (size - len(body) - 1) + b"}"
 
 
 async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
-    """A body whose length nobody announces."""
+    """Yield a body in pieces, so that its length is not announced."""
     for start in range(0, len(body), 1000):
         yield body[start : start + 1000]
 
 
 async def test_body_of_16_kib_is_read(api: httpx.AsyncClient) -> None:
-    """The bound itself is allowed, announced or in chunks."""
+    """Exactly 16 KiB are allowed, announced or in chunks."""
     whole = await api.post("/messages", content=padded(MAX_BODY), headers=JSON)
     pieces = await api.post("/messages", content=in_pieces(padded(MAX_BODY)), headers=JSON)
     assert (whole.status_code, pieces.status_code) == (201, 201)
 
 
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 10 * MAX_BODY])
-async def test_body_over_16_kib_is_refused(api: httpx.AsyncClient, size: int) -> None:
+async def test_body_over_16_kib_is_rejected(api: httpx.AsyncClient, size: int) -> None:
     """413, announced or in chunks, and nothing is stored."""
     before = await texts(api)
     problem(await api.post("/messages", content=padded(size), headers=JSON), 413)
@@ -537,8 +539,10 @@ async def test_body_over_16_kib_is_refused(api: httpx.AsyncClient, size: int) ->
     "framing",
     ["Content-Length: 999999999999", f"Content-Length: {10**17}", "Transfer-Encoding: chunked"],
 )
-async def test_long_body_is_refused_before_it_has_come(pods: list[Server], framing: str) -> None:
-    """413 as soon as it is known to be too long: nobody makes the server wait or remember."""
+async def test_long_body_is_rejected_before_it_has_arrived(
+    pods: list[Server], framing: str
+) -> None:
+    """413 as soon as it is known to be too long: the server neither waits nor stores it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", pods[0].port)
     head = f"POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n"
     chunk = b"4001\r\n" + b" " * 0x4001 + b"\r\n"
@@ -562,16 +566,16 @@ async def test_long_body_is_refused_before_it_has_come(pods: list[Server], frami
         "\u00ff",
     ],
 )
-async def test_other_content_type_is_refused(
+async def test_other_content_type_is_rejected(
     api: httpx.AsyncClient, content_type: str | None
 ) -> None:
-    """415, that says what is taken."""
+    """415, and the detail names the accepted types."""
     headers = as_bytes({} if content_type is None else {"Content-Type": content_type})
     answer = await api.post("/messages", content=b'{"text": "x"}', headers=headers)
     assert "application/json" in problem(answer, 415)
 
 
-# 403: a browser's cross-site post
+# 403: cross-site posts of browsers
 
 
 @pytest.mark.parametrize("kind", [JSON, FORM])
@@ -592,10 +596,10 @@ async def test_other_content_type_is_refused(
     ],
     ids=repr,
 )
-async def test_cross_site_post_is_refused(
+async def test_cross_site_post_is_rejected(
     pods: list[Server], api: httpx.AsyncClient, headers: dict[str, str], kind: dict[str, str]
 ) -> None:
-    """403 where a browser says that another site's page posts, and nothing is stored."""
+    """403 when the browser's headers show that another site's page posts; nothing is stored."""
     host = pods[0].url.removeprefix("http://")
     given = as_bytes({k: v.replace("{host}", host) for k, v in {**kind, **headers}.items()})
     text = fresh("forged")
@@ -614,16 +618,16 @@ async def test_cross_site_post_is_refused(
         {"Sec-Fetch-Site": "same-origin"},
         {"Sec-Fetch-Site": "none"},
         {"Origin": "http://{host}"},
-        # Behind a proxy that ends TLS and asks for another host.
+        # Behind a proxy that terminates TLS and requests another host.
         {"Origin": "https://book.example", "Host": "book.example"},
         {"Origin": "https://book.example", "X-Forwarded-Host": "book.example"},
     ],
     ids=repr,
 )
-async def test_own_post_is_accepted(
+async def test_same_origin_post_is_accepted(
     pods: list[Server], api: httpx.AsyncClient, headers: dict[str, str], kind: dict[str, str]
 ) -> None:
-    """The page's own posts, and those of programs, which send no such headers."""
+    """Posts of the page itself, and of programs, which send no such headers."""
     host = pods[0].url.removeprefix("http://")
     given = {k: v.replace("{host}", host) for k, v in headers.items()}
     body = '{"text": "x"}' if kind is JSON else "text=x"
@@ -635,14 +639,14 @@ async def test_own_post_is_accepted(
 
 
 def whole_seconds(answer: httpx.Response) -> int:
-    """`Retry-After`, which is always in whole seconds."""
+    """Return `Retry-After`, which must be in whole seconds."""
     value = answer.headers["retry-after"]
     assert value.isdigit()
     return int(value)
 
 
 async def test_rate_is_counted_across_pods(limited: list[str]) -> None:
-    """Two posts here and two there are four; another address has its own count."""
+    """Two posts on each pod are four; another address is counted separately."""
     one, two = limited
 
     async def say(client: httpx.AsyncClient, pod: str, **headers: str) -> httpx.Response:
@@ -660,7 +664,7 @@ async def test_rate_is_counted_across_pods(limited: list[str]) -> None:
         assert answer.status_code == 429
         assert 1 <= whole_seconds(answer) <= 3600
         assert Shown(answer.text).typed == typed
-        # A proxy on this machine is believed.
+        # A proxy on this machine is trusted.
         for address in ("10.0.0.7", "::ffff:10.0.0.8", "::ffff:10.0.0.9", "2001:db8::1"):
             statuses = [
                 (await say(client, pod, **{"X-Forwarded-For": address})).status_code
@@ -674,8 +678,8 @@ async def test_rate_is_counted_across_pods(limited: list[str]) -> None:
         assert (await say(client, one)).status_code == 201
 
 
-async def test_retry_after_is_true(serve: Serve) -> None:
-    """Who waits as long as they are told may post, and who is told to wait must."""
+async def test_retry_after_is_correct(serve: Serve) -> None:
+    """A post succeeds after that time, and not before."""
     server = await serve(GUESTBOOK_POST_RATE="1/s")
     async with httpx.AsyncClient(base_url=server.url) as client:
         await post(client, "first")
@@ -695,10 +699,10 @@ async def test_retry_after_is_true(serve: Serve) -> None:
 # Idempotency-Key
 
 
-async def test_same_key_gives_the_same_message(
+async def test_same_key_returns_the_same_message(
     api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
-    """Whichever pod answers, however often, and whatever the text is then."""
+    """On any pod, any number of times, and whatever the text is then."""
     key, text = fresh("key"), fresh()
     first = await post(api, text, **{"Idempotency-Key": key})
     for client, again in itertools.product((other, api), (text, "something else")):
@@ -713,7 +717,7 @@ async def test_same_key_gives_the_same_message(
 async def test_same_key_at_the_same_time_stores_one_message(
     api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
-    """Twenty posts on two pods at once: one message, and all are told of it."""
+    """Twenty simultaneous posts on two pods store one message, and all return it."""
     key = fresh("key")
     said = [fresh("at once") for _ in range(20)]
     clients = itertools.cycle((api, other))
@@ -726,7 +730,7 @@ async def test_same_key_at_the_same_time_stores_one_message(
 
 
 async def test_other_keys_are_other_messages(api: httpx.AsyncClient) -> None:
-    """Keys are compared as they are: case, length and braces matter; 128 characters fit."""
+    """Keys are compared literally: case, length and braces matter; 128 characters fit."""
     base = fresh("Key")
     keys = [base, base.lower(), base + "!", "{" + base + "}", base + "~" * (128 - len(base)), "!"]
     messages = [await post(api, "x", **{"Idempotency-Key": key}) for key in keys]
@@ -738,8 +742,8 @@ async def test_other_keys_are_other_messages(api: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     "key", ["", "two words", "a\tb", "x" * 129, "x" * 5000, "\u00ff", "Ã©"], ids=lambda key: key[:9]
 )
-async def test_key_that_is_none_is_refused(api: httpx.AsyncClient, key: str) -> None:
-    """422 that names the header: who sends a key relies on it."""
+async def test_invalid_key_is_rejected(api: httpx.AsyncClient, key: str) -> None:
+    """422 that names the header: a client that sends a key relies on it."""
     text = fresh()
     headers = as_bytes({**JSON, "Idempotency-Key": key})
     answer = await api.post("/messages", content=json.dumps({"text": text}), headers=headers)
@@ -747,8 +751,8 @@ async def test_key_that_is_none_is_refused(api: httpx.AsyncClient, key: str) -> 
     assert text not in await texts(api)
 
 
-async def test_key_is_answered_over_the_rate(limited: list[str]) -> None:
-    """Who repeats what is stored is not refused, on any pod; who says something new is."""
+async def test_known_key_is_answered_above_the_rate(limited: list[str]) -> None:
+    """A repeated post is answered on every pod; a new one is rejected."""
     async with httpx.AsyncClient(headers={"X-Forwarded-For": "10.0.0.1"}) as client:
 
         async def say(pod: str, key: str) -> httpx.Response:
@@ -763,10 +767,10 @@ async def test_key_is_answered_over_the_rate(limited: list[str]) -> None:
         assert (await say(limited[0], "one")).json() == answers[0].json()
 
 
-async def test_key_does_not_bring_back_what_was_deleted(
+async def test_key_does_not_restore_a_deleted_message(
     api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
-    """The same key gives the same message after its deletion too, and stores nothing."""
+    """After a deletion the same key still returns the message, and stores nothing."""
     key, text = fresh("key"), fresh()
     first = await post(api, text, **{"Idempotency-Key": key})
     assert (await api.delete(f"/messages/{first['id']}", headers=ADMIN)).status_code == 204
@@ -778,7 +782,7 @@ async def test_key_does_not_bring_back_what_was_deleted(
 
 
 async def walk(client: httpx.AsyncClient, address: str) -> list[list[Message]]:
-    """All pages from an address on, following `next`."""
+    """Return all pages from an address on, following `next`."""
     pages = []
     following: str | None = address
     while following is not None:
@@ -793,18 +797,18 @@ async def walk(client: httpx.AsyncClient, address: str) -> list[list[Message]]:
 
 
 def flat(pages: Iterable[list[Message]]) -> list[Message]:
-    """The messages of all pages."""
+    """Return the messages of all pages."""
     return [message for page in pages for message in page]
 
 
 def sizes(total: int, limit: int) -> list[int]:
-    """How many messages each page has to have."""
+    """Return how many messages each page must have."""
     full = [limit] * (total // limit)
     return full + ([total % limit] if total % limit or not total else [])
 
 
 async def test_pages_cover_the_list_in_both_directions(serve: Serve) -> None:
-    """Every message once and in order, with full pages, whatever the limit; deleted ones never."""
+    """Every message once and in order on full pages, for any limit; deleted ones never."""
     server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)
     async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
         assert await walk(client, "/messages") == [[]]
@@ -842,8 +846,8 @@ async def test_pages_cover_the_list_in_both_directions(serve: Serve) -> None:
         assert await walk(client, f"/messages?after={largest}") == [[]]
 
 
-async def test_poller_gets_every_message_once(api: httpx.AsyncClient) -> None:
-    """Who must poll goes on after the last id that they have seen, and misses nothing."""
+async def test_polling_returns_every_message_once(api: httpx.AsyncClient) -> None:
+    """A client that continues after the last id that it has seen misses nothing."""
     start = (await post(api, "start"))["id"]
     said = [fresh("polled") for _ in range(40)]
 
@@ -864,10 +868,10 @@ async def test_poller_gets_every_message_once(api: httpx.AsyncClient) -> None:
     assert [message["text"] for message in heard] == said
 
 
-async def test_list_goes_beyond_what_is_in_memory(
+async def test_list_continues_beyond_memory(
     serve: Serve, redis_url: str, shared_valkey: Valkey
 ) -> None:
-    """What a process does not hold it reads from Redis: paging, one message, a deletion."""
+    """What is not in memory is read from Redis: pages, one message, a deletion."""
     total = 2300
     async with redis.Redis.from_url(redis_url) as store:
         pipeline = store.pipeline(transaction=False)
@@ -924,7 +928,7 @@ async def test_list_goes_beyond_what_is_in_memory(
     ],
     ids=lambda value: value[:20],
 )
-async def test_wrong_query_is_refused(api: httpx.AsyncClient, query: str, field: str) -> None:
+async def test_invalid_query_is_rejected(api: httpx.AsyncClient, query: str, field: str) -> None:
     """422 that names the parameter."""
     problem(await api.get(f"/messages?{query}"), 422, field)
 
@@ -934,13 +938,13 @@ async def test_wrong_query_is_refused(api: httpx.AsyncClient, query: str, field:
     ["1-0", "0-0", "1", "x", "-", "+", "1-2-3", "%00", "%FF", "%2F", "9" * 4000, f"{2**64}-0"],
     ids=lambda value: value[:20],
 )
-async def test_message_that_is_not_there(api: httpx.AsyncClient, message_id: str) -> None:
-    """404, whatever is asked for."""
+async def test_unknown_message(api: httpx.AsyncClient, message_id: str) -> None:
+    """404 for any id, also for what is no id."""
     problem(await api.get(f"/messages/{message_id}"), 404)
 
 
-async def test_deletion_is_no_message(api: httpx.AsyncClient, pods: list[Server]) -> None:
-    """The id of a deletion names nothing that could be read, or deleted again."""
+async def test_deletion_is_not_a_message(api: httpx.AsyncClient, pods: list[Server]) -> None:
+    """The id of a deletion cannot be read or deleted."""
     first = await post(api, fresh())
     second = await post(api, fresh())
     await api.delete(f"/messages/{first['id']}", headers=ADMIN)
@@ -959,7 +963,7 @@ async def test_deletion_is_no_message(api: httpx.AsyncClient, pods: list[Server]
 async def test_deleted_message_is_gone_everywhere_at_once(
     api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
-    """204, then no read on the same pod shows it; the other pods' soon; 404 the second time."""
+    """204; no read on the same pod shows it, soon none on other pods; 404 the second time."""
     kept, gone = await post(api, fresh("kept")), await post(api, fresh("gone"))
     answer = await api.delete(f"/messages/{gone['id']}", headers=ADMIN)
     assert (answer.status_code, answer.content) == (204, b"")
@@ -987,7 +991,7 @@ async def test_deleted_message_is_gone_everywhere_at_once(
 async def test_message_of_another_pod_can_be_deleted(
     api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
-    """And of those who delete it at the same time one is told so, the others that it is gone."""
+    """Of simultaneous deletions one gets 204 and the others 404."""
     message = await post(other, fresh())
     answers = await asyncio.gather(
         *(c.delete(f"/messages/{message['id']}", headers=ADMIN) for c in (api, other) * 4)
@@ -1014,7 +1018,7 @@ async def test_message_of_another_pod_can_be_deleted(
 async def test_wrong_token_deletes_nothing(
     api: httpx.AsyncClient, authorization: str | None
 ) -> None:
-    """401 that says which scheme is wanted, whether or not there is such a message."""
+    """401 that names the scheme, whether or not the message exists."""
     message = await post(api, fresh())
     headers = as_bytes({} if authorization is None else {"Authorization": authorization})
     for message_id in (message["id"], "1-0", "x"):
@@ -1032,8 +1036,8 @@ async def test_scheme_is_not_case_sensitive(api: httpx.AsyncClient) -> None:
     assert answer.status_code == 204
 
 
-async def test_nobody_deletes_where_no_token_is_configured(limited: list[str]) -> None:
-    """403, whatever token is brought, nothing included: an empty setting is none."""
+async def test_deleting_is_off_without_a_configured_token(limited: list[str]) -> None:
+    """403 with any token, and with none: an empty setting counts as unset."""
     address = {"X-Forwarded-For": "10.0.0.2"}
     async with httpx.AsyncClient(base_url=limited[0], headers=address) as client:
         message = await post(client, "stays")
@@ -1045,18 +1049,18 @@ async def test_nobody_deletes_where_no_token_is_configured(limited: list[str]) -
 
 
 @pytest.mark.parametrize("message_id", ["1-0", "x", "0-0", "%00", f"{2**64}-0", "9" * 4000])
-async def test_deleting_what_is_not_there(api: httpx.AsyncClient, message_id: str) -> None:
+async def test_deleting_an_unknown_message(api: httpx.AsyncClient, message_id: str) -> None:
     """404."""
     problem(await api.delete(f"/messages/{message_id}", headers=ADMIN), 404)
 
 
-# How many are kept
+# Retention
 
 
 async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> None:
-    """Of many posts, on two pods at once, the newest GUESTBOOK_MAX_MESSAGES are kept.
+    """Of many posts on two pods the newest GUESTBOOK_MAX_MESSAGES are kept.
 
-    Also where more were kept before, by pods with a larger number.
+    Also if more were kept before, by pods with a larger number.
     """
     async with redis.Redis.from_url(redis_url) as store:
         pipeline = store.pipeline(transaction=False)
@@ -1086,7 +1090,7 @@ async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> No
         await post(one, "newest")
         problem(await one.get(f"/messages/{last[0]['id']}"), 404)
         problem(await one.delete(f"/messages/{last[0]['id']}", headers=ADMIN), 404)
-        # Deletions take room too, and are no way past the bound.
+        # Deletions count as well, so they are no way around the limit.
         for message in last[2:]:
             await one.delete(f"/messages/{message['id']}", headers=ADMIN)
         await asyncio.gather(*(post(one, f"more-{n}") for n in range(8)))
@@ -1094,11 +1098,11 @@ async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> No
         assert len(await texts(one)) == 5
 
 
-async def test_old_messages_are_gone(serve: Serve, redis_url: str) -> None:
-    """What is older than GUESTBOOK_MAX_AGE leaves Redis and each pod's memory, though nobody posts.
+async def test_old_messages_expire(serve: Serve, redis_url: str) -> None:
+    """Messages older than GUESTBOOK_MAX_AGE leave Redis and memory, without any new post.
 
-    A stream whose cursor lies before what is kept gets `reset`, one after it misses nothing, and
-    one that is open stays as it is. A pod with another setting takes part in that.
+    A stream with a cursor before the oldest kept entry gets `reset`, one with a later cursor
+    misses nothing, and an open one is not affected. This includes a pod with another setting.
     """
     async with redis.Redis.from_url(redis_url) as store:
         for number in range(3):
@@ -1124,7 +1128,7 @@ async def test_old_messages_are_gone(serve: Serve, redis_url: str) -> None:
                 page = Shown((await client.get("/")).text)
                 assert [message["text"] for message in page.messages] == said
 
-        # Old before any process was there.
+        # Expired before any process started.
         await show([])
         old = await post(two, "old")
         gone = await post(two, "deleted")
@@ -1151,13 +1155,13 @@ async def test_old_messages_are_gone(serve: Serve, redis_url: str) -> None:
                     assert (reset.name, reset.id) == ("reset", new["id"])
 
 
-# When Redis does not take it
+# Redis is unavailable
 
 
-async def test_post_waits_for_redis_then_says_when_to_come_back(
+async def test_post_waits_for_redis_and_then_returns_retry_after(
     valkey: Valkey, serve: Serve
 ) -> None:
-    """503 with whole seconds after about 3 s; reads go on; nothing of it is stored later."""
+    """503 with whole seconds after about 3 s; reads still work; nothing is stored later."""
     server = await serve(redis=valkey.address, GUESTBOOK_ADMIN_TOKEN=TOKEN)
     async with httpx.AsyncClient(base_url=server.url, timeout=10) as client:
         kept = await post(client, "kept")

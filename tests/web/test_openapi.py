@@ -1,4 +1,4 @@
-"""The API's description: it is valid, it is true, and nothing that it allows breaks the server."""
+"""The OpenAPI description is valid and true, and nothing that it allows breaks the server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.support.valkey import Valkey
 
 TOKEN = "let-me"
 
-# Not those by which a valid post must succeed whatever came before it (an Idempotency-Key that was
-# used before gives the message of then, which may be deleted), and a text of blanks is valid.
+# Without the checks that demand that every valid post succeeds: a used Idempotency-Key returns the
+# earlier message, which may be deleted, and the schema allows a text of spaces.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -38,7 +38,7 @@ CHECKS = (
 async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """A server with all routes that there are."""
+    """A server with all optional routes."""
     url = f"redis://{shared_valkey.address}/9006"
     log = tmp_path_factory.mktemp("openapi") / "log"
     env = {f"GUESTBOOK_{name}": "true" for name in ("LEGACY_API", "LAB")}
@@ -49,7 +49,7 @@ async def pod(
 
 
 @pytest.fixture
-async def format_message(pod: Server) -> dict[str, Any]:
+async def description(pod: Server) -> dict[str, Any]:
     """`/openapi.json`."""
     async with httpx.AsyncClient(base_url=pod.url) as client:
         answer = await client.get("/openapi.json")
@@ -69,24 +69,24 @@ def _everything(value: Any) -> Iterator[dict[str, Any]]:
             yield from _everything(member)
 
 
-def test_description_is_valid(format_message: dict[str, Any]) -> None:
-    """OpenAPI 3.1 by its own schema; every reference leads somewhere."""
-    assert format_message["openapi"].startswith("3.1.")
-    schemathesis.openapi.from_dict(format_message).validate()
-    references = {part["$ref"] for part in _everything(format_message) if "$ref" in part}
+def test_description_is_valid(description: dict[str, Any]) -> None:
+    """It is OpenAPI 3.1 by the official schema, and every reference resolves."""
+    assert description["openapi"].startswith("3.1.")
+    schemathesis.openapi.from_dict(description).validate()
+    references = {part["$ref"] for part in _everything(description) if "$ref" in part}
     assert references
     for reference in references:
-        found: Any = format_message
+        found: Any = description
         for step in reference.removeprefix("#/").split("/"):
             found = found[step]
 
 
-def test_description_names_its_security_schemes(format_message: dict[str, Any]) -> None:
-    """A requirement names a scheme that is declared: who deletes has to bring a bearer token."""
-    schemes = format_message.get("components", {}).get("securitySchemes", {})
+def test_description_names_its_security_schemes(description: dict[str, Any]) -> None:
+    """Every requirement names a declared scheme: deleting needs a bearer token."""
+    schemes = description.get("components", {}).get("securitySchemes", {})
     required = {
         name
-        for part in _everything(format_message["paths"])
+        for part in _everything(description["paths"])
         for requirement in part.get("security", [])
         for name in requirement
     }
@@ -95,11 +95,11 @@ def test_description_names_its_security_schemes(format_message: dict[str, Any]) 
     assert {schemes[name]["scheme"].lower() for name in required} == {"bearer"}
 
 
-def test_description_has_every_route(format_message: dict[str, Any]) -> None:
-    """What the contract names is format_message, with its errors."""
+def test_description_has_every_route(description: dict[str, Any]) -> None:
+    """What the contract names is description, with its errors."""
     operations = {
         f"{method.upper()} {path}": set(operation["responses"])
-        for path, methods in format_message["paths"].items()
+        for path, methods in description["paths"].items()
         for method, operation in methods.items()
     }
     assert operations["POST /messages"] >= {"201", "303", "403", "413", "415", "422", "429", "503"}
@@ -113,9 +113,9 @@ def test_description_has_every_route(format_message: dict[str, Any]) -> None:
     assert orders == {"202", "401", "403", "404", "422", "429", "503"}
     for path in ("/healthz", "/env", "/metrics", "/lrange/{key}", "/rpush/{key}/{value}", "/info"):
         assert "200" in operations[f"GET {path}"]
-    stream = format_message["paths"]["/events"]["get"]["responses"]["200"]["content"]
+    stream = description["paths"]["/events"]["get"]["responses"]["200"]["content"]
     assert list(stream) == ["text/event-stream"]
-    for path, methods in format_message["paths"].items():
+    for path, methods in description["paths"].items():
         for method, operation in methods.items():
             for status, response in operation["responses"].items():
                 kinds = set(response.get("content", {}))
@@ -124,20 +124,19 @@ def test_description_has_every_route(format_message: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect", "/swagger"])
-async def test_there_is_no_page_of_documentation(pod: Server, path: str) -> None:
-    """Those of FastAPI load scripts from elsewhere."""
+async def test_there_is_no_documentation_page(pod: Server, path: str) -> None:
+    """Those of FastAPI load scripts from other sites."""
     async with httpx.AsyncClient(base_url=pod.url) as client:
         assert (await client.get(path)).status_code == 404
 
 
 @pytest.mark.slow
-async def test_nothing_that_is_described_breaks_the_server(pod: Server, tmp_path: Path) -> None:
-    """Many right and wrong requests: no server error, and no answer that is not format_message."""
+async def test_no_described_request_breaks_the_server(pod: Server, tmp_path: Path) -> None:
+    """Many right and wrong requests: no server error, and no answer that is not description."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{pod.url}/openapi.json"),
-        # A stream does not end, so that every request for one would wait for its time-out:
-        # test_events.py and test_page.py ask it what is right and wrong.
-        # The lab breaks the pod that it is told, and the checks learn the pod's name from answers.
+        # A stream does not end, so every request for one would wait for its timeout: see
+        # test_events.py. The lab would break the pod, whose name the checks learn from answers.
         *("--exclude-path-regex", "^/(events|lab/)"),
         *("--checks", ",".join(CHECKS)),
         *("--header", f"Authorization: Bearer {TOKEN}"),
@@ -161,7 +160,7 @@ async def test_nothing_that_is_described_breaks_the_server(pod: Server, tmp_path
             process.kill()
     said = out.decode()
     assert process.returncode == 0, said[-6000:]
-    # It has really asked: a run that found no operation would end well too.
+    # A run that found no operation would succeed as well.
     assert re.search(r"\b[1-9]\d{2,} generated\b", said), said[-3000:]
     assert json.loads((tmp_path / "report.json").read_text())
     assert "Traceback" not in pod.lines()

@@ -1,4 +1,4 @@
-"""What machines ask: probes, the environment, metrics."""
+"""The routes for operators: probes, the environment, metrics."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SECRETS = {
 async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """A server in an environment as Kubernetes makes it, with secrets in it."""
+    """A server in an environment like that of Kubernetes, with secrets in it."""
     url = f"redis://default:{SECRET}@{shared_valkey.address}/9019"
     env = {**SERVICES, **POD, **SECRETS}
     log = tmp_path_factory.mktemp("probes") / "log"
@@ -68,7 +68,7 @@ async def pod(
 
 @pytest.fixture(scope="module")
 async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """Its client."""
+    """A client of that server."""
     async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
         yield client
 
@@ -77,7 +77,7 @@ async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_env_is_json_with_one_variable_a_line(api: httpx.AsyncClient) -> None:
-    """So that `grep HOSTNAME` names the pod, and nothing but the pod."""
+    """`grep HOSTNAME` finds the pod, and only the pod."""
     answer = await api.get("/env")
     assert answer.status_code == 200
     assert answer.headers["content-type"].split(";")[0] == "application/json"
@@ -102,7 +102,7 @@ async def test_env_shows_what_kubernetes_says_of_the_pod(api: httpx.AsyncClient)
 
 
 async def test_env_shows_no_secret(pod: Server, api: httpx.AsyncClient) -> None:
-    """Neither by its name nor by its value; nothing that is not on the list."""
+    """Neither their names nor their values; nothing that is not on the list."""
     answer = await api.get("/env")
     assert SECRET not in answer.text
     assert TOKEN not in answer.text
@@ -115,7 +115,7 @@ async def test_env_shows_no_secret(pod: Server, api: httpx.AsyncClient) -> None:
 
 
 async def test_no_answer_and_no_log_line_has_a_secret(pod: Server, api: httpx.AsyncClient) -> None:
-    """Neither the token nor the password gets out anywhere else."""
+    """The token and the password do not appear anywhere else, either."""
     message = (await api.post("/messages", json={"text": "x"})).json()
     paths = ("/", "/messages", "/env", "/healthz", "/ready", "/metrics", "/openapi.json")
     answers = [await api.get(path) for path in paths]
@@ -131,7 +131,7 @@ async def test_no_answer_and_no_log_line_has_a_secret(pod: Server, api: httpx.As
 
 
 async def test_probes_of_a_pod_that_is_well(api: httpx.AsyncClient) -> None:
-    """200 and JSON that no cache keeps."""
+    """200 and JSON that is not cached."""
     for path in ("/healthz", "/ready"):
         answer = await api.get(path)
         assert answer.status_code == 200
@@ -141,7 +141,7 @@ async def test_probes_of_a_pod_that_is_well(api: httpx.AsyncClient) -> None:
 
 
 async def test_probes_without_redis(serve: Serve) -> None:
-    """Alive from the start, not ready, and the reasons say why, without a password."""
+    """Alive from the start and not ready, for reasons that contain no password."""
     redis = f"redis://ada:{SECRET}@127.0.0.1:{free_port()}"
     server = await serve("", redis=redis, is_ready=False)
     async with httpx.AsyncClient(base_url=server.url) as client:
@@ -161,7 +161,7 @@ async def test_probes_without_redis(serve: Serve) -> None:
 
 
 async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -> None:
-    """Redis is there and refuses: the pod says so, and says nothing of the password."""
+    """Redis rejects the connection: the reason is this, without the password."""
     redis = f"redis://nobody:{SECRET}@{shared_valkey.address}/9004"
     server = await serve(redis=redis, is_ready=False)
     async with httpx.AsyncClient(base_url=server.url) as client:
@@ -176,7 +176,7 @@ async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -
 
 
 async def test_what_answers_and_is_not_redis_is_a_reason(serve: Serve, pod: Server) -> None:
-    """An address that leads to a web server, for instance."""
+    """For instance the address of a web server."""
     server = await serve(redis=f"127.0.0.1:{pod.port}", is_ready=False)
     async with httpx.AsyncClient(base_url=server.url) as client:
 
@@ -195,7 +195,7 @@ async def test_what_answers_and_is_not_redis_is_a_reason(serve: Serve, pod: Serv
 async def samples(
     client: httpx.AsyncClient,
 ) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """All samples, as Prometheus would read them."""
+    """Return all samples, as Prometheus would read them."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -210,7 +210,7 @@ async def samples(
 
 
 async def test_metrics_can_be_read_by_prometheus(api: httpx.AsyncClient) -> None:
-    """Every line parses, and no sample comes twice."""
+    """Every line can be parsed, and no sample occurs twice."""
     found = await samples(api)
     assert found["guestbook_ready", ()] == 1
     assert found["guestbook_redis_up", ()] == 1
@@ -219,7 +219,7 @@ async def test_metrics_can_be_read_by_prometheus(api: httpx.AsyncClient) -> None
 
 
 async def test_metrics_count_streams_and_requests(pod: Server, api: httpx.AsyncClient) -> None:
-    """An open stream shows, and a closed one is counted; requests count by route and status."""
+    """Open streams, closed streams, and requests by route and status are counted."""
     before = await samples(api)
     async with EventStream(pod.url) as stream:
         await stream.until("pods")
@@ -242,7 +242,7 @@ async def test_metrics_count_streams_and_requests(pod: Server, api: httpx.AsyncC
 
 
 async def test_metrics_do_not_grow_with_what_is_asked_for(api: httpx.AsyncClient) -> None:
-    """No client can make new series by asking for other addresses."""
+    """A client cannot make new series by requesting other addresses."""
     for path in ("/nowhere", "/messages/1-0", "/static/nothing"):
         await api.get(path)
     before = set(await samples(api))

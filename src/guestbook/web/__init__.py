@@ -1,1 +1,4 @@
-"""The HTTP interface: FastAPI, the API's routes and the pages."""
+"""The HTTP interface: the FastAPI application, its routes and pages.
+
+`guestbook.web.app.create_app` makes the application.
+"""

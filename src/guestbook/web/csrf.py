@@ -1,7 +1,7 @@
-"""Tells a browser's cross-site request from one of the guestbook's own pages.
+"""Detect requests that the page of another site made a browser send.
 
-The same checks as Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` where the browser sends
-it (only over HTTPS and to localhost), else `Origin` against the host that was asked for.
+These are the checks of Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` if the browser sends
+it (only over HTTPS and to localhost), else `Origin` against the requested host.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from starlette.datastructures import Headers
 
 
 def is_cross_site(headers: Headers) -> bool:
-    """Whether a browser says that another site made it send this request."""
+    """Whether the browser's headers show that another site made it send the request."""
     fetch_site = headers.get("sec-fetch-site")
     if fetch_site is not None:
         return fetch_site not in ("same-origin", "none")
     origin = headers.get("origin")
     if origin is None:
         return False
-    # A proxy may ask for another host than the browser did, and say so in X-Forwarded-Host,
-    # which no page can set.
+    # A proxy may request another host than the browser did, and pass on the original one in
+    # X-Forwarded-Host, which no page can set.
     hosts = (headers.get("host"), headers.get("x-forwarded-host"))
     try:
         return urlsplit(origin).netloc not in hosts

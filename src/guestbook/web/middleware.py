@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
 from guestbook.web import problems
+from guestbook.web.routes import events
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 _CLOSE = (b"connection", b"close")
 
 _PROBES = frozenset({"/healthz", "/ready", "/metrics"})
-_STREAM = "/events"
 # HEAD is not answered as GET: a stream has no end, and a push stores a message.
-_NO_HEAD = ("/events", "/rpush/")
+_NO_HEAD = (events.PATH, "/rpush/")
 
 logger = structlog.get_logger(__name__)
 
@@ -85,15 +85,15 @@ class AccessLogMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (HEADER, request_id)]
-                if status == 200 and _route(scope) == _STREAM:
-                    self._metrics.count_request("GET", _STREAM, 200, None)
+                if status == 200 and _route(scope) == events.PATH:
+                    self._metrics.count_request("GET", events.PATH, 200, None)
             await send(message)
 
         try:
             await self._app(scope, receive, send_named)
-            if status is None and _route(scope) == _STREAM:
+            if status is None and _route(scope) == events.PATH:
                 # The stream has the connection, and wrote the head of its response itself.
-                self._metrics.count_request("GET", _STREAM, 200, None)
+                self._metrics.count_request("GET", events.PATH, 200, None)
                 status = 200
         except Exception:
             if status is not None:
@@ -114,7 +114,7 @@ class AccessLogMiddleware:
     def _end(self, scope: Scope, status: int, seconds: float, span: Span | None) -> None:
         method, route = scope["method"], _route(scope)
         # A stream was counted when it opened, and is logged by the fan-out when it ends.
-        if route != _STREAM or status != 200:
+        if route != events.PATH or status != 200:
             self._metrics.count_request(method, route, status, seconds)
             if scope["path"] not in _PROBES:
                 self._access_log(

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from guestbook.core import PROBLEM_TYPE
 from guestbook.web.dependencies import ID_PATTERN
+from guestbook.web.routes import events
 from guestbook.web.schemas import MessageForm, MessageIn, problems
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
@@ -64,7 +65,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     # web/body.py reads these, without FastAPI.
     for model in (MessageIn, MessageForm):
         schemas[model.__name__] = model.model_json_schema()
-    description["paths"]["/events"] = {"get": _EVENTS}
+    description["paths"][events.PATH] = {"get": _EVENTS}
     return description
 
 

@@ -93,7 +93,7 @@ async def http_error(request: Request, error: HTTPException) -> Response:
 
 def bug() -> ProblemError:
     """Return the answer to a request that failed through no fault of the client."""
-    return ProblemError(500, "This is a bug of the guestbook; its log says more.")
+    return ProblemError(500, "This is a bug of the guestbook; its log has the details.")
 
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {

@@ -1,1 +1,1 @@
-"""The routes."""
+"""The routes: one APIRouter a module."""

@@ -17,6 +17,7 @@ from guestbook.telemetry import HEADER, current_id
 from guestbook.web.dependencies import parse_cursor
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
+PATH = "/events"
 DETACH = "guestbook.detach"
 """The ASGI extension that hands a connection over: `detach() -> socket.socket | None`."""
 ABORT = "guestbook.abort"
@@ -116,7 +117,7 @@ def _date(second: int) -> bytes:
 
 def route() -> Route:
     """Return the route `/events`; web/openapi.py describes it."""
-    events = Route("/events", Events(), methods=["GET"])
+    events = Route(PATH, Events(), methods=["GET"])
     # Starlette adds HEAD, which makes no sense for a stream that does not end.
     events.methods = {"GET"}
     return events
