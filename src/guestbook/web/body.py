@@ -6,7 +6,7 @@ be another dependency, deeply nested JSON is a 400, and `max_body_size` answers 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from guestbook.core import NewMessage, ProblemError
+from guestbook.web.dependencies import refuse_cross_site
 from guestbook.web.pages.renderer import Typed
 from guestbook.web.schemas import MessageForm, MessageIn
 
@@ -24,7 +25,39 @@ FORM = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 100
 
 
-async def get_media_type(request: Request) -> str:
+class Posted(NamedTuple):
+    """A message that a client posts, and whether it came from a form."""
+
+    message: NewMessage
+    is_form: bool
+
+
+async def read_posted(request: Request) -> Posted:
+    """Read and check the message. Raises ProblemError and what NewMessage.parse raises."""
+    media_type = _media_type(request)
+    is_form = media_type == FORM
+    if is_form:
+        # From here on an error is shown in the page, with what the visitor typed.
+        request.state.typed = Typed()
+    await refuse_cross_site(request)
+    body = await _read(request)
+    message: MessageIn
+    try:
+        if is_form:
+            fields = _parse_form(body)
+            request.state.typed = Typed(fields.get("text", ""), fields.get("author", ""))
+            message = MessageForm.model_validate(fields)
+        else:
+            message = MessageIn.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from None
+    return Posted(NewMessage.parse(message.text, message.author), is_form)
+
+
+PostedDep = Annotated[Posted, Depends(read_posted)]
+
+
+def _media_type(request: Request) -> str:
     """Return the media type without parameters; ProblemError 415 unless it is JSON or a form."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in (JSON, FORM):
@@ -33,32 +66,7 @@ async def get_media_type(request: Request) -> str:
             f"The body's type is {media_type or 'missing'}: send {JSON} or {FORM}.",
             headers={"Accept-Post": f"{JSON}, {FORM}"},
         )
-    if media_type == FORM:
-        # From here on an error is shown in the page, with what the visitor typed.
-        request.state.typed = Typed()
     return media_type
-
-
-MediaType = Annotated[str, Depends(get_media_type)]
-
-
-async def read_message(request: Request, media_type: MediaType) -> NewMessage:
-    """Return the message in the body. Raises ProblemError and what NewMessage.parse raises."""
-    body = await _read(request)
-    message: MessageIn
-    try:
-        if media_type == JSON:
-            message = MessageIn.model_validate_json(body)
-        else:
-            fields = _parse_form(body)
-            request.state.typed = Typed(fields.get("text", ""), fields.get("author", ""))
-            message = MessageForm.model_validate(fields)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from None
-    return NewMessage.parse(message.text, message.author)
-
-
-NewMessageDep = Annotated[NewMessage, Depends(read_message)]
 
 
 async def _read(request: Request) -> bytes:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import RedirectResponse
 
 from guestbook.core import ProblemError
-from guestbook.web.body import FORM, JSON, MediaType, NewMessageDep, get_media_type
+from guestbook.web.body import FORM, JSON, PostedDep
 from guestbook.web.dependencies import (
     After,
     Before,
@@ -18,7 +18,6 @@ from guestbook.web.dependencies import (
     IdempotencyKey,
     MessageId,
     no_message,
-    refuse_cross_site,
     require_admin,
 )
 from guestbook.web.schemas import MessageForm, MessageIn, MessageList, MessageOut, body_of, problems
@@ -32,8 +31,6 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
 
 @router.post(
     "/messages",
-    # In this order: an error in a form is shown in the page once the media type is known.
-    dependencies=[Depends(get_media_type), Depends(refuse_cross_site)],
     status_code=201,
     response_model=MessageOut,
     responses={
@@ -49,16 +46,14 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
     summary="Post a message",
 )
 async def post_message(
-    *,
     guestbook: GuestbookDep,
-    media_type: MediaType,
-    message: NewMessageDep,
+    posted: PostedDep,
     address: ClientAddress,
     key: IdempotencyKey,
     response: Response,
 ) -> MessageOut | RedirectResponse:
-    stored = await guestbook.post(message, address=address, key=key)
-    if media_type == FORM:
+    stored = await guestbook.post(posted.message, address=address, key=key)
+    if posted.is_form:
         return RedirectResponse("/", 303)
     response.headers["Location"] = f"/messages/{stored.id}"
     return MessageOut.of(stored)
