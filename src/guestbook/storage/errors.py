@@ -34,6 +34,7 @@ _MEANINGS = {
     "Connection reset by peer": _CUT,
     "Connection closed by server": _CUT,
     "Connection lost": _CUT,
+    "Protocol error, got": "what answers there is not Redis",
 }
 
 # The client of a Sentinel, as redis-py lists it before the error of each.
