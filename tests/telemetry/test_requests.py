@@ -213,12 +213,18 @@ async def test_stream_counts_entries_from_redis(serve: Serve, redis_url: str) ->
     assert (await line(server, request_id="long"))["entries"] == 36
 
 
-async def test_invalid_request_is_logged_too(server: Server) -> None:
-    """Its line has the reason and the client's address."""
+async def test_invalid_request_is_logged_and_counted_too(
+    server: Server, client: httpx.AsyncClient
+) -> None:
+    """Its line has the reason, the client's address and the id that the response has."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"no HTTP at all\r\n\r\n")
-    assert b" 400 " in await reader.readline()
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
     writer.close()
+    assert head.startswith("HTTP/1.1 400 ")
     found = await line(server, event="rejected a request")
     assert (found["level"], found["status"], found["address"]) == ("info", 400, "127.0.0.1")
     assert found["reason"] == "This is not a request of HTTP/1.1."
+    assert f"x-request-id: {found['request_id']}\r\n" in head
+    counter = 'guestbook_http_requests_total{method="other",route="none",status="400"} 1.0'
+    assert f"\n{counter}\n" in (await client.get("/metrics")).text

@@ -78,6 +78,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
         # OpenTelemetry's API, which FastAPI imports, reads this variable when it is imported.
         fail(f"OTEL_PROPAGATORS: {error}")
     from guestbook.server import ConnectionTimeouts, Server, configure  # noqa: PLC0415
+    from guestbook.telemetry import HEADER, AccessLog  # noqa: PLC0415
 
     listener = _listen(chosen.host, chosen.port)
     application = create_app(chosen, _tracing())
@@ -88,12 +89,20 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
         max_open=files - _FILES_RESERVED,
         count_detached=lambda: len(application.state.guestbook.fanout),
     )
+    access_log = AccessLog()
+
+    def record_rejection(status: int) -> dict[str, str]:
+        """Count a request that the server itself rejects, and name it."""
+        application.state.metrics.count_request("", "none", status, None)
+        return {HEADER.decode(): access_log.begin(())}
+
     server = Server(
         configure(
             application,
             headers=SECURITY_HEADERS,
             timeouts=timeouts,
             max_head_bytes=chosen.max_head_bytes,
+            on_reject=record_rejection,
         ),
         announce=lambda: _announce(chosen, listener, data),
         drain=lambda: application.state.guestbook.drain(chosen.drain_seconds),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -56,12 +56,14 @@ class BoundedProtocol(DetachableProtocol):
         timeouts: ConnectionTimeouts,
         max_head_bytes: int,
         headers: Mapping[str, str],
+        on_reject: Callable[[int], Mapping[str, str]],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._timeouts = timeouts
         self._max_head_bytes = max_head_bytes
         self._headers_of_errors = headers
+        self._on_reject = on_reject
 
     # Reading
 
@@ -250,6 +252,7 @@ class BoundedProtocol(DetachableProtocol):
         return self._part != "body" or not self.cycle.response_started
 
     def _answer(self, problem: ProblemError) -> None:
+        headers = self._on_reject(problem.status)
         address = self.client[0] if self.client else ""
         logger.info(
             "rejected a request", status=problem.status, reason=problem.detail, address=address
@@ -257,6 +260,7 @@ class BoundedProtocol(DetachableProtocol):
         body = problem.json()
         fields = {
             **self._headers_of_errors,
+            **headers,
             **problem.headers,
             "content-type": PROBLEM_TYPE,
             "content-length": str(len(body)),

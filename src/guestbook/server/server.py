@@ -120,10 +120,19 @@ def configure(
     headers: Mapping[str, str],
     timeouts: ConnectionTimeouts,
     max_head_bytes: int,
+    on_reject: Callable[[int], Mapping[str, str]] = lambda _status: {},
 ) -> uvicorn.Config:
-    """Return the configuration for `app`; `headers` go out with the errors of the server itself."""
+    """Return the configuration for `app`.
+
+    `headers` go out with the errors of the server itself. `on_reject` is called for each of them
+    with the status, and returns headers for this one.
+    """
     protocol: Any = functools.partial(
-        BoundedProtocol, timeouts=timeouts, max_head_bytes=max_head_bytes, headers=headers
+        BoundedProtocol,
+        timeouts=timeouts,
+        max_head_bytes=max_head_bytes,
+        headers=headers,
+        on_reject=on_reject,
     )
     return uvicorn.Config(
         app,
