@@ -20,6 +20,7 @@ import structlog
 
 from guestbook.core import ProblemError, unavailable
 from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook
+from guestbook.pod.lifespan import cancel
 from guestbook.storage import (
     QUEUE_MAX,
     REDIS_ERRORS,
@@ -68,8 +69,7 @@ async def open_lab(guestbook: Guestbook) -> AsyncIterator[Lab]:
         try:
             yield lab
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await cancel([running])
             await lab.end_faults()
 
 

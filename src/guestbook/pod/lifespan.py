@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOG_BYTES = 8 * 1024 * 1024
 _COMMAND_TIMEOUT = 1.0
+_CANCEL_SECONDS = 0.1
 
 logger = structlog.get_logger(__name__)
 
@@ -160,9 +161,17 @@ async def _supervised(
     try:
         yield tasks
     finally:
-        for task in tasks:
+        await cancel(tasks)
+
+
+async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    pending = set(tasks)
+    while pending:
+        # Repeated, because a read of redis-py was seen to go on after a cancellation.
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_SECONDS)
 
 
 def _log_end(task: asyncio.Task[None]) -> None:

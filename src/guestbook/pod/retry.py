@@ -34,7 +34,8 @@ async def retry(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
     reason = ""
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            while True:
+            # The clock decides as well, in case an attempt does not end when it is cancelled.
+            while time.monotonic() < deadline:
                 try:
                     return await attempt()
                 except (*REDIS_ERRORS, DeadlineExceededError, TooFewReplicasError) as error:
@@ -43,5 +44,6 @@ async def retry(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
                         reason = str(error)
                 await asyncio.sleep(RETRY_PAUSE)
     except TimeoutError:
-        logger.warning("Redis did not take a command", error=explain(last_error))
-        raise UnavailableError(reason) from last_error
+        pass
+    logger.warning("Redis did not take a command", error=explain(last_error))
+    raise UnavailableError(reason) from last_error
