@@ -168,7 +168,8 @@ async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks, and wait until they have ended."""
     pending = set(tasks)
     while pending:
-        # Repeated, because a read of redis-py was seen to go on after a cancellation.
+        # Repeated, because before Python 3.12 `asyncio.wait_for`, with which redis-py sends, may
+        # swallow a cancellation.
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_SECONDS)
