@@ -67,10 +67,10 @@ SEED :=
 faults: .venv/dev.done  ## Break everything for 10 minutes (SECONDS=, SEED=); writes docs/reliability.md
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-# bench.txt contains every package of the other lock files. Strict: fail if a package is unknown.
+# bench.txt contains every package of the others but client.txt. Strict: fail if a package is unknown.
 audit: .venv/dev.done  ## Ask PyPI's advisories about every locked package (needs the network)
-	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
-	  -r requirements/bench.txt -r requirements/client.txt
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/bench.txt
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/client.txt
 
 image:  ## Build the container image guestbook:0.1.0 with docker
 	docker build --tag guestbook:0.1.0 .
