@@ -32,7 +32,8 @@ from guestbook.storage import (
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
-_LOG_BYTES = 8 * 1024 * 1024
+# Of frames; the messages beside them take about as much again.
+_LOG_BYTES = 4 * 1024 * 1024
 _COMMAND_TIMEOUT = 1.0
 _CANCEL_SECONDS = 0.1
 

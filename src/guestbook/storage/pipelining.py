@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from guestbook.storage.errors import FAILOVER_ERRORS
 
 _BATCH_MAX = 128
+_CLOSED = "the client was closed"
 
 
 class _Queued(NamedTuple):
@@ -30,27 +31,50 @@ class PipeliningRedis(Redis):
 
     What is asked for during a round trip is sent with the next one, so a flood of requests needs
     no flood of connections. A command waits for its turn at most `socket_timeout` seconds, and a
-    round trip takes at most as long, connecting included.
+    round trip takes at most as long, connecting included. A command that finds nothing under way is
+    sent at once, without a pipeline.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         pool: Any = self.connection_pool
+        # One timer for a whole round trip, instead of one for each send and each receive.
         self._timeout: float = pool.connection_kwargs["socket_timeout"]
+        pool.connection_kwargs["socket_timeout"] = None
         self._encode = pool.get_encoder().encode
         self._queue: deque[_Queued] = deque()
         self._batch: list[_Queued] = []
+        self._is_busy = False
+        self._alone: asyncio.Timeout | None = None
         self._sending: asyncio.Task[None] | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Return the answer to a command, or raise its error. It is never sent twice."""
+        if not self._is_busy:
+            return await self._send_alone(*args, **options)
         # An argument that cannot be encoded is its caller's error alone.
         packed = (args[0], *map(self._encode, args[1:]))
         answer = asyncio.get_running_loop().create_future()
         self._queue.append(_Queued(packed, options, time.monotonic(), answer))
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send_queue())
         return await answer
+
+    async def _send_alone(self, *args: Any, **options: Any) -> Any:
+        self._is_busy = True
+        self._alone = asyncio.timeout(self._timeout)
+        try:
+            async with self._alone:
+                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+        except TimeoutError:
+            if self._alone is None:
+                raise RedisConnectionError(_CLOSED) from None
+            raise
+        finally:
+            self._alone = None
+            # What was asked for meanwhile goes out together.
+            if self._queue:
+                self._sending = asyncio.create_task(self._send_queue())
+            else:
+                self._is_busy = False
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close the connection. Commands that have no answer yet fail."""
@@ -59,12 +83,18 @@ class PipeliningRedis(Redis):
             await asyncio.gather(self._sending, return_exceptions=True)
         unanswered = [*self._batch, *self._queue]
         self._queue.clear()
-        _answer(unanswered, [RedisConnectionError("the client was closed")] * len(unanswered))
+        _answer(unanswered, [RedisConnectionError(_CLOSED)] * len(unanswered))
+        alone, self._alone = self._alone, None
+        if alone is not None and not alone.expired():
+            alone.reschedule(asyncio.get_running_loop().time())
         await super().aclose(close_connection_pool)
 
     async def _send_queue(self) -> None:
-        while batch := self._next_batch():
-            _answer(batch, await self._round_trip(batch))
+        try:
+            while batch := self._next_batch():
+                _answer(batch, await self._round_trip(batch))
+        finally:
+            self._is_busy = False
 
     def _next_batch(self) -> list[_Queued]:
         now = time.monotonic()
