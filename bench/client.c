@@ -261,7 +261,8 @@ static void count_event(Stream *s) {
 static void end_event(Stream *s) {
     if (s->is_stamped)
         count_event(s);
-    if (s->has_id) {
+    /* The first event repeats the cursor. */
+    if (s->has_id && s->name != PODS) {
         if (s->id_ms < s->last_ms || (s->id_ms == s->last_ms && s->id_seq <= s->last_seq))
             counts.ids_not_growing++;
         s->last_ms = s->id_ms;

@@ -33,7 +33,7 @@ class Client:
         return {"type": "http.disconnect"}
 
     def has(self, count: int) -> bool:
-        return self.body.count(b"\nid: ") == count
+        return self.body.count(b"\n\nid: ") == count
 
 
 def _fanout() -> tuple[EventLog, Fanout]:

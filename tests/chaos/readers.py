@@ -83,7 +83,8 @@ class Connection(asyncio.Protocol):
             named = _NAME.search(block) if b"event: " in block else None
             name = named[1].decode() if named else "message"
             found = _EVENT.search(block)
-            if found:
+            # The first event has the cursor as its id: of this nothing was delivered.
+            if found and name != "pods":
                 self._on_event(found[1].decode(), name, block)
             self.pings += name == "ping"
             self.pods += name == "pods"

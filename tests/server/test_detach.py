@@ -90,7 +90,15 @@ async def test_uvicorn_has_what_the_server_relies_on() -> None:
     assert not protocol.pipeline
     assert callable(protocol.flow.resume_reading)
     assert protocol.server_state is listener.state
-    for name in ("disconnected", "response_complete", "response_started", "keep_alive"):
+    for name in (
+        "disconnected",
+        "response_complete",
+        "response_started",
+        "keep_alive",
+        "chunked_encoding",
+        "expected_content_length",
+        "send",
+    ):
         assert hasattr(cycle, name), name
     assert isinstance(cycle.message_event, asyncio.Event)
     assert cycle.scope["http_version"] == "1.1"
@@ -196,3 +204,23 @@ async def test_connection_can_be_aborted() -> None:
         with contextlib.suppress(ConnectionError):
             await reader.read()
         await eventually(lambda: not listener.state.tasks and not listener.state.connections)
+
+
+@pytest.mark.parametrize(
+    ("headers", "framing"),
+    [([], b""), ([(b"Content-Length", b"11")], b"content-length: 11\r\n")],
+    ids=["unknown length", "known length"],
+)
+async def test_http_1_0_gets_no_chunks(headers: list[tuple[bytes, bytes]], framing: bytes) -> None:
+    """A body whose length is not known ends with the connection (RFC 9112, section 6.1)."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"in two", "more_body": True})
+        await send({"type": "http.response.body", "body": b" ones"})
+
+    async with _connected(app) as (_, reader, writer):
+        writer.write(GET.replace(b"1.1", b"1.0"))
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head + b"\r\n" == b"HTTP/1.1 200 OK\r\n%sconnection: close\r\n" % framing
+        assert body == b"in two ones"

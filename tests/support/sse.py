@@ -36,8 +36,7 @@ class EventStream:
     """One connection to a stream: a context manager, read with `next`, `until` and `entries`.
 
     `further` is sent right behind the request, as a pipelining client does. `source` is the address
-    from which the connection comes. A client of HTTP/1.0 that does not know chunks
-    (`knows_chunks`) reads the body as it is.
+    from which the connection comes.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class EventStream:
         version: str = "1.1",
         further: bytes = b"",
         source: str | None = None,
-        knows_chunks: bool = True,
         **headers: str,
     ) -> None:
         parts = urlsplit(url)
@@ -59,7 +57,6 @@ class EventStream:
         if last_event_id is not None:
             self._headers["Last-Event-ID"] = last_event_id
         self._version = version
-        self._knows_chunks = knows_chunks
         self._further = further
         self._source = (source, 0) if source else None
         self._left = b""
@@ -108,9 +105,11 @@ class EventStream:
         return await self._reader.readexactly(int(self.head.headers["content-length"]))
 
     async def _chunk(self) -> bytes:
-        if not self._knows_chunks or self.head.headers.get("transfer-encoding") != "chunked":
-            # Such a body ends with the connection.
-            return await self._reader.read(2**16)
+        if self.head.headers.get("transfer-encoding") != "chunked":
+            # To a client of HTTP/1.0: such a body ends with the connection.
+            data = await self._reader.read(2**16)
+            self.is_complete = not data
+            return data
         size = int(await self._reader.readuntil(b"\r\n"), 16)
         data = await self._reader.readexactly(size + 2)
         if not size:
@@ -214,9 +213,10 @@ class Visitor:
             async with EventStream(url, last_event_id=self.cursor) as stream:
                 async with asyncio.timeout(seconds):
                     while (event := await stream.next(within=60)) is not None:
+                        # The first event may have it, too: of what comes next nothing is missed.
+                        self.cursor = event.id or None
                         if event.name in LASTING:
                             self.events.append(event)
-                            self.cursor = event.id
                             if event.id == last:
                                 return
 

@@ -147,7 +147,7 @@ class Fanout:
         stream.position = self._groups.newest
         if stream.cursor is None and self._log.is_loaded:
             stream.cursor = self._log.last
-        data = hello(self._greeting())
+        data = hello(self._greeting(), stream.cursor)
         if self.is_draining:
             stream.write(stream.frame(data))
             self._end(stream, "drain", bye())

@@ -11,10 +11,15 @@ PING = b"event: ping\ndata: {}\n\n"
 
 def event(data: bytes, *, id: str | None = None, name: str | None = None) -> bytes:
     """Frame an event; `data` may have several lines, `id` and `name` may not."""
-    head = b"" if id is None else b"id: %s\n" % id.encode()
+    head = b"" if id is None else last_id(id)
     if name is not None:
         head += b"event: %s\n" % name.encode()
     return head + b"".join(b"data: %s\n" % line for line in _LINE_END.split(data)) + b"\n"
+
+
+def last_id(id: str) -> bytes:
+    """Frame the id of the event in whose block this line stands."""
+    return b"id: %s\n" % id.encode()
 
 
 def comment(text: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 class DetachableProtocol(HttpToolsProtocol):
@@ -17,6 +17,8 @@ class DetachableProtocol(HttpToolsProtocol):
 
     `guestbook.detach` is the method `detach`; `guestbook.abort` closes the connection at once and
     drops what the client has not read yet.
+
+    A client of HTTP/1.0 gets no chunks, which uvicorn would send it (RFC 9112, section 6.1).
     """
 
     def on_message_begin(self) -> None:
@@ -26,6 +28,11 @@ class DetachableProtocol(HttpToolsProtocol):
             "guestbook.abort": self.transport.abort,
         }
         self.scope["extensions"] = extensions
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.scope["http_version"] == "1.0" and self.cycle is not None:
+            _send_without_chunks(self.cycle)
 
     def detach(self) -> socket.socket | None:
         """Return the connection's socket, which is the application's to write to and to close.
@@ -64,3 +71,21 @@ class DetachableProtocol(HttpToolsProtocol):
         # both would stay in memory until the garbage collector runs.
         self.cycle = None  # type: ignore[assignment]  # uvicorn itself sets it to None at first
         self.scope = None  # type: ignore[assignment]  # likewise
+
+
+def _send_without_chunks(cycle: RequestResponseCycle) -> None:
+    """Have a body of unknown length end with the connection."""
+    send = cycle.send
+    has_length = True
+
+    async def send_unframed(message: Any) -> None:
+        nonlocal has_length
+        if message["type"] == "http.response.start":
+            has_length = any(name.lower() == b"content-length" for name, _ in message["headers"])
+            cycle.chunked_encoding = None if has_length else False
+        elif not has_length:
+            # uvicorn compares it with what it sends.
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_unframed  # type: ignore[method-assign]

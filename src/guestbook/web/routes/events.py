@@ -25,7 +25,7 @@ ABORT = "guestbook.abort"
 
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
+    (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
 _FIELDS = b"".join(b"%s: %s\r\n" % field for field in [*RAW_SECURITY_HEADERS, *_HEADERS])
