@@ -6,10 +6,10 @@ be another dependency, deeply nested JSON is a 400, and `max_body_size` answers 
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
@@ -52,9 +52,6 @@ async def read_posted(request: Request) -> Posted:
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
     return Posted(NewMessage.parse(message.text, message.author), is_form)
-
-
-PostedDep = Annotated[Posted, Depends(read_posted)]
 
 
 def _media_type(request: Request) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from guestbook.core import ProblemError
-from guestbook.web.body import FORM, JSON, PostedDep
+from guestbook.pod import Guestbook
+from guestbook.web.body import FORM, JSON, read_posted
 from guestbook.web.dependencies import (
     After,
     Before,
-    ClientAddress,
     GuestbookDep,
     IdempotencyKey,
     MessageId,
+    check_idempotency_key,
+    get_client_address,
     no_message,
     require_admin,
 )
@@ -45,18 +47,21 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
     openapi_extra=body_of({JSON: MessageIn, FORM: MessageForm}),
     summary="Post a message",
 )
-async def post_message(
-    guestbook: GuestbookDep,
-    posted: PostedDep,
-    address: ClientAddress,
-    key: IdempotencyKey,
-    response: Response,
-) -> MessageOut | RedirectResponse:
-    stored = await guestbook.post(posted.message, address=address, key=key)
+async def post_message(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    # No dependencies: to resolve one takes as long as to check a message.
+    guestbook: Guestbook = request.app.state.guestbook
+    posted = await read_posted(request)
+    check_idempotency_key(idempotency_key)
+    address = await get_client_address(request)
+    stored = await guestbook.post(posted.message, address=address, key=idempotency_key)
     if posted.is_form:
         return RedirectResponse("/", 303)
-    response.headers["Location"] = f"/messages/{stored.id}"
-    return MessageOut.of(stored)
+    return Response(
+        MessageOut.of(stored).model_dump_json(),
+        201,
+        {"Location": f"/messages/{stored.id}"},
+        media_type=JSON,
+    )
 
 
 @router.get(
