@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -94,9 +93,11 @@ class BoundedProtocol(DetachableProtocol):
             self.flow.pause_reading()
 
     def _feed(self, piece: bytes) -> None:
-        with contextlib.suppress(httptools.HttpParserUpgrade):
+        try:
             self.parser.feed_data(piece)
             return
+        except httptools.HttpParserUpgrade:
+            pass
         # For an upgrade this parser would keep all that follows, the body included.
         head = self._without_upgrade()
         self.parser = httptools.HttpRequestParser(self)
@@ -155,24 +156,27 @@ class BoundedProtocol(DetachableProtocol):
         super().on_headers_complete()
         self._part = "body"
         self._size = 0
-        lengths = [value for name, value in self.headers if name == b"content-length"]
+        lengths = self._values(b"content-length")
         self._missing = int(lengths[0]) if lengths else 0
         # Trailers must not be taken for headers (RFC 9110, section 6.5.1).
         self.headers = []
 
     def _check_head(self) -> None:
         version = self.parser.get_http_version()
-        hosts = [value for name, value in self.headers if name == b"host"]
+        hosts = self._values(b"host")
         if version not in ("1.1", "1.0"):
             raise ProblemError(400, "Only versions 1.1 and 1.0 of HTTP are supported.")
         if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise ProblemError(400, "A request has exactly one Host.")
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise ProblemError(400, "This Host is not valid.")
-        if any(n == b"transfer-encoding" and v.lower() != b"chunked" for n, v in self.headers):
+        if any(coding.lower() != b"chunked" for coding in self._values(b"transfer-encoding")):
             raise ProblemError(501, "Only the transfer coding chunked is supported.")
         if self.parser.should_upgrade():
             raise ProblemError(405, "This is not a proxy.", headers={"Allow": "GET, HEAD"})
+
+    def _values(self, name: bytes) -> list[bytes]:
+        return [value for each, value in self.headers if each == name]
 
     def _use_absolute_target(self) -> None:
         """Replace the target by its path; its host wins over Host (RFC 9112, section 3.2.2)."""

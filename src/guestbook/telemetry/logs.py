@@ -61,8 +61,7 @@ def _text(*, has_colors: bool) -> list[Processor]:
 def _json() -> list[Processor]:
     return [
         structlog.processors.format_exc_info,
-        _put_first,
-        structlog.processors.JSONRenderer(lambda line, **_: _encode(line)),
+        _render,
     ]
 
 
@@ -74,6 +73,6 @@ def _add_request_id(_logger: object, _method: str, line: EventDict) -> EventDict
     return line
 
 
-def _put_first(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Put the keys that every line has first."""
-    return {"timestamp": None, "level": None, "event": None, **line}
+def _render(_logger: object, _method: str, line: EventDict) -> str:
+    """Return the line as JSON; the keys that every line has come first."""
+    return _encode({"timestamp": None, "level": None, "event": None, **line})

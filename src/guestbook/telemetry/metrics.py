@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter as Counts
 from collections.abc import Iterator
 
@@ -72,17 +73,21 @@ class Metrics:
             buckets=_REDIS_SECONDS,
             registry=self._registry,
         )
+        # labels() takes a lock and copies the labels each time.
+        self._requests_by = functools.cache(self._requests.labels)
+        self._request_seconds_by = functools.cache(self._request_seconds.labels)
+        self._command_seconds_by = functools.cache(self._command_seconds.labels)
         for command in ("heartbeat", "post"):
-            self._command_seconds.labels(command)
+            self._command_seconds_by(command)
         ProcessCollector(registry=self._registry)
 
     def count_request(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count an answer; `seconds` is None for a stream, which takes as long as it likes."""
         if method not in _METHODS:
             method = "other"
-        self._requests.labels(method, route, status).inc()
+        self._requests_by(method, route, status).inc()
         if seconds is not None:
-            self._request_seconds.labels(method, route).observe(seconds)
+            self._request_seconds_by(method, route).observe(seconds)
         if status >= 400 and (method, route) in _POSTS:
             self._refused.by_reason[_REFUSALS.get(status, "other")] += 1
 
@@ -92,7 +97,7 @@ class Metrics:
 
     def observe_command(self, command: str, seconds: float) -> None:
         """Record how long Redis took to answer a command."""
-        self._command_seconds.labels(command).observe(seconds)
+        self._command_seconds_by(command).observe(seconds)
 
     def register(self, collector: Collector) -> None:
         """Add metrics that are read when Prometheus asks for them."""
