@@ -108,13 +108,15 @@ export function hueOf(name) {
 
 /** @param {string} character */
 const isSpace = (character) => /[^\S\ufeff]/.test(character);
+const VISIBLE = /[^\s\p{DI}\u2800\ufff9-\ufffb\u{1d159}]/u;
 
-/** LF, no other control characters, trimmed as Python does; in linear time. @param {string} text */
+/** As the server does, in linear time: "" if nothing is visible. @param {string} text */
 export function normalise(text) {
-  const kept = text.replace(/\r\n?/g, "\n").replace(/(?!\n)\p{Cc}/gu, "");
+  const kept = text.replace(/\r\n|[\r\v\f\x85]/g, "\n").replace(/(?![\t\n])\p{Cc}/gu, "");
+  if (!VISIBLE.test(kept)) return "";
   let [start, end] = [0, kept.length];
-  while (start < end && isSpace(kept[start])) start += 1;
-  while (start < end && isSpace(kept[end - 1])) end -= 1;
+  while (isSpace(kept[start])) start += 1;
+  while (isSpace(kept[end - 1])) end -= 1;
   return kept.slice(start, end);
 }
 

@@ -13,6 +13,12 @@ from tests.browser.visitor import form_is, listed, post, shows, shows_only, sign
 from tests.support.servers import Server
 from tests.web.test_linkify import TEXTS
 
+EDGES = [
+    "",
+    *"\r\n\t\v\f \0\x1c\x1f\x7f\x85\xa0\xad\u2028\u3000\u200b\u200d\u2800\u3164\ufe0f\ufeff",
+    "\r\n",
+]
+
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
@@ -85,6 +91,23 @@ async def test_script_links_as_the_server_does(pods: Pods, visit: Visit) -> None
     assert live == served
     linked = await entries.locator("a").evaluate_all("as => as.map((a) => a.getAttribute('href'))")
     assert linked == [link for _, links in reversed(corpus) for link in links]
+
+
+async def test_script_normalises_as_the_server_does(pods: Pods, visit: Visit) -> None:
+    """Each text is trimmed, cleaned and found empty alike in Python and in JavaScript."""
+    page = await visit(pods.a.url)
+    texts = [f"{a}{b}x{c}{b}" for a in EDGES for b in EDGES for c in EDGES]
+    texts += [f"{a}{b}{c}" for a in EDGES for b in EDGES for c in EDGES]
+    texts += [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    script = await page.locator("script[src$='main.js']").get_attribute("src")
+    normalised = await page.evaluate(
+        """async ([script, texts]) => {
+          const { normalise } = await import(new URL("text.js", new URL(script, location)));
+          return texts.map(normalise);
+        }""",
+        [script, texts],
+    )
+    assert [*zip(texts, normalised, strict=True)] == [(text, normalise(text)) for text in texts]
 
 
 async def test_older_messages_load_on_scrolling(pods: Pods, visit: Visit) -> None:

@@ -34,7 +34,7 @@ async def test_list_shows_the_newest_first(serve: Serve, redis_url: str) -> None
     server = await serve()
     async with httpx.AsyncClient(base_url=server.url) as http:
         for number in range(5):
-            text = {"text": f"number {number}\nand more", "author": "Ada" if number % 2 else ""}
+            text = {"text": f"number {number}\nand\tmore", "author": "Ada" if number % 2 else ""}
             await http.post("/messages", json=text)
         said = (await http.get("/messages")).json()["messages"]
         async with Redis.from_url(redis_url) as redis:
@@ -47,7 +47,7 @@ async def test_list_shows_the_newest_first(serve: Serve, redis_url: str) -> None
     older = guestbook("list", "--before", said[2]["id"], redis=redis_url)
     (last,) = said[3:]
     head = f"{last['id']}  {last['posted_at']}  pod-a\n"
-    assert older.stdout.decode() == f"{head}    number 0\n    and more\n"
+    assert older.stdout.decode() == f"{head}    number 0\n    and     more\n"
     assert older.stderr == b""
 
 

@@ -20,11 +20,31 @@ awkward = st.text(
 )
 
 
+# Default_Ignorable_Code_Point of Unicode 17's DerivedCoreProperties.txt.
+IGNORABLE = (
+    "00AD 034F 061C 115F..1160 17B4..17B5 180B..180F 200B..200F 202A..202E 2060..206F 3164 "
+    "FE00..FE0F FEFF FFA0 FFF0..FFF8 1BCA0..1BCA3 1D173..1D17A E0000..E0FFF"
+)
+# Interlinear annotations, the blank Braille pattern and the null notehead are as empty.
+BLANK = "FFF9..FFFB 2800 1D159"
+
+
+def characters(ranges: str) -> set[str]:
+    """Return the characters in ranges as the Unicode Character Database writes them."""
+    ends = [part.partition("..") for part in ranges.split()]
+    return {chr(c) for a, _, b in ends for c in range(int(a, 16), int(b or a, 16) + 1)}
+
+
+INVISIBLE = characters(IGNORABLE + " " + BLANK)
+
+
 def expected(value: str) -> str:
     """Apply the rules in the plainest way."""
-    ends = value.replace("\r\n", "\n").replace("\r", "\n")
-    kept = [c for c in ends if c == "\n" or unicodedata.category(c) != "Cc"]
-    return "".join(kept).strip()
+    ends = value.replace("\r\n", "\n")
+    for end in "\r\v\f\x85":
+        ends = ends.replace(end, "\n")
+    kept = "".join(c for c in ends if c in "\t\n" or unicodedata.category(c) != "Cc").strip()
+    return kept if any(not c.isspace() and c not in INVISIBLE for c in kept) else ""
 
 
 @given(awkward)
@@ -40,10 +60,10 @@ def test_normalise_is_idempotent(value: str) -> None:
 
 
 @given(awkward)
-def test_normalised_text_has_no_control_character_but_lf(value: str) -> None:
+def test_normalised_text_has_no_control_characters_but_lf_and_tab(value: str) -> None:
     """No CR, no NUL, no escape sequence for a terminal."""
     controls = {c for c in normalise(value) if unicodedata.category(c) == "Cc"}
-    assert controls <= {"\n"}
+    assert controls <= {"\n", "\t"}
 
 
 @given(awkward, st.none() | awkward)
@@ -66,13 +86,17 @@ def test_new_message_is_within_bounds_or_rejected(text: str, author: str | None)
         ("one\r\ntwo", "one\ntwo"),
         ("one\rtwo", "one\ntwo"),
         ("one\n\r\n\rtwo", "one\n\n\ntwo"),
-        ("a\tb", "ab"),
-        ("nul\0 and \x1b[31mred\x7f\x85", "nul and [31mred"),
+        ("Mon\tTue", "Mon\tTue"),
+        ("one\vtwo\fthree\x85four\r\n\x0bfive", "one\ntwo\nthree\nfour\n\nfive"),
+        ("nul\0 and \x1b[31mred\x7f\x9f \x1c", "nul and [31mred"),
         ("\0 \r\n trimmed \x01\t", "trimmed"),
         ("\u2028kept inside\u2028here\u2028", "kept inside\u2028here"),
         ("\u200bzero width\u200b", "\u200bzero width\u200b"),
         ("👩\u200d💻 é", "👩\u200d💻 é"),
         ("e\u0301", "e\u0301"),
+        ("\u0301", "\u0301"),
+        ("\u2800\u28ff", "\u2800\u28ff"),
+        ("\u1100\u1160", "\u1100\u1160"),
         ("<b>&amp;</b>", "<b>&amp;</b>"),
     ],
 )
@@ -91,10 +115,21 @@ def test_length_is_counted_as_python_counts() -> None:
         NewMessage.parse("x", "😀" * 61)
 
 
-@pytest.mark.parametrize("author", [None, "", "   ", "\0\r\n"])
+@pytest.mark.parametrize("author", [None, "", "   ", "\0\r\n", "\u3164"])
 def test_empty_author_is_none(author: str | None) -> None:
     """An author that is missing, empty or blank means anonymous."""
     assert NewMessage.parse("x", author).author is None
+
+
+def test_what_nothing_is_visible_in_is_empty() -> None:
+    """Each character that shows nothing, alone, twice and among spaces; as a text or a name."""
+    for character in sorted(INVISIBLE):
+        for typed in (character, character * 2, f" {character}\n\u3000{character} \ufe0f"):
+            with pytest.raises(InvalidMessageError) as rejected:
+                NewMessage.parse(typed)
+            assert (rejected.value.field, rejected.value.code) == ("text", "empty")
+            assert NewMessage.parse("x", typed).author is None
+        assert NewMessage.parse(f"{character}x").text == f"{character}x"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ def format_message(message: Message) -> str:
     """Return a line with id, time, pod and author, then the lines of the text, indented."""
     author = "" if message.author is None else f"  {escape_control(message.author)}"
     head = f"{message.id}  {message.posted_at}  {escape_control(message.pod)}{author}"
-    return "\n".join([head, *(_INDENT + escape_control(line) for line in message.text.split("\n"))])
+    lines = message.text.expandtabs().split("\n")
+    return "\n".join([head, *(_INDENT + escape_control(line) for line in lines)])
 
 
 @contextlib.contextmanager

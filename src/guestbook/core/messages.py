@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
@@ -20,7 +19,16 @@ _EPOCH = datetime(1970, 1, 1)  # in UTC, like the ids
 _DATETIME_MAX_MS = 253_402_300_799_999
 # Many clients split a stream at every line end of Unicode, not only at CR and LF.
 _UNICODE_LINE_ENDS = [(end.encode(), b"\\u%04x" % ord(end)) for end in "\u0085\u2028\u2029"]
-_CR = re.compile(r"\r\n?")
+_LINE_END = re.compile(r"\r\n|[\r\v\f\x85]")
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1f\x7f-\x9f]")
+# Something visible: all but white space, Unicode's Default_Ignorable_Code_Point (in
+# DerivedCoreProperties.txt: format controls, selectors, tags, the Hangul fillers), the blank
+# Braille pattern, the marks of interlinear annotations and the null notehead.
+_VISIBLE = re.compile(
+    r"[^\s\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    r"\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 class EntryId(NamedTuple):
@@ -176,11 +184,9 @@ def _clean(field: str, value: object, max_length: int) -> str:
 
 
 def normalise(value: str) -> str:
-    """Make every line end LF, remove other control characters (Unicode's Cc), and trim."""
-    lines = _CR.sub("\n", value)
-    kept = lines if lines.isprintable() else "".join(c for c in lines if _is_kept(c))
-    return kept.strip()
+    """Make every line end LF, remove control characters other than tabs, and trim.
 
-
-def _is_kept(character: str) -> bool:
-    return character == "\n" or unicodedata.category(character) != "Cc"
+    A text in which nothing is visible becomes empty. static/js/text.js does the same.
+    """
+    kept = _CONTROL.sub("", _LINE_END.sub("\n", value)).strip()
+    return kept if _VISIBLE.search(kept) else ""
