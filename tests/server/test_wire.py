@@ -149,6 +149,10 @@ def _assert_secure(received: bytes) -> None:
         for name, value in SECURITY_HEADERS.items():
             assert f"\r\n{name}: {value}".lower() in head
         assert "\r\ndate: " in head
+        # A cache must not have to guess, also after an error.
+        assert head.count("\r\ncache-control: ") == 1
+        if not head.startswith(("200", "304")):
+            assert "\r\ncache-control: no-store" in head
         assert "\r\nserver: " not in head
 
 

@@ -53,6 +53,21 @@ async def test_it_is_off_by_default(client: httpx.AsyncClient) -> None:
     assert not [path for path in description if path.startswith(("/lrange", "/rpush", "/info"))]
 
 
+async def test_nothing_is_stored_by_caches(api: httpx.AsyncClient) -> None:
+    """JSON and problems; pages, feed and files may be kept if they are asked for again."""
+    posted = await api.post("/messages", json={"text": "hello"})
+    assert posted.headers["cache-control"] == "no-store"
+    messages = ("/messages", posted.headers["location"], "/messages/1-1", "/messages?limit=0")
+    operation = ("/healthz", "/ready", "/env", "/metrics", "/openapi.json")
+    for path in (*PATHS, *messages, *operation, "/nothing", "/?before=x"):
+        for method in ("GET", "HEAD", "PUT"):
+            answer = await api.request(method, path)
+            assert answer.headers.get_list("cache-control") == ["no-store"], (method, path)
+    for path in ("/", "/wall", "/feed.atom", "/static/guestbook.css"):
+        answer = await api.get(path)
+        assert answer.headers.get_list("cache-control") == ["no-cache"], path
+
+
 async def test_it_is_one_list_oldest_first(serve: Serve) -> None:
     """Pushed or posted, under any key: the same messages, in the order of their ids."""
     server = await serve(GUESTBOOK_LEGACY_API="true")

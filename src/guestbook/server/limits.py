@@ -266,6 +266,7 @@ class BoundedProtocol(DetachableProtocol):
             **self._headers_of_errors,
             **headers,
             **problem.headers,
+            "cache-control": "no-store",
             "content-type": PROBLEM_TYPE,
             "content-length": str(len(body)),
             "connection": "close",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
 _CLOSE = (b"connection", b"close")
+# Where nothing else is said, a cache decides for itself for how long it keeps an answer.
+_NO_STORE = (b"cache-control", b"no-store")
 
 _PROBES = frozenset({"/healthz", "/ready", "/metrics"})
 # HEAD is not answered as GET: a stream has no end, and a push stores a message.
@@ -30,7 +32,10 @@ logger = structlog.get_logger(__name__)
 
 
 class ResponseHeadersMiddleware:
-    """Adds the security headers; closes the connections of a process that is about to stop."""
+    """Adds the security headers, and `no-store` to what does not say how it may be cached.
+
+    Closes the connections of a process that is about to stop.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,6 +48,8 @@ class ResponseHeadersMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message["headers"], *RAW_SECURITY_HEADERS]
+                if all(name != b"cache-control" for name, _ in message["headers"]):
+                    headers.append(_NO_STORE)
                 if _is_draining(scope):
                     headers.append(_CLOSE)
                 message["headers"] = headers

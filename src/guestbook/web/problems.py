@@ -36,7 +36,7 @@ async def problem(request: Request, error: ProblemError) -> Response:
     page: Page = request.app.state.page
     language = page.translations.language(request.scope)
     html = page.refused(language, error, typed)
-    headers = {**error.headers, "Cache-Control": "no-store", "Content-Language": language}
+    headers = {**error.headers, "Content-Language": language}
     return Response(html, error.status, headers, media_type="text/html")
 
 

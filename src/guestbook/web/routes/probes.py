@@ -16,7 +16,6 @@ from guestbook.web.schemas import Health
 
 router = APIRouter(tags=["operations"])
 
-_HEADERS = {"Cache-Control": "no-store"}
 _SHOWN = ("HOSTNAME", "POD_NAME", "POD_IP", "POD_NAMESPACE", "NODE_NAME")
 # Kubernetes sets these for every Service, e.g. REDIS_SERVICE_HOST or KUBERNETES_PORT_443_TCP_ADDR.
 # The value is checked too, because a secret may stand in a variable of such a name.
@@ -61,7 +60,7 @@ async def ready(guestbook: GuestbookDep) -> Response:
     summary="Which process answers, and where it runs",
 )
 async def env(guestbook: GuestbookDep) -> Response:
-    return IndentedJSONResponse(environment(os.environ, guestbook.name), headers=_HEADERS)
+    return IndentedJSONResponse(environment(os.environ, guestbook.name))
 
 
 @router.get(
@@ -71,11 +70,11 @@ async def env(guestbook: GuestbookDep) -> Response:
     summary="Metrics for Prometheus",
 )
 async def exposition(metrics: MetricsDep) -> Response:
-    return Response(metrics.exposition(), 200, _HEADERS, media_type=CONTENT_TYPE)
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 def _health(state: str, problems: list[str]) -> Response:
     if problems:
         content = {"status": f"not {state}", "reasons": problems}
-        return IndentedJSONResponse(content, 503, _HEADERS)
-    return IndentedJSONResponse({"status": state}, headers=_HEADERS)
+        return IndentedJSONResponse(content, 503)
+    return IndentedJSONResponse({"status": state})
