@@ -76,6 +76,7 @@ def test_names_are_the_contracts() -> None:
         "REDIS_URL",
         "HOST",
         "PORT",
+        "GUESTBOOK_PUBLIC_URL",
         "GUESTBOOK_TITLE",
         "GUESTBOOK_WELCOME",
         "GUESTBOOK_ADMIN_TOKEN",
@@ -103,6 +104,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "REDIS_URL": f"redis://ada:{SECRET}@redis:6380/2",
         "HOST": "127.0.0.1",
         "PORT": "8080",
+        "GUESTBOOK_PUBLIC_URL": "https://book.example",
         "GUESTBOOK_TITLE": "Our book <3",
         "GUESTBOOK_WELCOME": "Grüezi",
         "GUESTBOOK_ADMIN_TOKEN": SECRET,
@@ -234,6 +236,12 @@ WRONG = [
     ("GUESTBOOK_MAX_HEAD_BYTES", "65536"),
     ("GUESTBOOK_REQUEST_SECONDS", "0"),
     ("GUESTBOOK_KEEP_ALIVE_SECONDS", "inf"),
+    *(
+        ("GUESTBOOK_PUBLIC_URL", value)
+        for value in ("book.example", "ftp://x", "https://", "https://x/book", "https://x?y")
+    ),
+    ("GUESTBOOK_PUBLIC_URL", f"https://user:{SECRET}@book.example"),
+    ("GUESTBOOK_PUBLIC_URL", "https://b\u00fccher.example"),
     ("GUESTBOOK_LOG_LEVEL", "loud"),
     ("GUESTBOOK_LOG_FORMAT", "xml"),
     ("FORWARDED_ALLOW_IPS", "abc"),
@@ -313,6 +321,12 @@ def test_addresses_of_proxies_are_accepted(environment: pytest.MonkeyPatch, valu
     """FORWARDED_ALLOW_IPS takes what uvicorn takes: addresses, networks, or all."""
     environment.setenv("FORWARDED_ALLOW_IPS", value)
     settings.load()
+
+
+def test_public_url_is_read_as_browsers_write_it(environment: pytest.MonkeyPatch) -> None:
+    """In lower case, without a default port or a slash at the end."""
+    environment.setenv("GUESTBOOK_PUBLIC_URL", " HTTPS://Book.Example:443/ ")
+    assert settings.load().public_url == "https://book.example"
 
 
 def test_longest_age_is_accepted(environment: pytest.MonkeyPatch) -> None:

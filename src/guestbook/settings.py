@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from guestbook.core import PostRate, Retention
+from guestbook.core import PostRate, Retention, parse_origin
 from guestbook.storage import RedisURL
 
 PREFIX = "GUESTBOOK_"
@@ -62,6 +62,16 @@ def _parse_age(value: str) -> int:
     return seconds
 
 
+def _parse_public_url(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parsed = parse_origin(value.strip())
+    if parsed is None:
+        raise ValueError("should look like https://guestbook.example.org, without a path")
+    scheme, host = parsed
+    return f"{scheme}://{host.authority}"
+
+
 def _parse_address(value: object) -> object:
     return RedisURL.parse(value) if isinstance(value, str) else value
 
@@ -105,6 +115,11 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias="PORT",
         description="The port to listen on (0: any free one)",
+    )
+    public_url: Annotated[str | None, BeforeValidator(_parse_public_url)] = Field(
+        default=None,
+        description="The address that visitors know, such as https://guestbook.example.org "
+        "(unset: as trusted proxies report it, else as the request names it)",
     )
     title: str | None = Field(
         default=None, description="The page's heading (unset: Guestbook, in the visitor's language)"

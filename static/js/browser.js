@@ -71,7 +71,8 @@ export async function request(url, options, ms) {
     clearTimeout(timer);
   }
   const { ok, status, headers } = response;
-  return { ok, status, body: parse(text), seconds: Number(headers.get("Retry-After")) };
+  const isProblem = headers.get("Content-Type")?.startsWith("application/problem");
+  return { ok, status, isProblem, body: parse(text), seconds: Number(headers.get("Retry-After")) };
 }
 
 /** @param {any} value @returns {value is Message} */

@@ -153,9 +153,11 @@ export class Outbox {
     };
     const answer = await request(this.#page.form.action, options, 15_000);
     if (!answer) return { why: "unreachable" };
-    const { status, ok, body, seconds } = answer;
+    const { status, ok, isProblem, body, seconds } = answer;
     if (ok && isMessage(body)) return { message: body };
-    if (status >= 400 && status < 500 && !LATER.includes(status)) return { problem: { status, ...body } };
+    if (status >= 400 && status < 500 && !LATER.includes(status))
+      // A firewall's 403 has reasons of its own.
+      return { problem: isProblem || status !== 403 ? { status, ...body } : { status: "refused" } };
     return { why: status === 429 ? "often" : "busy", seconds };
   }
 

@@ -52,7 +52,7 @@ interface Problem {
 
 /** The server's answer to a message that it does not take (RFC 9457). */
 interface ProblemDetails {
-  status: number | "stale";
+  status: number | "stale" | "refused";
   detail?: string;
   errors?: { field?: string; code?: string }[];
 }

@@ -186,6 +186,33 @@ async def test_list_is_no_list(serve: Serve, visit: Visit, body: str, content_ty
     await shows_only(page, server, *"98765")
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type", "reason"),
+    [
+        ("<h1>Blocked</h1>", "text/html", "The guestbook did not accept this."),
+        ('{"status": 403}', "application/json", "The guestbook did not accept this."),
+        (
+            '{"status": 403}',
+            "application/problem+json",
+            "Another site may not post here in your name.",
+        ),
+    ],
+)
+async def test_firewall_refuses_a_post(
+    pods: Pods, visit: Visit, body: str, content_type: str, reason: str
+) -> None:
+    """Only the guestbook's own 403 is explained as its own; the text can be edited again."""
+    page = await visit(pods.a.url, expects=("403",))
+
+    async def block(route: Route) -> None:
+        await route.fulfill(status=403, body=body, content_type=content_type)
+
+    await page.route("**/messages", block)
+    await sign(page, "blocked")
+    await expect(page.locator("#form-problem")).to_have_text(reason)
+    await expect(page.locator("#text")).to_have_value("blocked")
+
+
 async def test_error_of_the_page_is_no_error_of_the_network(pods: Pods, visit: Visit) -> None:
     """It is reported, the page does not blame the network, and nothing spins."""
     page = await visit(pods.a.url, expects=("our own",))

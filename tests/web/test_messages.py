@@ -621,6 +621,9 @@ async def test_cross_site_post_is_rejected(
         # Behind a proxy that terminates TLS and requests another host.
         {"Origin": "https://book.example", "Host": "book.example"},
         {"Origin": "https://book.example", "X-Forwarded-Host": "book.example"},
+        {"Origin": "https://book.example", "X-Forwarded-Host": "Book.Example, inner"},
+        {"Origin": "http://book.example", "Host": "book.example:80"},
+        {"Origin": "https://book.example", "Host": "book.example:443"},
     ],
     ids=repr,
 )

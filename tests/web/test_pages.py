@@ -359,7 +359,9 @@ async def test_wall_changes_with_address_and_messages(api: httpx.AsyncClient) ->
     changed = await api.get("/wall", headers={"Host": "h0.example"})
     assert changed.headers["etag"] not in etags
     assert Document(changed.text).messages[0] == message_id
-    assert names(changed.headers["vary"]) >= {"x-forwarded-host", "x-forwarded-proto"}
+    assert names(changed.headers["vary"]) >= {
+        *("forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto")
+    }
 
 
 # The feed

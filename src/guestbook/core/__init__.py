@@ -1,5 +1,6 @@
 """Messages, their order in memory, limits, and the wire formats. No I/O."""
 
+from guestbook.core.address import Host, parse_origin
 from guestbook.core.event_log import EventLog, LogEntry
 from guestbook.core.messages import (
     AUTHOR_MAX,
@@ -25,6 +26,7 @@ __all__ = [
     "Entry",
     "EntryId",
     "EventLog",
+    "Host",
     "InvalidMessageError",
     "LogEntry",
     "Message",
@@ -33,6 +35,7 @@ __all__ = [
     "ProblemError",
     "Retention",
     "normalise",
+    "parse_origin",
     "rate_key",
     "unavailable",
 ]

@@ -21,6 +21,7 @@ import structlog
 import uvicorn
 
 from guestbook.server.limits import BoundedProtocol
+from guestbook.server.proxies import TrustedProxies
 from guestbook.server.timeouts import ConnectionTimeouts
 
 logger = structlog.get_logger(__name__)
@@ -134,8 +135,9 @@ def configure(
         headers=headers,
         on_reject=on_reject,
     )
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
+        proxy_headers=False,
         http=protocol,
         ws="none",
         lifespan="on",
@@ -145,3 +147,5 @@ def configure(
         backlog=_BACKLOG,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
+    config.app = TrustedProxies(app, config.forwarded_allow_ips)
+    return config

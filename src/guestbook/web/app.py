@@ -13,6 +13,7 @@ from guestbook import __version__
 from guestbook.pod import Guestbook, GuestbookCollector, open_guestbook
 from guestbook.settings import Settings
 from guestbook.telemetry import AccessLog, Metrics
+from guestbook.web.csrf import CrossSiteCheck
 from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
     AccessLogMiddleware,
@@ -87,6 +88,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.is_cross_site = CrossSiteCheck(settings.public_url)
 
     # The last one added is the first to see a request.
     app.add_middleware(HeadMiddleware)

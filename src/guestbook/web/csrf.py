@@ -1,28 +1,46 @@
 """Detect requests that the page of another site made a browser send.
 
 These are the checks of Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` if the browser sends
-it (only over HTTPS and to localhost), else `Origin` against the requested host.
+it (only over HTTPS and to localhost), else `Origin` against the guestbook's address.
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
+import structlog
 from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from guestbook.web.public_url import is_own_origin, public_address
+
+logger = structlog.get_logger(__name__)
 
 
-def is_cross_site(headers: Headers) -> bool:
-    """Whether the browser's headers show that another site made it send the request."""
-    fetch_site = headers.get("sec-fetch-site")
-    if fetch_site is not None:
-        return fetch_site not in ("same-origin", "none")
-    origin = headers.get("origin")
-    if origin is None:
-        return False
-    # A proxy may request another host than the browser did, and pass on the original one in
-    # X-Forwarded-Host, which no page can set.
-    hosts = (headers.get("host"), headers.get("x-forwarded-host"))
-    try:
-        return urlsplit(origin).netloc not in hosts
-    except ValueError:
+class CrossSiteCheck:
+    """Finds the requests that another site made a browser send."""
+
+    def __init__(self, public_url: str | None) -> None:
+        self._public_url = public_url
+        self._has_warned = False
+
+    def __call__(self, scope: Scope) -> bool:
+        """Whether the browser's headers show that another site made it send the request."""
+        headers = Headers(scope=scope)
+        fetch_site = headers.get("sec-fetch-site")
+        if fetch_site is not None:
+            return fetch_site not in ("same-origin", "none")
+        origin = headers.get("origin")
+        if origin is None or is_own_origin(scope, self._public_url, origin):
+            return False
+        self._warn(origin, public_address(scope, self._public_url))
         return True
+
+    def _warn(self, origin: str, known_as: str) -> None:
+        """Tell the operator, once, what to do if this was the guestbook's own page."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "a post from another origin was refused; if that is the guestbook's own address, "
+                "set GUESTBOOK_PUBLIC_URL to it, or let the proxy pass on Host",
+                origin=origin[:200],
+                known_as=known_as,
+            )

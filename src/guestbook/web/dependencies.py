@@ -13,7 +13,7 @@ from guestbook.core import EntryId, ProblemError
 from guestbook.pod import Guestbook
 from guestbook.settings import Settings
 from guestbook.telemetry import Metrics
-from guestbook.web.csrf import is_cross_site
+from guestbook.web.csrf import CrossSiteCheck
 from guestbook.web.pages.feed import Feed
 from guestbook.web.pages.renderer import Page
 from guestbook.web.public_url import public_address
@@ -79,8 +79,9 @@ async def get_language(request: Request) -> str:
 
 
 async def get_public_url(request: Request) -> str:
-    """Return the address under which the client reaches the guestbook."""
-    return public_address(request.scope)
+    """Return the address under which the outside knows the guestbook."""
+    settings: Settings = request.app.state.settings
+    return public_address(request.scope, settings.public_url)
 
 
 def check_idempotency_key(key: str | None) -> None:
@@ -152,7 +153,8 @@ MessageId = Annotated[EntryId, Depends(get_message_id)]
 
 async def refuse_cross_site(request: Request) -> None:
     """Raise ProblemError 403 where another site's page made the browser send the request."""
-    if is_cross_site(request.headers):
+    is_cross_site: CrossSiteCheck = request.app.state.is_cross_site
+    if is_cross_site(request.scope):
         raise ProblemError(403, "Another site may not post here in your name.")
 
 

@@ -1,34 +1,120 @@
-"""The address under which a client reaches the guestbook, as its request has it."""
+"""The address under which the outside knows the guestbook, decided here and nowhere else.
+
+It is the setting `GUESTBOOK_PUBLIC_URL`, else what trusted proxies report, else `Host`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-VARY = "X-Forwarded-Proto, X-Forwarded-Host"
+from guestbook.core import Host, parse_origin
+
+VARY = "Forwarded, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Proto"
 """The headers that the address depends on, beside the host."""
 
-# The longer the address, the more expensive its QR code.
-_LONGEST = 128
-_HOST = re.compile(r"(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
+TRUSTED = "guestbook.trusted"
+"""The ASGI extension that tells whether FORWARDED_ALLOW_IPS lists the other end."""
+
+# RFC 7239, section 4: parameters of one proxy, separated by semicolons; proxies by commas.
+_PARAMETER = re.compile(r'\s*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*(;|,|$)', re.ASCII)
 
 
-def public_address(scope: Scope) -> str:
+class _Forwarded(NamedTuple):
+    """What proxies report of the request that the first of them received."""
+
+    scheme: str
+    host: Host | None
+    port: int | None
+
+
+def public_address(scope: Scope, configured: str | None) -> str:
     """Return an address such as `https://guestbook.example.org`.
 
-    It comes from the headers of a proxy, else from `Host`, else from the socket. A client may send
-    anything there, but only that client is shown the result. What is no host is skipped.
+    Without the setting it comes from headers, and a client may send anything there that its peer
+    is trusted with. Only that client is shown the result. What is not a host is skipped.
     """
+    if configured:
+        return configured
     headers = Headers(scope=scope)
-    scheme = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-    if scheme not in ("http", "https"):
-        scheme = scope["scheme"]
-    for name in ("x-forwarded-host", "host"):
-        host = headers.get(name, "").partition(",")[0].strip()
-        if len(host) <= _LONGEST and _HOST.fullmatch(host):
-            return f"{scheme}://{host.lower()}"
-    own, port = scope.get("server") or ("localhost", None)
-    host = f"[{own}]" if ":" in own else own
-    return f"{scheme}://{host}:{port}" if port else f"{scheme}://{host}"
+    # Another server than `guestbook serve` does not tell: it has FORWARDED_ALLOW_IPS of its own.
+    is_trusted = scope.get("extensions", {}).get(TRUSTED, True)
+    forwarded = _read_forwarded(headers) if is_trusted else _Forwarded("", None, None)
+    host = forwarded.host or Host.parse(headers.get("host", "")) or _own_host(scope)
+    host = _with_port(host, forwarded.port)
+    # A client names the port of TLS only where it means TLS.
+    scheme = forwarded.scheme or ("https" if host.port == 443 else scope["scheme"])
+    return f"{scheme}://{host.authority}"
+
+
+def is_own_origin(scope: Scope, configured: str | None, origin: str) -> bool:
+    """Whether a browser's `Origin` is the guestbook's: its host and port under any of its names.
+
+    `Host`, because the guestbook may be reached past its proxy, too. The headers of proxies,
+    whoever sends them: a browser lets no page of another site set them, so that a proxy need not
+    be trusted to be believed here. Without the scheme, which not every proxy reports.
+    """
+    parsed = parse_origin(origin)
+    if parsed is None or origin.endswith("/"):
+        return False
+    return parsed[1].authority in _authorities(scope, configured)
+
+
+def _authorities(scope: Scope, configured: str | None) -> Iterator[str]:
+    if configured:
+        yield configured.partition("://")[2]
+    headers = Headers(scope=scope)
+    forwarded = _read_forwarded(headers)
+    for host in (forwarded.host, Host.parse(headers.get("host", ""))):
+        if host is not None:
+            yield host.authority
+            yield _with_port(host, forwarded.port).authority
+
+
+def _read_forwarded(headers: Headers) -> _Forwarded:
+    """Read `Forwarded` (RFC 7239), else the headers that came before it.
+
+    Each proxy adds to a list: the first value is that of the proxy that the client talks to.
+    """
+    given = _first_element(",".join(headers.getlist("forwarded")))
+
+    def first(parameter: str, header: str) -> str:
+        value = given.get(parameter) or headers.get(header, "").partition(",")[0]
+        return value.strip().lower()
+
+    scheme = first("proto", "x-forwarded-proto")
+    port = first("port", "x-forwarded-port")
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65_536
+    return _Forwarded(
+        scheme if scheme in ("http", "https") else "",
+        Host.parse(first("host", "x-forwarded-host")),
+        int(port) if is_port else None,
+    )
+
+
+def _first_element(header: str) -> dict[str, str]:
+    parameters: dict[str, str] = {}
+    position = 0
+    while match := _PARAMETER.match(header, position):
+        name, quoted, token, end = match.groups()
+        parameters[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted else token or ""
+        if end != ";":
+            return parameters
+        position = match.end()
+    # Half of an element that cannot be read may be the wrong half.
+    return {}
+
+
+def _with_port(host: Host, port: int | None) -> Host:
+    """Return the host with the port that a proxy reports apart from it."""
+    return host if port is None or host.port is not None else Host(host.name, port)
+
+
+def _own_host(scope: Scope) -> Host:
+    name, port = scope.get("server") or ("", None)
+    host = Host.parse(f"[{name}]" if ":" in name else name)
+    return Host(host.name if host else "localhost", port)
