@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +15,27 @@ from guestbook.storage.check import Finding, inspect
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
 from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
 
 SECRET = "s3cret"
+REFUSED = "not allowed to use some commands: ACL SETUSER …"
+
+_OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
-async def found(url: str) -> str:
-    return "\n".join(str(finding) for finding in await inspect(RedisURL.parse(url)))
+async def found(url: str, **settings: Any) -> str:
+    return "\n".join(str(finding) for finding in await inspect(RedisURL.parse(url), **settings))
+
+
+def documented_rights(*features: str) -> list[str]:
+    """Return the rights that docs/operations.md lists: those for all, and those of features."""
+    text = _OPERATIONS.read_text()
+    (line,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", text)
+    rights: list[str] = line.split()
+    for feature in features:
+        (more,) = re.findall(rf"\| `{feature}` \| `(.*)` \|", text)
+        rights += more.split()
+    return rights
 
 
 async def test_durable_server_is_ok(valkey: Valkey) -> None:
@@ -87,6 +104,67 @@ async def test_missing_rights_are_named(valkey: Valkey) -> None:
     assert "fail" not in said
 
 
+@pytest.mark.parametrize(
+    ("feature", "settings", "expected"),
+    [
+        (
+            "GUESTBOOK_WAIT_REPLICAS",
+            {"wait_replicas": 1},
+            f"fail  GUESTBOOK_WAIT_REPLICAS=1: {REFUSED} +eval +wait",
+        ),
+        (
+            "GUESTBOOK_LAB",
+            {"lab": True},
+            f"fail  GUESTBOOK_LAB: {REFUSED} +blpop +llen +rpush",
+        ),
+        (
+            "guestbook import --legacy-list LIST",
+            {"legacy_api": True},
+            f"warn  guestbook import --legacy-list: {REFUSED} +incr +llen +lrange",
+        ),
+    ],
+)
+async def test_rights_that_settings_need_are_named(
+    valkey: Valkey, feature: str, settings: dict[str, Any], expected: str
+) -> None:
+    """What a setting needs is tried where it is on; with the documented rights all is well."""
+    async with valkey.client() as redis:
+        for name, rights in (("few", documented_rights()), ("all", documented_rights(feature))):
+            await redis.execute_command("ACL", "SETUSER", name, "on", f">{SECRET}", *rights)
+    few, all_rights = (f"{name}:{SECRET}@{valkey.address}" for name in ("few", "all"))
+    assert "not allowed to" not in await found(few)
+    assert f"\n{expected}" in await found(few, **settings)
+    assert "not allowed to use some" not in await found(all_rights, **settings)
+
+
+async def test_legacy_api_needs_info(valkey: Valkey) -> None:
+    """The original application's /info needs the right to INFO."""
+    rights = [*documented_rights(), "-info"]
+    async with valkey.client() as redis:
+        await redis.execute_command("ACL", "SETUSER", "blind", "on", f">{SECRET}", *rights)
+    said = await found(f"blind:{SECRET}@{valkey.address}", legacy_api=True)
+    assert "\nfail  GUESTBOOK_LEGACY_API: " in said
+    assert "ACL SETUSER … +info" in said
+
+
+async def test_replicas_are_counted(valkey: Valkey, tmp_path: Path) -> None:
+    """As many replicas have to confirm a write as GUESTBOOK_WAIT_REPLICAS asks for."""
+    said = await found(valkey.address, wait_replicas=1)
+    assert "\nfail  GUESTBOOK_WAIT_REPLICAS=1: replicas that confirmed a write: 0;" in said
+
+    async def is_confirmed() -> bool:
+        said = await found(valkey.address, wait_replicas=1)
+        return "\nok    GUESTBOOK_WAIT_REPLICAS=1: replicas that confirmed a write: 1" in said
+
+    replica = Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(valkey.port)).start()
+    try:
+        await eventually(is_confirmed, within=60)
+        said = await found(valkey.address, wait_replicas=2)
+        assert "\nfail  GUESTBOOK_WAIT_REPLICAS=2: replicas that confirmed a write: 1;" in said
+    finally:
+        replica.kill()
+
+
 async def test_cloud_without_config(tmp_path: Path) -> None:
     """A server without CONFIG is good enough, and the finding names what is unknown."""
     valkey = Valkey(tmp_path / "valkey", "--rename-command", "CONFIG", "secret-config").start()
@@ -99,11 +177,21 @@ async def test_cloud_without_config(tmp_path: Path) -> None:
 
 
 def test_exit_status(valkey: Valkey) -> None:
-    """0 where the Redis is good enough, 1 where not; no password is shown."""
-    for address, status in ((valkey.address, 0), (f"127.0.0.1:{free_port()}", 1)):
+    """0 where the Redis suits the settings, 1 where not; no password is shown."""
+    nothing = f"127.0.0.1:{free_port()}"
+    for address, replicas, status in (
+        (valkey.address, 0, 0),
+        (valkey.address, 1, 1),
+        (nothing, 0, 1),
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "guestbook", "check"],
-            env={**os.environ, "REDIS_URL": f"redis://default:{SECRET}@{address}"},
+            env={
+                **os.environ,
+                "REDIS_URL": f"redis://default:{SECRET}@{address}",
+                "GUESTBOOK_WAIT_REPLICAS": str(replicas),
+                "GUESTBOOK_LAB": "true",
+            },
             capture_output=True,
             text=True,
             check=False,

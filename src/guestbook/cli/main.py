@@ -54,11 +54,19 @@ app.command("import")(transfer.import_messages)
 
 @app.command()
 def check() -> None:
-    """Check the Redis at REDIS_URL, and suggest changes.
+    """Check whether the Redis at REDIS_URL suits the settings, and suggest changes.
 
     The exit status is 1 if something keeps the guestbook from working.
     """
-    found = asyncio.run(inspect(load_settings().redis_url))
+    chosen = load_settings()
+    found = asyncio.run(
+        inspect(
+            chosen.redis_url,
+            wait_replicas=chosen.wait_replicas,
+            lab=chosen.lab,
+            legacy_api=chosen.legacy_api,
+        )
+    )
     for finding in found:
         typer.echo(str(finding))
     if any(finding.mark == "fail" for finding in found):

@@ -1,14 +1,15 @@
-"""Check a Redis: reachable, recent enough, with all rights that are needed, and durable."""
+"""Check a Redis: reachable, recent enough, durable, and with the rights that the settings need."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
 
 from guestbook.storage.errors import REDIS_ERRORS, explain
+from guestbook.storage.replication import WAIT_MS
 from guestbook.storage.topology import HASH_TAG, create_client
 from guestbook.storage.url import RedisURL
 
@@ -19,30 +20,34 @@ _OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}
 
 # Each command that the guestbook uses, by itself or in a script. They are tried on a short-lived
 # key that holds a text: Redis checks the permission before the type.
-_TRIALS: Mapping[str, tuple[Any, ...]] = {
-    "evalsha": ("EVALSHA", "0" * 40, 1, _SCRATCH),
-    "exists": ("EXISTS", _SCRATCH),
-    "get": ("GET", _SCRATCH),
-    "hdel": ("HDEL", _SCRATCH, "field"),
-    "hgetall": ("HGETALL", _SCRATCH),
-    "hset": ("HSET", _SCRATCH, "field", "value"),
-    "lindex": ("LINDEX", _SCRATCH, 0),
-    "lpush": ("LPUSH", _SCRATCH, "value"),
-    "ltrim": ("LTRIM", _SCRATCH, 0, 0),
-    "pexpire": ("PEXPIRE", _SCRATCH, _SCRATCH_MS),
-    "script|load": ("SCRIPT", "LOAD", "return 1"),
-    "set": ("SET", _SCRATCH, "text", "XX", "KEEPTTL"),
-    "time": ("TIME",),
-    "xadd": ("XADD", _SCRATCH, "NOMKSTREAM", "*", "field", "value"),
-    "xdel": ("XDEL", _SCRATCH, "1-1"),
-    "xinfo|stream": ("XINFO", "STREAM", _SCRATCH),
-    "xlen": ("XLEN", _SCRATCH),
-    "xrange": ("XRANGE", _SCRATCH, "-", "+"),
-    "xread": ("XREAD", "STREAMS", _SCRATCH, "0"),
-    "xrevrange": ("XREVRANGE", _SCRATCH, "+", "-"),
-    "xtrim": ("XTRIM", _SCRATCH, "MAXLEN", 1000),
-}
-_CLUSTER_TRIALS: Mapping[str, tuple[Any, ...]] = {"cluster|slots": ("CLUSTER", "SLOTS")}
+_TRIALS = (
+    f"evalsha {'0' * 40} 1 KEY",
+    "exists KEY",
+    "get KEY",
+    "hdel KEY field",
+    "hgetall KEY",
+    "hset KEY field value",
+    "lindex KEY 0",
+    "lpush KEY value",
+    "ltrim KEY 0 0",
+    f"pexpire KEY {_SCRATCH_MS}",
+    "script|load return",
+    "set KEY text XX KEEPTTL",
+    "time",
+    "xadd KEY NOMKSTREAM * field value",
+    "xdel KEY 1-1",
+    "xinfo|stream KEY",
+    "xlen KEY",
+    "xrange KEY - +",
+    "xread STREAMS KEY 0",
+    "xrevrange KEY + -",
+    "xtrim KEY MAXLEN 1000",
+)
+_CLUSTER_TRIALS = ("cluster|slots",)
+_WAIT_TRIALS = ("eval return 0", "wait 0 1")
+_LAB_TRIALS = ("blpop KEY 0.01", "llen KEY", "rpush KEY value")
+_LEGACY_TRIALS = ("info server",)
+_IMPORT_TRIALS = ("incr KEY", "llen KEY", "lrange KEY 0 0")
 
 Mark = Literal["ok", "warn", "fail"]
 
@@ -57,8 +62,13 @@ class Finding(NamedTuple):
         return f"{self.mark:<4}  {self.text}"
 
 
-async def inspect(url: RedisURL) -> list[Finding]:
-    """Return all findings. Changes nothing but a key of its own that lives for a second."""
+async def inspect(
+    url: RedisURL, *, wait_replicas: int = 0, lab: bool = False, legacy_api: bool = False
+) -> list[Finding]:
+    """Return all findings; about these settings only where they are on.
+
+    Changes nothing but a key of its own that lives for a second.
+    """
     client: Any = create_client(url, timeout=_TIMEOUT)
     try:
         info = await _info(client)
@@ -67,15 +77,21 @@ async def inspect(url: RedisURL) -> list[Finding]:
             *_version(info),
             *_role(info, url),
             *await _writing(client),
-            *await _permissions(client, url),
-            *_file(info, await _fsync(client)),
-            *_memory(info),
+            await _rights(client, _TRIALS + (_CLUSTER_TRIALS if url.kind == "cluster" else ())),
         ]
+        if wait_replicas:
+            found.append(await _waiting(client, wait_replicas))
+        if lab:
+            found.append(await _rights(client, _LAB_TRIALS, by="GUESTBOOK_LAB"))
+        if legacy_api:
+            found.append(await _rights(client, _LEGACY_TRIALS, by="GUESTBOOK_LEGACY_API"))
+            by = "guestbook import --legacy-list"
+            found.append(await _rights(client, _IMPORT_TRIALS, by=by, mark="warn"))
+        return [*found, *_file(info, await _fsync(client)), *_memory(info)]
     except REDIS_ERRORS as error:
         return [Finding("fail", f"not reachable at {url}: {explain(error)}")]
     finally:
         await client.aclose()
-    return found
 
 
 async def _info(client: Any) -> dict[str, Any] | None:
@@ -135,34 +151,53 @@ def _role(info: dict[str, Any] | None, url: RedisURL) -> Iterator[Finding]:
         yield Finding("warn", "no replica is connected: there is nothing to fail over to")
 
 
-async def _writing(client: Any) -> Iterator[Finding]:
+async def _writing(client: Any) -> list[Finding]:
     try:
         await client.set(_SCRATCH, "text", px=_SCRATCH_MS)
     except ResponseError as error:
-        if not _is_forbidden(error):
-            return iter([Finding("fail", f"takes no messages: {error}")])
-    else:
-        return iter([Finding("ok", "takes messages")])
-    return iter(())
+        return [] if _is_forbidden(error) else [Finding("fail", f"takes no messages: {error}")]
+    return [Finding("ok", "takes messages")]
 
 
-async def _permissions(client: Any, url: RedisURL) -> Iterator[Finding]:
-    trials = {**_TRIALS, **(_CLUSTER_TRIALS if url.kind == "cluster" else {})}
+async def _rights(
+    client: Any, trials: Iterable[str], *, by: str = "", mark: Mark = "fail"
+) -> Finding:
+    """Try commands that the guestbook needs, or one of its features."""
+    commands = {name: arguments for name, *arguments in map(str.split, trials)}
     pipeline = client.pipeline(transaction=False)
-    for command in trials.values():
-        pipeline.execute_command(*command)
+    for name, arguments in commands.items():
+        given = (_SCRATCH if each == "KEY" else each for each in arguments)
+        pipeline.execute_command(*name.split("|"), *given)
     answers = await pipeline.execute(raise_on_error=False)
     refused = {
         name: answer
-        for name, answer in zip(trials, answers, strict=True)
+        for name, answer in zip(commands, answers, strict=True)
         if isinstance(answer, Exception) and _is_forbidden(answer)
     }
+    about = f"{by}: " if by else ""
     if not refused:
-        return iter([Finding("ok", f"allowed to use all {len(trials)} commands that are needed")])
+        return Finding("ok", f"{about}allowed to use all {len(commands)} commands that are needed")
     if any("key" in str(error) for error in refused.values()):
-        return iter([Finding("fail", f"not allowed to use its keys: ACL SETUSER … ~{HASH_TAG}:*")])
+        return Finding(mark, f"{about}not allowed to use its keys: ACL SETUSER … ~{HASH_TAG}:*")
     rights = " ".join(f"+{name}" for name in sorted(refused))
-    return iter([Finding("fail", f"not allowed to use some commands: ACL SETUSER … {rights}")])
+    return Finding(mark, f"{about}not allowed to use some commands: ACL SETUSER … {rights}")
+
+
+async def _waiting(client: Any, wanted: int) -> Finding:
+    """Try whether as many replicas confirm a write as GUESTBOOK_WAIT_REPLICAS asks for."""
+    by = f"GUESTBOOK_WAIT_REPLICAS={wanted}"
+    rights = await _rights(client, _WAIT_TRIALS, by=by)
+    if rights.mark != "ok":
+        return rights
+    pipeline = client.pipeline(transaction=False)
+    # WAIT is about the writes of its own connection.
+    pipeline.set(_SCRATCH, "text", px=_SCRATCH_MS)
+    pipeline.execute_command("WAIT", wanted, WAIT_MS)
+    _, reached = await pipeline.execute(raise_on_error=False)
+    if isinstance(reached, Exception):
+        return Finding("fail", f"{by}: {reached}")
+    text = f"{by}: replicas that confirmed a write: {reached}"
+    return Finding("ok", text) if reached >= wanted else Finding("fail", f"{text}; posts get 503")
 
 
 def _file(info: dict[str, Any] | None, fsync: str | None) -> Iterator[Finding]:
