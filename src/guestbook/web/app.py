@@ -16,9 +16,8 @@ from guestbook.telemetry import AccessLog, Metrics
 from guestbook.web.csrf import CrossSiteCheck
 from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
-    AccessLogMiddleware,
     HeadMiddleware,
-    ResponseHeadersMiddleware,
+    RequestMiddleware,
 )
 from guestbook.web.openapi import describe
 from guestbook.web.pages import static as assets
@@ -92,13 +91,11 @@ def create_app(
 
     # The last one added is the first to see a request.
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(
-        AccessLogMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing
-    )
-    app.add_middleware(ResponseHeadersMiddleware)
+    app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 
-    # First, because ten thousand browsers may open their streams at once.
+    # First, because they are requested most: ten thousand browsers may open streams at once.
     app.router.routes.append(events.route())
+    app.router.routes.append(pages.index_route())
     app.include_router(pages.router)
     app.include_router(messages.router)
     app.include_router(probes.router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import structlog
@@ -31,35 +32,10 @@ _NO_HEAD = (events.PATH, "/rpush/")
 logger = structlog.get_logger(__name__)
 
 
-class ResponseHeadersMiddleware:
-    """Adds the security headers, and `no-store` to what does not say how it may be cached.
+class RequestMiddleware:
+    """Names, counts, logs and traces each request, and adds the headers of every response.
 
-    Closes the connections of a process that is about to stop.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [*message["headers"], *RAW_SECURITY_HEADERS]
-                if all(name != b"cache-control" for name, _ in message["headers"]):
-                    headers.append(_NO_STORE)
-                if _is_draining(scope):
-                    headers.append(_CLOSE)
-                message["headers"] = headers
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
-class AccessLogMiddleware:
-    """Names, counts, logs and traces each request; answers with a problem where a route fails.
+    Where a route fails, it answers with a problem.
 
     Starlette's own answer to a failure goes past all middleware: it would have neither the
     security headers nor the id of the request.
@@ -87,17 +63,21 @@ class AccessLogMiddleware:
         request_id = self._access_log.begin(scope["headers"], trace_id).encode()
         status: int | None = None
 
-        async def send_named(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (HEADER, request_id)]
+                message["headers"] = [
+                    *message["headers"],
+                    *_headers(scope, message),
+                    (HEADER, request_id),
+                ]
                 if status == 200 and _route(scope) == events.PATH:
                     self._metrics.count_request("GET", events.PATH, 200, None)
             await send(message)
 
         try:
-            await self._app(scope, receive, send_named)
+            await self._app(scope, receive, send_with_headers)
             if status is None and _route(scope) == events.PATH:
                 # The stream has the connection, and wrote the head of its response itself.
                 self._metrics.count_request("GET", events.PATH, 200, None)
@@ -107,7 +87,7 @@ class AccessLogMiddleware:
                 raise
             logger.exception("a request failed")
             response = await problems.problem(Request(scope), problems.bug())
-            await response(scope, receive, send_named)
+            await response(scope, receive, send_with_headers)
         finally:
             self._end(scope, status or 500, time.perf_counter() - started, span)
 
@@ -156,9 +136,15 @@ class HeadMiddleware:
             await self._app(scope, receive, send)
 
 
-def _is_draining(scope: Scope) -> bool:
+def _headers(scope: Scope, start: Message) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the headers that a response gets here."""
+    yield from RAW_SECURITY_HEADERS
+    if all(name != b"cache-control" for name, _ in start["headers"]):
+        yield _NO_STORE
+    # A process that is about to stop closes its connections.
     guestbook: Guestbook | None = getattr(scope["app"].state, "guestbook", None)
-    return guestbook is not None and guestbook.fanout.is_draining
+    if guestbook is not None and guestbook.fanout.is_draining:
+        yield _CLOSE
 
 
 def _address(scope: Scope) -> str:
@@ -171,5 +157,7 @@ def _route(scope: Scope) -> str:
         return str(scope["route"].path)
     if "endpoint" in scope:
         # A plain route has no parameters; below a mounted application its root stands for all.
-        return str(scope["root_path"] or scope["path"])
+        is_mounted = "app_root_path" in scope
+        path: str = scope["root_path"] if is_mounted else scope["path"]
+        return path.removeprefix(scope.get("app_root_path", scope["root_path"]))
     return "none"

@@ -15,6 +15,7 @@ from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, current_id
 from guestbook.web.dependencies import parse_cursor
+from guestbook.web.routes.plain import plain_route
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
 PATH = "/events"
@@ -117,7 +118,4 @@ def _date(second: int) -> bytes:
 
 def route() -> Route:
     """Return the route `/events`; web/openapi.py describes it."""
-    events = Route(PATH, Events(), methods=["GET"])
-    # Starlette adds HEAD, which makes no sense for a stream that does not end.
-    events.methods = {"GET"}
-    return events
+    return plain_route(PATH, Events())
