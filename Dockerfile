@@ -47,7 +47,9 @@ CMD ["serve"]
 # For docker and podman; Kubernetes uses its own probes.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["python", "-Ic", "\
 import http.client, os, sys; \
-server = http.client.HTTPConnection('127.0.0.1', int(os.getenv('PORT') or 3000), timeout=2); \
+host, port = os.getenv('HOST', ''), os.getenv('PORT') or '3000'; \
+host = '127.0.0.1' if host in ('', '0.0.0.0', '::') else host; \
+server = http.client.HTTPConnection(host, int(port), timeout=2); \
 server.request('GET', '/healthz'); \
 sys.exit(server.getresponse().status != 200)"]
 

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     host: str = Field(
         default="0.0.0.0",  # noqa: S104  # a pod is reached from outside, by contract
         validation_alias="HOST",
-        description="The address to listen on",
+        description="The address to listen on (unset: any address of IPv6, too; ::, any of both)",
     )
     port: int = Field(
         default=3000,
@@ -203,6 +203,11 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["text", "json"] | None, BeforeValidator(_lower)] = Field(
         default=None, description="text or json (unset: text on a terminal, else json)"
     )
+
+    @property
+    def listen_host(self) -> str:
+        """Return HOST, or `::` for all addresses of both families where it is not set."""
+        return self.host if "host" in self.model_fields_set else "::"
 
     @property
     def retention(self) -> Retention:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+import yaml
 
 from guestbook import settings
+from guestbook.server import listen
 from tests.conftest import Serve
+from tests.support.ports import free_port
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
@@ -196,6 +203,109 @@ async def test_log_level_is_respected(serve: Serve) -> None:
     server.signal(signal.SIGTERM)
     await server.ended()
     assert server.lines() == ""
+
+
+# The address to listen on
+
+
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+_needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+
+
+async def _answers(server: Server, *hosts: str) -> None:
+    """Fail unless the server answers at each of these addresses, in their own form."""
+    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+        for host in hosts:
+            answer = await http.get(f"http://{host}:{server.port}/env")
+            assert answer.status_code == 200
+    seen = [record["address"] for record in _records(server) if record.get("path") == "/env"]
+    assert seen == [host.strip("[]") for host in hosts]
+
+
+@_needs_ipv6
+@pytest.mark.parametrize("host", ["", "::"])
+async def test_both_families_are_listened_to(serve: Serve, host: str) -> None:
+    """Without HOST, and with `::`, IPv4 and IPv6 work, and IPv4 addresses look as usual."""
+    server = await serve(HOST=host, GUESTBOOK_LOG_FORMAT="json")
+    await _answers(server, "127.0.0.1", "[::1]")
+    assert _records(server)[0]["page"] == f"http://localhost:{server.port}"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+async def test_ipv4_alone_where_it_is_asked_for(serve: Serve, host: str) -> None:
+    """With an address of IPv4 in HOST nothing listens on IPv6."""
+    server = await serve(HOST=host, GUESTBOOK_LOG_FORMAT="json")
+    await _answers(server, "127.0.0.1")
+    with pytest.raises(OSError, match="onnect"):
+        await asyncio.open_connection("::1", server.port)
+
+
+@pytest.mark.parametrize("missing", [socket.AF_INET6, socket.AF_INET])
+def test_missing_family_is_no_error(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
+    """On a machine without IPv6 (or IPv4) `::` listens on the other."""
+    create = socket.socket
+
+    def socket_of(family: int, kind: int) -> socket.socket:
+        if family == missing:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return create(family, kind)
+
+    monkeypatch.setattr(socket, "socket", socket_of)
+    (listener,) = listen("::", 0)
+    with listener:
+        assert listener.family != missing
+
+
+async def test_ipv4_address_written_as_ipv6_is_shown_as_ipv4(server: Server) -> None:
+    """A proxy may write 192.0.2.1 as ::ffff:192.0.2.1, which is the same client."""
+    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+        await http.get(f"{server.url}/env", headers={"X-Forwarded-For": "::ffff:192.0.2.1"})
+    assert _records(server)[-1]["address"] == "192.0.2.1"
+
+
+def _health_checks() -> list[str]:
+    """Return the programs of the health checks of the image and of compose.yaml."""
+    root = Path(__file__).parents[2]
+    dockerfile = (root / "Dockerfile").read_text()
+    (command,) = re.findall(r"HEALTHCHECK .*?CMD (\[.*?\])\n", dockerfile, re.DOTALL)
+    compose = yaml.safe_load((root / "compose.yaml").read_text())["services"]
+    return [
+        json.loads(command.replace("\\\n", ""))[-1],
+        compose["guestbook"]["healthcheck"]["test"][-1],
+    ]
+
+
+async def _answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["", "0.0.0.0", "::", pytest.param("::1", marks=_needs_ipv6), "127.0.0.2", "localhost"]
+)
+async def test_health_checks_ask_where_the_server_listens(host: str) -> None:
+    """The image's health check and that of compose.yaml follow HOST and PORT."""
+    listeners = listen(host or "::", 0)
+    port = listeners[0].getsockname()[1]
+    servers = [await asyncio.start_server(_answer_ok, sock=each) for each in listeners]
+    try:
+        for check in _health_checks():
+            for asked, expected in ((port, 0), (free_port(), 1)):
+                env = {"HOST": host, "PORT": str(asked)}
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-Ic", check, env=env, stderr=subprocess.DEVNULL
+                )
+                assert await process.wait() == expected
+    finally:
+        for each in servers:
+            each.close()
 
 
 # The terminal

@@ -80,7 +80,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
     from guestbook.server import ConnectionTimeouts, Server, configure  # noqa: PLC0415
     from guestbook.telemetry import HEADER, AccessLog  # noqa: PLC0415
 
-    listener = _listen(chosen.host, chosen.port)
+    listeners = _listen(chosen.listen_host, chosen.port)
     application = create_app(chosen, _tracing())
     timeouts = ConnectionTimeouts(
         request_seconds=chosen.request_seconds,
@@ -104,7 +104,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
             max_head_bytes=chosen.max_head_bytes,
             on_reject=record_rejection,
         ),
-        announce=lambda: _announce(chosen, listener, data),
+        announce=lambda: _announce(chosen, listeners[0], data),
         drain=lambda: application.state.guestbook.drain(chosen.drain_seconds),
         timeouts=timeouts,
     )
@@ -112,7 +112,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(_log_loop_error)
-        runner.run(server.serve(sockets=[listener]))
+        runner.run(server.serve(sockets=listeners))
     return server.received
 
 
@@ -142,18 +142,14 @@ def _limit_streams(chosen: Settings, files: int) -> Settings:
     return chosen.model_copy(update={"max_streams": room})
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> list[socket.socket]:
+    from guestbook.server import listen  # noqa: PLC0415
+
     try:
-        family, kind, number, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, number)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        return listen(host, port)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         fail(f"HOST {host}, PORT {port}: cannot listen there: {reason}")
-    return listener
 
 
 def _announce(chosen: Settings, listener: socket.socket, data: Path | None) -> None:

@@ -14,7 +14,7 @@ from guestbook.core.messages import (
     NewMessage,
     normalise,
 )
-from guestbook.core.policy import PostRate, Retention, rate_key
+from guestbook.core.policy import PostRate, Retention, rate_key, unmapped
 from guestbook.core.problems import PROBLEM_TYPE, ProblemError, unavailable
 
 __all__ = [
@@ -38,4 +38,5 @@ __all__ = [
     "parse_origin",
     "rate_key",
     "unavailable",
+    "unmapped",
 ]

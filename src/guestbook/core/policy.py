@@ -27,12 +27,21 @@ def rate_key(address: str) -> str:
 
     That is the /64 of an IPv6 address, because one host can use any address in it.
     """
+    address = unmapped(address)
     if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.IPv6Network((address, _IPV6_SITE), strict=False))
+    except ValueError:
+        return address
+
+
+def unmapped(address: str) -> str:
+    """Return an IPv4 address that is written as one of IPv6 (`::ffff:192.0.2.1`) as IPv4."""
+    if not address.lower().startswith("::ffff:"):
         return address
     try:
         ip = ipaddress.IPv6Address(address)
     except ValueError:
         return address
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((ip, _IPV6_SITE), strict=False))
+    return str(ip.ipv4_mapped or ip)

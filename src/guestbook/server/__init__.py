@@ -1,6 +1,7 @@
 """uvicorn with a drain, bounds, and a way to hand over a connection; nothing else imports it."""
 
+from guestbook.server.listening import listen
 from guestbook.server.server import SHUTDOWN_SECONDS, Server, configure
 from guestbook.server.timeouts import ConnectionTimeouts
 
-__all__ = ["SHUTDOWN_SECONDS", "ConnectionTimeouts", "Server", "configure"]
+__all__ = ["SHUTDOWN_SECONDS", "ConnectionTimeouts", "Server", "configure", "listen"]

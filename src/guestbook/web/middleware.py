@@ -10,6 +10,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from guestbook.core import unmapped
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
 from guestbook.web import problems
@@ -58,6 +59,9 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        if scope["client"]:
+            # As a proxy may write it, or a socket for both families has it.
+            scope["client"] = (unmapped(scope["client"][0]), scope["client"][1])
         span = self._begin_span(scope)
         trace_id = self._tracing.trace_id(span) if self._tracing and span else ""
         request_id = self._access_log.begin(scope["headers"], trace_id).encode()
