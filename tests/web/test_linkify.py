@@ -14,7 +14,7 @@ TEXTS = [
     ("see https://example.org/a?b=c&d#e now", ["https://example.org/a?b=c&d#e"]),
     ("http://a.b and https://c.d", ["http://a.b", "https://c.d"]),
     ("https://example.org.", ["https://example.org"]),
-    ("Really, https://example.org?!…", ["https://example.org?!…"]),
+    ("Really, https://example.org?!…", ["https://example.org"]),
     ("is it 'https://example.org/x'?", ["https://example.org/x"]),
     ("(https://example.org/x)", ["https://example.org/x"]),
     ("https://en.wikipedia.org/wiki/Pod_(biology)", ["https://en.wikipedia.org/wiki/Pod_(biology)"]),
@@ -34,7 +34,40 @@ TEXTS = [
     ("https://https://example.org", ["https://https://example.org"]),
     ("https:///example.org", ["https:///example.org"]),
     ("https://user:password@example.org/", ["https://user:password@example.org/"]),
+    *(
+        (f"{before}https://example.org/x{after}", ["https://example.org/x"])
+        for before, after in (
+            *("“”", "‘’", "„“", "‚‘", "«»", "»«", "‹›"),
+            *("（）", "「」", "『』", "【】", "《》", "［］"),
+            *(("", stop) for stop in "…。，、：；！？｡؟،؛۔।॥။។።།;·—–・†’“"),
+            *(("", end) for end in ("，然后", "。然后", "」を見て", "’然后", "（官网）", "——然后")),
+            *(("", end) for end in ("।अगला", "…und", "—and", "• y", "”.", "’),", "”—and", "—!")),
+            *("\u2066\u2069", ("", "\u200f"), ("", "\u200b然后"), ("\u202a", "\u202c.")),
+        )
+    ),
+    ("看https://a.example，https://b.example/。", ["https://a.example", "https://b.example/"]),
+    ("https://“https://a.example”", ["https://a.example"]),
+    *(
+        (f"({address}).", [address])
+        for address in (
+            "https://fr.wikipedia.org/wiki/L’Équipe",
+            "https://ca.wikipedia.org/wiki/Col·laboració",
+            "https://he.wikipedia.org/wiki/צה״ל",
+            "https://hy.wikipedia.org/wiki/Ինչո՞ւ",
+            "https://bo.wikipedia.org/wiki/བོད་ལྗོངས",
+            "https://ja.wikipedia.org/wiki/レオナルド・ダ・ヴィンチ",
+            "https://fa.wikipedia.org/wiki/می\u200cخواهم",
+            "https://en.wikipedia.org/wiki/Bose–Einstein_condensate_(physics)",
+            "https://hi.wikipedia.org/wiki/हिन्दी",
+            "https://例え.テスト/パス?値=１#節",
+            "https://example.org/👩\u200d💻/❤️",
+            "https://example.org/a-",
+            "https://example.org/~a_(b)_",
+        )
+    ),
     ("https://", []),
+    ("https://。", []),
+    ("https://“”/", []),
     ("https:///", []),
     ("https://...", []),
     ("https:// example.org", []),
