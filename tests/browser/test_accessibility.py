@@ -41,7 +41,7 @@ async def test_every_state(pods: Pods, visit: Visit) -> None:
 
 
 async def test_other_pages(pods: Pods, visit: Visit) -> None:
-    """The wall, a page of older messages, and the page that answers a refused form."""
+    """The wall, older messages, a message alone, an error, and the answer to a refused form."""
     posted = await post(pods.a, *map(str, range(12)), author="Ada")
     page = await visit(f"{pods.a.url}/wall", expects=(LOST, UNPROCESSABLE))
     await expect(page.locator("#pods li").first).to_be_visible()
@@ -52,6 +52,12 @@ async def test_other_pages(pods: Pods, visit: Visit) -> None:
     await page.context.set_offline(False)
     await page.goto(f"{pods.a.url}/?before={posted[5]['id']}")
     await expect(page.locator("#pods li").first).to_be_visible()
+    await is_accessible(page)
+    await page.goto(f"{pods.a.url}/messages/{posted[5]['id']}")
+    await shows(page, "5")
+    await is_accessible(page)
+    await page.goto(f"{pods.a.url}/?before=rubbish")
+    await expect(page.locator("main")).to_contain_text("There is a mistake in this address.")
     await is_accessible(page)
     await page.goto(pods.a.url)
     # As without a script: the handler that sends it otherwise is not asked.

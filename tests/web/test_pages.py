@@ -364,6 +364,105 @@ async def test_wall_changes_with_address_and_messages(api: httpx.AsyncClient) ->
     }
 
 
+# The page of one message, and pages in place of others
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+FRENCH = {**BROWSER, "Accept-Language": "fr"}
+
+
+async def test_message_has_a_page(serve: Serve) -> None:
+    """However many are newer: to a browser the page that shows it alone, to others JSON."""
+    server = await serve(GUESTBOOK_ADMIN_TOKEN="open-sesame")
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        ids = await post(client, "the <first>", *map(str, range(55)))
+        path = f"/messages/{ids[0]}"
+        answer = await client.get(path, headers=FRENCH)
+        page = Document(answer.text)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert names(answer.headers["vary"]) >= {"accept", "accept-language"}
+        assert page.messages == ids[:1]
+        assert "the <first>" in page.text
+        assert "Messages les plus récents" in page.text
+        assert {"href": "/", "class": "button", "id": "newest"} in page.all("a")
+        again = {**FRENCH, "If-None-Match": answer.headers["etag"]}
+        assert (await client.get(path, headers=again)).status_code == 304
+        assert (await client.head(path, headers=BROWSER)).headers["content-type"] == (
+            "text/html; charset=utf-8"
+        )
+        for accept in ("*/*", "application/json", "application/json, text/html"):
+            answer = await client.get(path, headers={"Accept": accept})
+            assert answer.json()["id"] == ids[0]
+            assert names(answer.headers["vary"]) >= {"accept"}
+
+        headers = {"Authorization": "Bearer open-sesame"}
+        await client.delete(path, headers=headers)
+        gone = await client.get(path, headers=FRENCH)
+        assert gone.status_code == 404
+        assert "Ce message a été supprimé, ou n’a jamais existé." in Document(gone.text).text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        ("/nothing", 404, "Il n’y a rien à cette adresse."),
+        ("/static/nothing", 404, "Il n’y a rien à cette adresse."),
+        ("/messages/nonsense", 404, "Ce message a été supprimé, ou n’a jamais existé."),
+        ("/?before=rubbish", 422, "Cette adresse contient une erreur."),
+        ("/?before=", 422, "Cette adresse contient une erreur."),
+        ("/messages?limit=0", 422, "Cette adresse contient une erreur."),
+        ("/events?after=x", 422, "Cette adresse contient une erreur."),
+    ],
+)
+async def test_browser_gets_a_page_in_place_of_an_error(
+    api: httpx.AsyncClient, path: str, status: int, reason: str
+) -> None:
+    """In its language, with a way to the newest messages; others get the problem."""
+    answer = await api.get(path, headers=FRENCH)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-language"] == "fr"
+    assert answer.headers["cache-control"] == "no-store"
+    page = Document(answer.text)
+    assert reason in page.text
+    assert {"href": "/", "class": "button"} in page.all("a")
+    assert page.inline == ""
+    assert page.all("script") == []
+    for accept in ("*/*", "application/json", "text/event-stream", "image/png,*/*"):
+        answer = await api.get(path, headers={"Accept": accept})
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert names(answer.headers["vary"]) >= {"accept"}
+
+
+async def test_other_methods_get_a_page_too(api: httpx.AsyncClient) -> None:
+    """A form of another page that leads to a wrong place: 405, with `Allow`."""
+    answer = await api.post("/wall", headers=BROWSER)
+    assert answer.status_code == 405
+    assert "The guestbook cannot answer this request." in answer.text
+    assert names(answer.headers["allow"]) >= {"get"}
+
+
+async def test_form_of_a_tool_gets_a_problem(api: httpx.AsyncClient) -> None:
+    """curl accepts anything, and would show a page of HTML."""
+    form = {**FORM, "Accept": "*/*"}
+    for body, status in (("text=", 422), (f"text={'x' * 20_000}", 413)):
+        answer = await api.post("/messages", content=body, headers=form)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_browser_gets_a_page_while_redis_is_away(valkey: Valkey, serve: Serve) -> None:
+    """For messages that are not in memory: 503, and when to come again."""
+    valkey.kill()
+    server = await serve(redis=valkey.address, is_ready=False)
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        for path in ("/?before=9-0", "/messages/9-0"):
+            answer = await client.get(path, headers=BROWSER)
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"].isdigit()
+            assert "can't be read right now" in Document(answer.text).text
+
+
 # The feed
 
 
@@ -394,7 +493,7 @@ async def test_feed_has_the_newest_messages(serve: Serve) -> None:
         assert feed.feed.updated == stored[0]["posted_at"]
         newest = feed.entries[0]
         assert (newest.author, feed.entries[1].author) == ("Ada", "Anonymous")
-        assert newest.link == f"{server.url}/#{stored[0]['id']}"
+        assert newest.link == f"{server.url}/messages/{stored[0]['id']}"
         ids = [entry.id for entry in feed.entries]
         assert len(set(ids)) == 50
         assert all(re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", each) for each in ids)

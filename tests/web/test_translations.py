@@ -43,7 +43,9 @@ def test_templates_use_every_text_and_no_other() -> None:
     """Unused texts are removed; a missing one would be a server error."""
     templates = assets.folder("templates").glob("*.html")
     used = set(re.findall(r"\bt\.(\w+)", "".join(file.read_text() for file in templates)))
-    by_code = {key for key in TRANSLATIONS["en"] if re.match("(text|author)_|refused|title$", key)}
+    by_code = {
+        key for key in TRANSLATIONS["en"] if re.match("(text|author)_|refused|error|title$", key)
+    }
     assert used | by_code | {"welcome"} == set(TRANSLATIONS["en"])
 
 
@@ -99,8 +101,36 @@ def test_gzip_needs_a_client_that_accepts_it(accepted: str, is_taken: bool) -> N
     assert i18n.accepts_gzip(accepted) is is_taken
 
 
+@pytest.mark.parametrize(
+    ("accepted", "is_page"),
+    [
+        # Firefox and Safari, Chrome, curl, fetch(), EventSource, an image
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        (
+            "text/html,application/xml;q=0.9,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7",
+            True,
+        ),
+        ("*/*", False),
+        ("", False),
+        ("text/event-stream", False),
+        ("image/avif,image/webp,*/*", False),
+        ("Text/HTML", True),
+        ("text/html, application/json;q=0.9", True),
+        ("text/html, application/json", False),
+        ("application/json, text/html;q=0.5", False),
+        ("application/problem+json, text/html;q=0.5", False),
+        ("text/html;q=0", False),
+        ("text/*", False),
+    ],
+)
+def test_page_needs_a_client_that_names_it(accepted: str, is_page: bool) -> None:
+    """Tools that accept anything, or JSON as well, get JSON."""
+    assert i18n.prefers_page(accepted) is is_page
+
+
 @given(st.binary().map(lambda data: data.decode("latin-1")))
 def test_any_header_leads_to_a_language(accepted: str) -> None:
     """No header is an error."""
     assert i18n.choose_language(accepted, LANGUAGES) in LANGUAGES
     assert i18n.accepts_gzip(accepted) in (True, False)
+    assert i18n.prefers_page(accepted) in (True, False)

@@ -129,7 +129,8 @@ async def get_message_id(message_id: str) -> EntryId:
 def no_message(message_id: object) -> ProblemError:
     """Return the 404 of a message."""
     name = str(message_id)[:50]
-    return ProblemError(404, f"There is no message {name}: it was deleted, or never existed.")
+    detail = f"There is no message {name}: it was deleted, or never existed."
+    return ProblemError(404, detail, code="no_message")
 
 
 ClientAddress = Annotated[str, Depends(get_client_address)]

@@ -1,4 +1,4 @@
-"""The exception handlers: every error is a problem (RFC 9457), or the page again for a form."""
+"""The exception handlers: every error is a problem (RFC 9457), or a page for a browser."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.routing import Match
 from guestbook.core import PROBLEM_TYPE, InvalidMessageError, ProblemError, unavailable
 from guestbook.pod import UnavailableError
 from guestbook.storage import TooManyPostsError
+from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page, Typed
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
@@ -29,15 +30,17 @@ _CODES = {
 
 
 async def problem(request: Request, error: ProblemError) -> Response:
-    """Return the error as JSON; to a browser's form the page, with what the visitor typed."""
-    typed: Typed | None = getattr(request.state, "typed", None)
-    if typed is None or not _accepts_page(request):
-        return Response(error.json(), error.status, error.headers, media_type=PROBLEM_TYPE)
+    """Return the error as JSON, to a browser as a page; to its form with what was typed."""
+    headers = {**error.headers, "Vary": "Accept, Accept-Language"}
+    if not prefers_page(request.headers.get("accept", "")):
+        return Response(error.json(), error.status, headers, media_type=PROBLEM_TYPE)
     page: Page = request.app.state.page
     language = page.translations.language(request.scope)
-    html = page.refused(language, error, typed)
-    headers = {**error.headers, "Content-Language": language}
-    return Response(html, error.status, headers, media_type="text/html")
+    typed: Typed | None = getattr(request.state, "typed", None)
+    html = page.refused(language, error, typed) if typed else page.error(language, error)
+    return Response(
+        html, error.status, {**headers, "Content-Language": language}, media_type="text/html"
+    )
 
 
 async def invalid_message(request: Request, error: InvalidMessageError) -> Response:
@@ -104,12 +107,6 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     TooManyPostsError: too_many_posts,
     HTTPException: http_error,
 }
-
-
-def _accepts_page(request: Request) -> bool:
-    """Whether the sender of a form is a browser, or at least does not prefer JSON."""
-    accept = request.headers.get("accept", "")
-    return "text/html" in accept or "json" not in accept
 
 
 def _allowed_methods(request: Request) -> set[str]:

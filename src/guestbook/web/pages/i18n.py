@@ -1,4 +1,4 @@
-"""The languages of the pages, and which of them a visitor prefers."""
+"""The languages of the pages, and what a client accepts."""
 
 from __future__ import annotations
 
@@ -58,6 +58,13 @@ def accepts_gzip(accepted: str) -> bool:
 def _accepts_gzip(accepted: str) -> bool:
     wanted = _preferences(accepted)
     return wanted.get("gzip", wanted.get("*", 0)) > 0
+
+
+def prefers_page(accepted: str) -> bool:
+    """Return whether an `Accept` header names HTML, and above JSON: only browsers do so."""
+    wanted = _preferences(accepted[:_MAX_LENGTH])
+    json = max((weight for name, weight in wanted.items() if "json" in name), default=0)
+    return wanted.get("text/html", 0) > json
 
 
 def _preferences(header: str) -> dict[str, float]:

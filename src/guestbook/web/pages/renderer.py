@@ -58,6 +58,7 @@ class Page:
             author_max=AUTHOR_MAX,
         )
         self._page = environment.get_template("page.html")
+        self._error = environment.get_template("error.html")
         self._wall = environment.get_template("wall.html")
         self._guestbook = guestbook
         self.translations = translations
@@ -80,13 +81,26 @@ class Page:
             language,
         )
 
+    def message(self, language: str, message: Message) -> CachedResponse:
+        """Return the page of one message."""
+        html = self._render(language, [message], has_more=False, is_archive=True, is_single=True)
+        return _response(html, language, "Accept")
+
+    def error(self, language: str, problem: ProblemError) -> bytes:
+        """Return the page that is shown in place of the one that was asked for."""
+        words = self.translations[language]
+        by_status = words.get(f"error_{problem.status}", words["error"])
+        reason = words.get(f"error_{problem.code}", by_status)
+        html: str = self._error.render(self._context(language, ()), reason=reason)
+        return html.encode()
+
     def wall(self, language: str, public: str) -> CachedResponse:
         """Return the page for a projector, which shows the address `public`."""
 
         def make() -> CachedResponse:
             newest = itertools.islice(self._guestbook.log.newest(), _COUNT)
             context = self._context(language, newest)
-            html = self._wall.render(context, address=public, qr=_qr(public))
+            html = self._wall.render(context, is_single=False, address=public, qr=_qr(public))
             return _response(html, language, public_url.VARY)
 
         return self._cache.get((language, public), make)
@@ -108,12 +122,14 @@ class Page:
         *,
         has_more: bool,
         is_archive: bool = False,
+        is_single: bool = False,
         error: FormError | None = None,
         typed: Typed = Typed(),
     ) -> str:
         return self._page.render(
             self._context(language, messages),
             is_archive=is_archive,
+            is_single=is_single,
             older=f"/?before={messages[-1].id}" if has_more else None,
             error=error,
             typed=typed,

@@ -16,12 +16,15 @@ from guestbook.web.dependencies import (
     Before,
     GuestbookDep,
     IdempotencyKey,
+    Language,
     MessageId,
+    PageDep,
     check_idempotency_key,
     get_client_address,
     no_message,
     require_admin,
 )
+from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.schemas import MessageForm, MessageIn, MessageList, MessageOut, body_of, problems
 
 LIMIT_MAX = 1000
@@ -88,12 +91,29 @@ async def list_messages(
     return MessageList(messages=[MessageOut.of(each) for each in listing.messages], next=following)
 
 
-@router.get("/messages/{message_id}", responses=problems(404, 503), summary="Read a message")
-async def read_message(guestbook: GuestbookDep, entry_id: MessageId) -> MessageOut:
+@router.get(
+    "/messages/{message_id}",
+    response_model=MessageOut,
+    responses={
+        200: _PAGE,
+        **{status: response | _PAGE for status, response in problems(404, 503).items()},
+    },
+    summary="Read a message; a browser gets the page that shows it",
+)
+async def read_message(
+    request: Request,
+    guestbook: GuestbookDep,
+    page: PageDep,
+    language: Language,
+    entry_id: MessageId,
+) -> Response:
     message = await guestbook.get(entry_id)
     if message is None:
         raise no_message(entry_id)
-    return MessageOut.of(message)
+    if prefers_page(request.headers.get("accept", "")):
+        return page.message(language, message)
+    json = MessageOut.of(message).model_dump_json()
+    return Response(json, headers={"Vary": "Accept"}, media_type=JSON)
 
 
 @router.delete(
