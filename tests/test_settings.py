@@ -49,7 +49,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
+def test_defaults_are_the_documented_ones(environment: pytest.MonkeyPatch) -> None:
     """With nothing in the environment everything has its documented default."""
     chosen = settings.load()
     assert str(chosen.redis_url) == "localhost:6379"
@@ -70,7 +70,7 @@ def test_defaults_are_the_contracts(environment: pytest.MonkeyPatch) -> None:
     assert chosen.log_format is None
 
 
-def test_names_are_the_contracts() -> None:
+def test_names_are_the_documented_ones() -> None:
     """Three variables have no prefix, the rest has it, and there is no GUESTBOOK_PORT."""
     assert {variable.name for variable in settings.variables()} == {
         "REDIS_URL",

@@ -14,7 +14,7 @@ from tests.chaos.site import Site
 from tests.support.servers import Server
 
 TRUTH_SECONDS = 2.0
-"""The contract: readiness shows the truth no later than this after it changed."""
+"""As documented: readiness shows the truth no later than this after it changed."""
 _ANSWER_SECONDS = 1.0
 _EVERY_SECONDS = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")

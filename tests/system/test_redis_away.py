@@ -24,7 +24,7 @@ from tests.support.waiting import Scenario, Scenarios, eventually, run_together
 
 _EVENTS = "{guestbook}:events"
 _TOKEN = "let me delete"
-# The contract: readiness is right within 2 s of a change, and answers within 1 s.
+# As documented: readiness is right within 2 s of a change, and answers within 1 s.
 _TRUTH_SECONDS = 2.0
 _READY_SECONDS = 1.0
 # A request waits 3 s for Redis; the rest is for a busy machine.

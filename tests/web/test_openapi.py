@@ -15,6 +15,8 @@ import httpx
 import pytest
 import schemathesis
 
+from guestbook.settings import Settings
+from guestbook.web.app import create_app
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
 
@@ -95,8 +97,8 @@ def test_description_names_its_security_schemes(description: dict[str, Any]) -> 
     assert {schemes[name]["scheme"].lower() for name in required} == {"bearer"}
 
 
-def test_description_has_every_route(description: dict[str, Any]) -> None:
-    """What the contract names is description, with its errors."""
+def test_description_has_the_routes_and_their_errors(description: dict[str, Any]) -> None:
+    """The description has the documented routes, with their errors."""
     operations = {
         f"{method.upper()} {path}": set(operation["responses"])
         for path, methods in description["paths"].items()
@@ -123,6 +125,17 @@ def test_description_has_every_route(description: dict[str, Any]) -> None:
                     assert kinds <= {"application/problem+json", "text/html"}, (method, path)
 
 
+def test_api_md_describes_every_route_and_event() -> None:
+    """Each path stands there with its parameters in capitals, and each event in its table."""
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    paths = create_app(Settings(lab=True, legacy_api=True)).openapi()["paths"]
+    for path in paths:
+        written = re.sub(r"\{(?:\w+_)?(\w+)\}", lambda match: match[1].upper(), path)
+        assert written in text, f"describe {path} in docs/api.md"
+    for event in ("deleted", "pods", "ping", "reset", "bye"):
+        assert f"| `{event}` |" in text
+
+
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect", "/swagger"])
 async def test_there_is_no_documentation_page(pod: Server, path: str) -> None:
     """Those of FastAPI load scripts from other sites."""
@@ -132,7 +145,7 @@ async def test_there_is_no_documentation_page(pod: Server, path: str) -> None:
 
 @pytest.mark.slow
 async def test_no_described_request_breaks_the_server(pod: Server, tmp_path: Path) -> None:
-    """Many right and wrong requests: no server error, and no answer that is not description."""
+    """Many right and wrong requests: no server error, and no answer that is not described."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{pod.url}/openapi.json"),
         # A stream does not end, so every request for one would wait for its timeout: see
