@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,15 +31,14 @@ class SettingsError(Exception):
     """A setting has a wrong value; the text names the variable and what it may be."""
 
 
+def _parsed(parse: Callable[[str], object]) -> BeforeValidator:
+    """Parse a text with `parse`; any other value is a default, and stays."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
 def _or_off(parse: Callable[[str], object]) -> BeforeValidator:
     """Parse a text with `parse`; "off" is None."""
-
-    def parse_text(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return None if value.lower() == "off" else parse(value)
-
-    return BeforeValidator(parse_text)
+    return _parsed(lambda value: None if value.lower() == "off" else parse(value))
 
 
 def _parse_rate(value: str) -> PostRate:
@@ -62,9 +61,7 @@ def _parse_age(value: str) -> int:
     return seconds
 
 
-def _parse_public_url(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+def _parse_public_url(value: str) -> str:
     parsed = parse_origin(value.strip())
     if parsed is None:
         raise ValueError("should look like https://guestbook.example.org, without a path")
@@ -72,23 +69,19 @@ def _parse_public_url(value: object) -> object:
     return f"{scheme}://{host.authority}"
 
 
-def _parse_address(value: object) -> object:
-    return RedisURL.parse(value) if isinstance(value, str) else value
-
-
-def _strip(value: object) -> object:
+def _strip(value: str) -> str | None:
     # A token from a file often has the file's line end.
-    return (value.strip() or None) if isinstance(value, str) else value
+    return value.strip() or None
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
+_Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
     """All settings, each with its description."""
 
     model_config = SettingsConfigDict(
+        use_attribute_docstrings=True,
         env_prefix=PREFIX,
         env_ignore_empty=True,
         enable_decoding=False,
@@ -98,111 +91,61 @@ class Settings(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    redis_url: Annotated[RedisURL, BeforeValidator(_parse_address)] = Field(
-        default="localhost:6379",  # type: ignore[assignment]  # parsed by the validator
-        validation_alias="REDIS_URL",
-        description="Where Redis is: host:port, redis://, rediss://, unix://, "
-        "redis+sentinel://host:port,…/master, redis+cluster://host:port,…",
+    redis_url: Annotated[RedisURL, _parsed(RedisURL.parse), Field(alias="REDIS_URL")] = (
+        "localhost:6379"  # type: ignore[assignment]  # parsed by the validator
     )
-    host: str = Field(
-        default="0.0.0.0",  # noqa: S104  # a pod is reached from outside, by contract
-        validation_alias="HOST",
-        description="The address to listen on (unset: any address of IPv6, too; ::, any of both)",
-    )
-    port: int = Field(
-        default=3000,
-        ge=0,
-        le=65535,
-        validation_alias="PORT",
-        description="The port to listen on (0: any free one)",
-    )
-    public_url: Annotated[str | None, BeforeValidator(_parse_public_url)] = Field(
-        default=None,
-        description="The address that visitors know, such as https://guestbook.example.org "
-        "(unset: as trusted proxies report it, else as the request names it)",
-    )
-    title: str | None = Field(
-        default=None, description="The page's heading (unset: Guestbook, in the visitor's language)"
-    )
-    welcome: str | None = Field(
-        default=None,
-        description="The sentence below the heading (unset: one in the visitor's language)",
-    )
-    admin_token: Annotated[SecretStr | None, BeforeValidator(_strip)] = Field(
-        default=None,
-        description="The token for deleting messages (unset: not allowed over HTTP) and for "
-        "the lab (unset: no token needed)",
-    )
-    max_messages: int = Field(
-        default=10_000, ge=1, le=10_000_000, description="How many of the newest messages are kept"
-    )
-    max_age: Annotated[int | None, _or_off(_parse_age)] = Field(
-        default="off",  # type: ignore[assignment]  # parsed by the validator
-        description="How long messages are kept, such as 30d or 12h, or off",
-    )
-    max_streams: int = Field(
-        default=10_000, ge=1, description="How many event streams one process serves"
-    )
+    """Where Redis is: host:port, redis://, rediss://, unix://,
+    redis+sentinel://host:port,…/master, redis+cluster://host:port,…."""
+    # A pod is reached from outside, by contract.
+    host: str = Field(default="0.0.0.0", alias="HOST")  # noqa: S104
+    """The address to listen on (unset: any address of IPv6, too; ::, any of both)."""
+    port: int = Field(default=3000, ge=0, le=65535, alias="PORT")
+    """The port to listen on (0: any free one)."""
+    public_url: Annotated[str | None, _parsed(_parse_public_url)] = None
+    """The address that visitors know, such as https://guestbook.example.org
+    (unset: as trusted proxies report it, else as the request names it)."""
+    title: str | None = None
+    """The page's heading (unset: Guestbook, in the visitor's language)."""
+    welcome: str | None = None
+    """The sentence below the heading (unset: one in the visitor's language)."""
+    admin_token: Annotated[SecretStr | None, _parsed(_strip)] = None
+    """The token for deleting messages (unset: not allowed over HTTP)
+    and for the lab (unset: no token needed)."""
+    max_messages: int = Field(default=10_000, ge=1, le=10_000_000)
+    """How many of the newest messages are kept."""
+    max_age: Annotated[int | None, _or_off(_parse_age)] = "off"  # type: ignore[assignment]
+    """How long messages are kept, such as 30d or 12h, or off."""
+    max_streams: int = Field(default=10_000, ge=1)
+    """How many event streams one process serves."""
     max_streams_per_address: Annotated[int | None, _or_off(str)] = Field(
-        default="off",  # type: ignore[assignment]  # parsed by the validator
+        default="off",  # type: ignore[assignment]
         ge=1,
-        description="How many event streams one client address may open in one process, or off",
     )
-    post_rate: Annotated[PostRate | None, _or_off(_parse_rate)] = Field(
-        default="20/10s",  # type: ignore[assignment]  # parsed by the validator
-        description="How often one client address may post, counted across all pods, or off",
-    )
-    legacy_api: bool = Field(
-        default=False, description="Serve the original application's /lrange, /rpush and /info"
-    )
-    lab: bool = Field(
-        default=False, description="Allow breaking pods on purpose: POST /lab/{pod}/{action}"
-    )
-    wait_replicas: int = Field(
-        default=0,
-        ge=0,
-        description="How many replicas of Redis must have a message before it is acknowledged",
-    )
-    drain_seconds: float = Field(
-        default=1,
-        ge=0,
-        le=3600,
-        allow_inf_nan=False,
-        description="Over how many seconds the streams are closed when the process stops",
-    )
-    max_connections: int = Field(
-        default=10_000,
-        ge=1,
-        description="How many connections one process keeps in addition to its streams: "
-        "above that it closes the one that has been idle for longest",
-    )
-    max_head_bytes: int = Field(
-        default=32 * 1024,
-        ge=1024,
-        le=65_535,
-        description="The largest head of a request in bytes, address included",
-    )
-    request_seconds: float = Field(
-        default=10,
-        gt=0,
-        le=3600,
-        allow_inf_nan=False,
-        description="How many seconds a client may take to send a request, head and body",
-    )
-    keep_alive_seconds: float = Field(
-        default=75,
-        gt=0,
-        le=3600,
-        allow_inf_nan=False,
-        description="How many seconds an idle connection is kept, "
-        "and one whose client reads nothing of its answer",
-    )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
-        Field(default="info", description="The lowest level that is logged")
-    )
-    log_format: Annotated[Literal["text", "json"] | None, BeforeValidator(_lower)] = Field(
-        default=None, description="text or json (unset: text on a terminal, else json)"
-    )
+    """How many event streams one client address may open in one process, or off."""
+    post_rate: Annotated[PostRate | None, _or_off(_parse_rate)] = "20/10s"  # type: ignore[assignment]
+    """How often one client address may post, counted across all pods, or off."""
+    legacy_api: bool = False
+    """Serve the original application's /lrange, /rpush and /info."""
+    lab: bool = False
+    """Allow breaking pods on purpose: POST /lab/{pod}/{action}."""
+    wait_replicas: int = Field(default=0, ge=0)
+    """How many replicas of Redis must have a message before it is acknowledged."""
+    drain_seconds: float = Field(default=1, ge=0, le=3600, allow_inf_nan=False)
+    """Over how many seconds the streams are closed when the process stops."""
+    max_connections: int = Field(default=10_000, ge=1)
+    """How many connections one process keeps in addition to its streams:
+    above that it closes the one that has been idle for longest."""
+    max_head_bytes: int = Field(default=32 * 1024, ge=1024, le=65_535)
+    """The largest head of a request in bytes, address included."""
+    request_seconds: _Seconds = 10
+    """How many seconds a client may take to send a request, head and body."""
+    keep_alive_seconds: _Seconds = 75
+    """How many seconds an idle connection is kept,
+    and one whose client reads nothing of its answer."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _parsed(str.lower)] = "info"
+    """The lowest level that is logged."""
+    log_format: Annotated[Literal["text", "json"] | None, _parsed(str.lower)] = None
+    """text or json (unset: text on a terminal, else json)."""
 
     @property
     def listen_host(self) -> str:
@@ -245,7 +188,12 @@ def load() -> Settings:
 def variables() -> list[Variable]:
     """Return every setting with its variable's name, its default and its meaning."""
     return [
-        Variable(_variable(name), _default(field.default), field.description or "")
+        Variable(
+            _variable(name),
+            # true and false are in lower case, as they are written in the environment.
+            "" if field.default is None else str(field.default).lower(),
+            " ".join((field.description or "").split()).removesuffix("."),
+        )
         for name, field in Settings.model_fields.items()
     ]
 
@@ -275,14 +223,7 @@ def _check_proxies(value: str) -> None:
 
 
 def _variable(field: str) -> str:
-    alias = Settings.model_fields[field].validation_alias
-    return alias if isinstance(alias, str) else PREFIX + field.upper()
-
-
-def _default(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
+    return Settings.model_fields[field].alias or PREFIX + field.upper()
 
 
 def _explain(error: ValidationError) -> str:
