@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import time
 from typing import Any
 
 import pytest
+import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from guestbook.storage.errors import REDIS_ERRORS, explain
@@ -47,6 +49,80 @@ async def test_silent_dns_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             await client.ping()
     assert time.monotonic() - started < 0.75
     assert explain(raised.value) == f"DNS did not answer in time for {_NAME}:6379"
+
+
+class _SilentLoop(uvloop.Loop):
+    """A loop whose lookups take a second and then fail, as where DNS does not answer."""
+
+    async def getaddrinfo(self, *_args: Any, **_options: Any) -> Any:
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 1)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+@pytest.mark.parametrize(
+    "url", [_NAME, f"redis+sentinel://{_NAME}:6379/main", f"redis+cluster://{_NAME}"]
+)
+def test_silent_dns_leaves_nothing_behind_on_uvloop(url: str) -> None:
+    """For each kind of Redis the error names DNS, and the loop has nothing to complain of."""
+    complaints: list[dict[str, Any]] = []
+
+    async def ask() -> str:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+        async with create_client(RedisURL.parse(url), timeout=1) as client:
+            with pytest.raises(REDIS_ERRORS) as raised:
+                await client.ping()
+        reason = explain(raised.value)
+        del raised
+        await loop.shutdown_default_executor()
+        gc.collect()
+        await asyncio.sleep(0)
+        return reason
+
+    with asyncio.Runner(loop_factory=_SilentLoop) as runner:
+        assert f"DNS did not answer in time for {_NAME}:6379" in runner.run(ask())
+    assert complaints == []
+
+
+# TLS on one side only
+
+
+@pytest.mark.parametrize("kind", ["", "+sentinel", "+cluster"])
+async def test_server_without_tls_is_suspected(shared_valkey: Valkey, kind: str) -> None:
+    """Where `rediss://` gets no answer, the error asks whether the port has TLS."""
+    path = "/main" if kind == "+sentinel" else ""
+    url = RedisURL.parse(f"rediss{kind}://{shared_valkey.address}{path}")
+    async with create_client(url, timeout=1) as client:
+        with pytest.raises(REDIS_ERRORS) as raised:
+            await client.ping()
+    assert "does it speak TLS on this port?" in explain(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "expected"),
+    [
+        ("rediss", b"-ERR unknown command\r\n", "it does not speak TLS on this port"),
+        ("redis", b"\x15\x03\x01\x00\x02\x02\x46", "it wants TLS: write rediss://"),
+        ("redis", b"", "Redis may want TLS (rediss://)"),
+    ],
+)
+async def test_tls_on_one_side_is_named(scheme: str, answer: bytes, expected: str) -> None:
+    """A server that answers TLS as a command, or a command as TLS, is recognised."""
+
+    async def misunderstand(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(misunderstand, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with create_client(RedisURL.parse(f"{scheme}://{host}:{port}"), timeout=1) as client:
+            with pytest.raises(REDIS_ERRORS) as raised:
+                await client.ping()
+    assert expected in explain(raised.value)
+
+
+# Names
 
 
 async def test_unknown_name_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

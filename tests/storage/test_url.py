@@ -102,20 +102,19 @@ def test_sentinels_are_read(written: str, nodes: tuple[tuple[str, int], ...], se
         assert (given["password"], given["db"]) == (SECRET, 2)
     assert issubclass(pool.connection_class, SSLConnection) == written.startswith("rediss")
     # The Sentinels do not get what is meant for the master, but TLS is used with them too.
-    for sentinel in pool.sentinel_manager.sentinels:
-        assert sentinel.connection_pool.connection_kwargs["password"] is None
-        assert not sentinel.connection_pool.connection_kwargs["db"]
-        connection = sentinel.connection_pool.connection_class
-        assert issubclass(connection, SSLConnection) == written.startswith("rediss")
+    for node in nodes:
+        asking = pool.locate.connect(node)
+        assert asking.connection_kwargs["password"] is None
+        assert not asking.connection_kwargs.get("db")
+        assert issubclass(asking.connection_class, SSLConnection) == written.startswith("rediss")
 
 
 def test_sentinel_has_a_password_of_its_own() -> None:
     """The Sentinels' password goes to the Sentinels, the other one to the master."""
     written = f"redis+sentinel://:{SECRET}@one/master?sentinel_password=other"
     pool: Any = create_client(RedisURL.parse(written), timeout=1).connection_pool
-    (sentinel,) = pool.sentinel_manager.sentinels
     assert pool.connection_kwargs["password"] == SECRET
-    assert sentinel.connection_pool.connection_kwargs["password"] == "other"
+    assert pool.locate.connect(("one", 26379)).connection_kwargs["password"] == "other"
 
 
 @pytest.mark.parametrize(

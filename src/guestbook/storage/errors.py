@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -12,6 +10,12 @@ REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 
 FAILOVER_ERRORS = (ReadOnlyError, MovedError, ClusterDownError)
 """The server is not the master (any more): a new connection may lead to the one that is."""
+
+NO_TLS = (
+    "it did not answer in time: does it speak TLS on this port? If not, write redis:// instead of "
+    "rediss://"
+)
+"""A connection with TLS was not made in time. A Redis without it waits for a line to end."""
 
 _CUT = (
     "the connection was closed: if it always is, Redis may want TLS (rediss://) or a certificate "
@@ -34,11 +38,13 @@ _MEANINGS = {
     "Connection reset by peer": _CUT,
     "Connection closed by server": _CUT,
     "Connection lost": _CUT,
+    # An alert of TLS, or the reverse.
+    '"\\x15"': "it wants TLS: write rediss:// instead of redis://",
+    "\\x15\\x03": "it wants TLS: write rediss:// instead of redis://",
+    "wrong version number": "it does not speak TLS on this port: write redis:// instead of rediss://",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS on this port: write redis:// instead of rediss://",
     "Protocol error, got": "what answers there is not Redis",
 }
-
-# The client of a Sentinel, as redis-py lists it before the error of each.
-_SENTINEL_CLIENT = re.compile(r"<redis\.asyncio\.client\.Redis\(.*?\)>\)>\)> - ")
 
 
 def explain(error: Exception) -> str:
@@ -49,4 +55,4 @@ def explain(error: Exception) -> str:
     for part, meaning in _MEANINGS.items():
         if part in text:
             return meaning
-    return _SENTINEL_CLIENT.sub("", text)
+    return text

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
-from redis.asyncio import ConnectionPool, Redis, Sentinel
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.cluster import parse_cluster_slots
 from redis.crc import key_slot
@@ -19,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from guestbook.storage.errors import FAILOVER_ERRORS, REDIS_ERRORS
+from guestbook.storage.errors import FAILOVER_ERRORS, NO_TLS, REDIS_ERRORS, explain
 from guestbook.storage.url import RedisURL
 
 HASH_TAG = "{guestbook}"
@@ -61,19 +60,16 @@ def create_client(
     sentinels = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     if on_connect is not None:
         options["redis_connect_func"] = _and_call(on_connect)
-    is_tls = options.get("connection_class") is SSLConnection
     if url.kind == "sentinel":
-        options.pop("connection_class", None)
-        asking = {**_for_discovery(options), **sentinels, "ssl": is_tls}
-        return Sentinel(url.nodes, sentinel_kwargs=asking).master_for(  # type: ignore[no-any-return, no-untyped-call]  # redis-py
-            url.service, redis_class, MasterPool, ssl=is_tls, **options
-        )
-    if url.kind == "cluster":
-        pool = LocatingPool(ClusterNodes(url.nodes, **_for_discovery(options)), **options)
-        return (ClusterRedis if redis_class is Redis else redis_class).from_pool(pool)
-    if not url.nodes:  # a socket
+        locate: Locate = Sentinels(url.service, url.nodes, {**_for_discovery(options), **sentinels})
+    elif url.kind == "cluster":
+        locate = ClusterNodes(url.nodes, _for_discovery(options))
+        redis_class = ClusterRedis if redis_class is Redis else redis_class
+    elif url.nodes:
+        locate = NameLookup(*url.nodes[0], is_tls=_is_tls(options))
+    else:  # a socket
         return redis_class.from_pool(ConnectionPool(**options))
-    return redis_class.from_pool(LocatingPool(NameLookup(*url.nodes[0], is_tls=is_tls), **options))
+    return redis_class.from_pool(LocatingPool(locate, **options))
 
 
 def _and_call(on_connect: Callable[[], None]) -> Callable[[AbstractConnection], Awaitable[None]]:
@@ -93,13 +89,8 @@ def _for_discovery(options: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **dict.fromkeys(timeouts, _DISCOVERY_TIMEOUT)}
 
 
-class MasterPool(SentinelConnectionPool):
-    """Connections to the master that the Sentinels name."""
-
-    async def aclose(self) -> None:
-        """Close these connections and those to the Sentinels."""
-        await super().aclose()
-        await self.sentinel_manager.aclose()
+def _is_tls(options: Mapping[str, Any]) -> bool:
+    return options.get("connection_class") is SSLConnection
 
 
 class LocatingPool(ConnectionPool):
@@ -107,17 +98,20 @@ class LocatingPool(ConnectionPool):
 
     def __init__(self, locate: Locate, **options: Any) -> None:
         super().__init__(**options)
-        self._locate = locate
+        self.locate = locate
         self._timeouts = 0
 
     async def ensure_connection(self, connection: Any) -> None:
         """Connect if necessary, to where the server is now."""
         try:
             if not connection.is_connected:
-                connection.host, connection.port = await self._locate(self._timeouts)
+                connection.host, connection.port = await self.locate(self._timeouts)
             await super().ensure_connection(connection)
-        except (RedisTimeoutError, asyncio.CancelledError):
+        except (RedisTimeoutError, asyncio.CancelledError) as error:
             self._timeouts += 1
+            is_connecting = str(error).startswith("Timeout connecting")
+            if is_connecting and isinstance(connection, SSLConnection):
+                raise RedisTimeoutError(NO_TLS) from error
             raise
         self._timeouts = 0
 
@@ -129,10 +123,13 @@ class NameLookup:
     was given up leaves nothing behind, which uvloop's own lookup while connecting does.
     """
 
-    def __init__(self, host: str, port: int, *, is_tls: bool) -> None:
+    def __init__(
+        self, host: str, port: int, *, is_tls: bool, seconds: float = _LOOKUP_TIMEOUT
+    ) -> None:
         self._host = host
         self._port = port
         self._is_tls = is_tls
+        self._seconds = seconds
 
     async def __call__(self, timeouts: int) -> Address:
         """Return the name, or one of its addresses in turn while connecting times out.
@@ -143,7 +140,7 @@ class NameLookup:
         loop = asyncio.get_running_loop()
         where = f"{self._host}:{self._port}"
         try:
-            async with asyncio.timeout(_LOOKUP_TIMEOUT):
+            async with asyncio.timeout(self._seconds):
                 found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except TimeoutError:
             raise RedisTimeoutError(f"DNS did not answer in time for {where}") from None
@@ -158,47 +155,88 @@ class NameLookup:
         return choices[timeouts % len(choices)], self._port
 
 
-class ClusterNodes:
-    """Find the node of a Cluster that has the guestbook's keys, which are all in one slot.
+class Discovery:
+    """Ask several servers in turn where the master is."""
 
-    `RedisCluster` would do so too, but also runs COMMAND, which needs one more right.
-    """
+    failure: ClassVar[str]
 
-    def __init__(self, nodes: Iterable[Address], **options: Any) -> None:
-        self._given = tuple(nodes)
-        self._nodes = deque(self._given)
+    def __init__(self, nodes: Iterable[Address], options: dict[str, Any]) -> None:
+        self._nodes = deque(nodes)
         self._options = options
+        self._is_tls = _is_tls(options)
 
-    async def __call__(self, _timeouts: int) -> Address:
-        """Return the first answer among the nodes that are known."""
+    async def __call__(self, timeouts: int) -> Address:
+        """Return the first answer among the servers that are known."""
         reason: Exception | None = None
         for node in tuple(self._nodes):
             # Next time another is asked first: this one may hang, or not know of a fail-over yet.
             self._nodes.rotate(-1)
             try:
-                return await self._ask(*node)
+                async with Redis.from_pool(self.connect(node)) as redis:
+                    master = await self._ask(redis, node)
             except REDIS_ERRORS as error:
                 reason = error
-        raise RedisConnectionError(f"no node of the Cluster names the master: {reason}")
+            else:
+                return await NameLookup(*master, is_tls=self._is_tls)(timeouts)
+        raise RedisConnectionError(f"{self.failure}: {reason and explain(reason)}")
 
-    async def _ask(self, host: str, port: int) -> Address:
-        pool = ConnectionPool(**self._options, host=host, port=port)
-        async with Redis.from_pool(pool) as redis:
-            answer = await redis.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]  # redis-py
+    def connect(self, node: Address) -> ConnectionPool:
+        """Return connections to one of the servers."""
+        lookup = NameLookup(*node, is_tls=self._is_tls, seconds=_DISCOVERY_TIMEOUT)
+        return LocatingPool(lookup, **self._options)
+
+    async def _ask(self, redis: Any, node: Address) -> Address:
+        raise NotImplementedError
+
+
+class Sentinels(Discovery):
+    """Ask the Sentinels.
+
+    redis-py's own client of Sentinels looks up names while it connects, and hides the reasons.
+    """
+
+    failure = "no Sentinel names the master"
+
+    def __init__(self, service: str, nodes: Iterable[Address], options: dict[str, Any]) -> None:
+        super().__init__(nodes, options)
+        self._service = service
+
+    async def _ask(self, redis: Any, node: Address) -> Address:
+        state = await redis.sentinel_master(self._service)
+        if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
+            raise RedisConnectionError(f"the Sentinel at {node[0]}:{node[1]} considers it down")
+        return state["ip"], state["port"]
+
+
+class ClusterNodes(Discovery):
+    """Find the node of a Cluster that has the guestbook's keys, which are all in one slot.
+
+    `RedisCluster` would do so too, but also runs COMMAND, which needs one more right.
+    """
+
+    failure = "no node of the Cluster names the master"
+
+    def __init__(self, nodes: Iterable[Address], options: dict[str, Any]) -> None:
+        self._given = tuple(nodes)
+        super().__init__(self._given, options)
+
+    async def _ask(self, redis: Any, node: Address) -> Address:
+        answer = await redis.execute_command("CLUSTER SLOTS")
+        asked, _ = node
         master: Address | None = None
         known = dict.fromkeys(self._given)
-        for (first, last), node in parse_cluster_slots(answer, current_host=host).items():
+        for (first, last), found in parse_cluster_slots(answer, current_host=asked).items():
             # A node that does not know a host name calls it "?".
             here = [
-                (host if name == "?" else name, number)
-                for name, number in (node["primary"], *node["replicas"])
+                (asked if name == "?" else name, number)
+                for name, number in (found["primary"], *found["replicas"])
             ]
             known.update(dict.fromkeys(here))
             if first <= _SLOT <= last:
                 master = here[0]
         if master is None:
             raise RedisConnectionError(f"slot {_SLOT} of the Cluster is on no node")
-        still_there = [node for node in self._nodes if node in known]
+        still_there = [each for each in self._nodes if each in known]
         self._nodes = deque(dict.fromkeys([*still_there, *known]))
         return master
 
