@@ -57,9 +57,8 @@ export function parse(text) {
 }
 
 /** Undefined where no answer came in time. @param {string} url @param {RequestInit} options @param {number} ms */
-export async function request(url, options, ms) {
-  const abort = new AbortController(); // Safari 15 has no AbortSignal.timeout
-  const timer = setTimeout(() => abort.abort(), ms);
+export async function request(url, options, ms, abort = new AbortController()) {
+  const timer = setTimeout(() => abort.abort(), ms); // Safari 15 has no AbortSignal.timeout
   let response, text;
   try {
     // Nothing else: an error of our own must not pass for one of the network.

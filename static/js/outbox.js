@@ -20,6 +20,9 @@ export class Outbox {
   #attempts = 0;
   #retry = 0;
   #isQueued = false;
+  /** @type {AbortController | undefined} */
+  #posting;
+  #isBack = false; // the stream, since a post began
   #turn = Promise.resolve();
 
   /** @param {Page} page */
@@ -29,7 +32,7 @@ export class Outbox {
     /** @type {State | undefined} */
     let before;
     bus.on("state", (state) => {
-      if (state === "live" && before !== state) this.#sendSoon();
+      if (state === "live" && before !== state) this.#sendSoon(before === "away");
       before = state;
     });
     bus.on("deleted", ({ id }) => this.#held.delete(id));
@@ -114,7 +117,11 @@ export class Outbox {
     for (let draft; this.isFree && (draft = this.#next());) await this.#sendOne(draft);
   }
 
-  #sendSoon() {
+  /** What failed or hangs since the outage is sent again. @param {boolean} hangs */
+  #sendSoon(hangs) {
+    if (hangs) this.#posting?.abort();
+    this.#isBack = true;
+    this.#attempts = 0;
     this.#notBefore = Math.min(this.#notBefore, this.#rateLimit);
     this.send();
   }
@@ -128,6 +135,7 @@ export class Outbox {
     if (Date.now() - draft.at > KEY_LIVES) return this.#refuse(draft, { status: "stale" });
     this.#mark(draft.key, "sending");
     this.#page.bus.emit("broadcast", { sending: draft.key });
+    this.#isBack = false;
     const { message, problem, why = "unreachable", seconds = 0 } = await this.#post(draft);
     if (message) {
       const settled = { key: draft.key, message };
@@ -136,7 +144,7 @@ export class Outbox {
       this.#page.bus.emit("broadcast", { settled });
       delete this.#page.storage[nameOf(draft)];
     } else if (problem) this.#refuse(draft, problem);
-    else {
+    else if (why === "often" || !this.#isBack) {
       this.#attempts += 1;
       const ms = seconds > 0 ? seconds * 1000 + Math.random() * 500 : backOff(this.#attempts);
       this.#delay({ why, ms });
@@ -151,7 +159,8 @@ export class Outbox {
       headers: { Accept: "application/json", "Content-Type": "application/json", "Idempotency-Key": key },
       body: JSON.stringify({ text, author: author || undefined }),
     };
-    const answer = await request(this.#page.form.action, options, 15_000);
+    this.#posting = new AbortController();
+    const answer = await request(this.#page.form.action, options, 15_000, this.#posting);
     if (!answer) return { why: "unreachable" };
     const { status, ok, isProblem, body, seconds } = answer;
     if (ok && isMessage(body)) return { message: body };

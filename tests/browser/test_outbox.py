@@ -12,6 +12,7 @@ from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import (
     AWAY,
     LOST,
+    TOO_MANY,
     UNAVAILABLE,
     form_is,
     is_state,
@@ -159,3 +160,63 @@ async def test_outbox_outlives_the_page(pods: Pods, visit: Visit) -> None:
     assert [message["text"] for message in await listed(pods.b)] == ["two", "one"]
     await shows_only(page, pods.b, "two", "one")
     await shows(other, "the last", "two", "one")
+
+
+async def test_post_in_flight_is_sent_again_when_redis_is_back(
+    valkey: Valkey, serve: Serve, visit: Visit
+) -> None:
+    """One that hangs since the outage holds up nothing: its key makes a second attempt harmless."""
+    server = await serve(redis=valkey.address)
+    page = await visit(server.url, expects=(LOST, UNAVAILABLE))
+    valkey.kill()
+    await is_state(page, "away", AWAY)
+    hangs = asyncio.Event()
+
+    async def hang(route: Route) -> None:
+        hangs.set()
+
+    await page.route("**/messages", hang, times=1)
+    await sign(page, "kept")
+    await hangs.wait()
+    valkey.start()
+    await is_state(page, "live", "Live")
+    await expect(page.locator(".pending")).to_have_count(0, timeout=3_000)
+    await shows_only(page, server, "kept")
+    assert [message["text"] for message in await listed(server)] == ["the last", "kept"]
+
+
+async def test_returning_stream_ends_the_wait(pods: Pods, visit: Visit) -> None:
+    """What failed in an outage is sent at once when the page is live again, also if it fails late.
+
+    A rate limit is waited for all the same.
+    """
+    page = await visit(pods.a.url, expects=(LOST, UNAVAILABLE, TOO_MANY))
+    may_fail = asyncio.Event()
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=503, headers={"Retry-After": "60"})
+
+    async def refuse_late(route: Route) -> None:
+        await may_fail.wait()
+        await refuse(route)
+
+    async def limit(route: Route) -> None:
+        await route.fulfill(status=429, headers={"Retry-After": "60"})
+
+    for number, handler in enumerate((refuse, refuse_late, limit)):
+        may_fail.clear()
+        await page.context.set_offline(True)
+        await is_state(page, "offline", "Offline")
+        await page.route("**/messages", handler, times=1)
+        async with page.expect_request("**/messages"):
+            await sign(page, str(number))
+        if handler is not refuse_late:
+            await form_is(page, "waiting")
+        await page.context.set_offline(False)
+        await is_state(page, "live", "Live")
+        may_fail.set()
+        if handler is not limit:
+            await expect(page.locator(".pending")).to_have_count(0, timeout=3_000)
+    await asyncio.sleep(1)
+    await expect(page.locator(".pending .text")).to_have_text("2")
+    assert [message["text"] for message in await listed(pods.b)] == ["1", "0"]
