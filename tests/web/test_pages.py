@@ -241,6 +241,19 @@ async def test_page_is_light(api: httpx.AsyncClient) -> None:
     assert sum(int(answer.headers["content-length"]) for answer in answers) < 25_000
 
 
+async def test_comments_are_not_sent(api: httpx.AsyncClient) -> None:
+    """Those that have a line to themselves; the lines keep their numbers."""
+    for name in ("guestbook.css", "js/list.js", "js/live.js"):
+        source = (ROOT / "static" / name).read_text().splitlines()
+        sent = (await api.get(f"/static/{name}")).text.splitlines()
+        assert len(sent) == len(source)
+        for line, original in zip(sent, source, strict=True):
+            is_comment = original.strip().startswith(("// ", "/*")) and (
+                original.endswith("*/") or "/*" not in original
+            )
+            assert line == ("" if is_comment else original)
+
+
 # Older pages
 
 
