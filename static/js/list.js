@@ -23,6 +23,11 @@ export class MessageList {
       this.deleted.add(id);
       find(id)?.remove();
     });
+    bus.on("pods", ({ skew }) => {
+      if (!(Math.abs(skew - texts.skew) > 5_000)) return;
+      texts.skew = skew;
+      this.showTimes();
+    });
     bus.on("listing", (listing) => this.isArchive || this.#reconcile(listing));
     if (this.#older) this.#watchEnd(this.#older);
   }

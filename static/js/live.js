@@ -181,6 +181,7 @@ export class Live {
     this.#markAlive();
     // The others bear the id of the last one that had its own.
     const id = name === "message" || name === "deleted" ? lastEventId : undefined;
+    if (name === "pods") data.skew = Date.now() - data.now; // for the other tabs, too
     if (cursor || !id) this.#page.timeline.share(name, data, id);
     if (name === "pods") this.#reportMove(data.pod);
     // The page was made before its pod had read the messages.

@@ -10,9 +10,9 @@ function chooseLocale(lang, preferences) {
   return preferences.find(isUsable) ?? lang;
 }
 
-/** @param {Date} date @returns {[number, "second" | "minute" | "hour" | "day"]} */
-function timeSince(date) {
-  const seconds = Math.max(0, (Date.now() - date.getTime()) / 1000); // the visitor's clock may be slow
+/** @param {number} ms @returns {[number, "second" | "minute" | "hour" | "day"]} */
+function round(ms) {
+  const seconds = Math.max(0, ms / 1000);
   if (seconds < 60) return [Math.floor(seconds), "second"];
   if (seconds < 3600) return [Math.floor(seconds / 60), "minute"];
   if (seconds < 86_400) return [Math.floor(seconds / 3600), "hour"];
@@ -20,6 +20,8 @@ function timeSince(date) {
 }
 
 export class Texts {
+  skew = 0; // how far the visitor's clock is ahead of Redis's, in ms
+
   /** @param {string} lang @param {readonly string[]} preferences */
   constructor(lang, preferences) {
     const locale = chooseLocale(lang, preferences);
@@ -44,10 +46,15 @@ export class Texts {
     return this.fill(dataset[this.plurals.select(n)] ?? dataset.other, { n });
   }
 
+  /** @param {Date} date */
+  #since(date) {
+    return round(Date.now() - this.skew - date.getTime());
+  }
+
   /** @param {HTMLTimeElement} time */
   showTime(time) {
     const date = new Date(time.dateTime);
-    const [n, unit] = timeSince(date);
+    const [n, unit] = this.#since(date);
     if (unit === "day") time.textContent = this.day.format(date);
     else time.textContent = unit === "second" ? this.ago.format(0, unit) : this.ago.format(-n, unit);
     time.title ||= this.exact.format(date);
@@ -55,7 +62,7 @@ export class Texts {
 
   /** @param {Date} date */
   age(date) {
-    const [n, unit] = timeSince(date);
+    const [n, unit] = this.#since(date);
     return new Intl.NumberFormat(this.locale, { style: "unit", unit, unitDisplay: "short" }).format(n);
   }
 }

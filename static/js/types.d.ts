@@ -26,6 +26,8 @@ interface PodsEvent {
   pods: Pod[];
   streams: number;
   pod: string; // the one at the other end of the stream
+  now?: number; // Redis's time in ms
+  skew: number; // how far this was behind the browser's when it came
   redis?: string;
 }
 

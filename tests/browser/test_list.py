@@ -8,9 +8,12 @@ import httpx
 from playwright.async_api import expect
 
 from guestbook.core.messages import normalise
+from guestbook.storage.store import EVENTS
 from tests.browser.conftest import ADMIN, Pods, Visit
 from tests.browser.visitor import form_is, listed, post, shows, shows_only, sign
+from tests.conftest import Serve
 from tests.support.servers import Server
+from tests.support.valkey import redis_client
 from tests.web.test_linkify import TEXTS
 
 EDGES = [
@@ -179,3 +182,26 @@ async def test_burst_arrives_in_order(pods: Pods, visit: Visit) -> None:
     await expect(entries).to_have_count(301)
     shown = await entries.evaluate_all("items => items.map((item) => item.dataset.id)")
     assert shown == [message["id"] for message in await listed(pods.b)]
+
+
+async def test_clock_of_the_visitor_is_wrong(serve: Serve, redis_url: str, visit: Visit) -> None:
+    """Ages are counted by Redis's clock: of messages on the page, of new ones, in every tab."""
+    async with redis_client(redis_url) as redis:
+        now = (await redis.time())[0]
+        await redis.xadd(EVENTS, {"text": "old"}, id=f"{now - 7200}000-0")
+    server = await serve()
+    await post(server, "a moment ago")
+    for hours in (3, -3):
+        page = await visit(
+            server.url, before=f"const now = Date.now; Date.now = () => now() + {hours} * 3600e3;"
+        )
+        times = page.locator("#messages > li.entry time")
+        count = await times.count()
+        await expect(times.last).to_have_text("2 hr ago")
+        await expect(times.nth(count - 2)).to_have_text("now")
+        other = await page.context.new_page()
+        await other.goto(server.url)
+        await post(server, "just now")
+        for tab in (page, other):
+            times = tab.locator("#messages > li.entry time")
+            await expect(times).to_have_text(["now"] * count + ["2 hr ago"])

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, redis_client
 from tests.support.waiting import eventually
 
 # Three missed heartbeats, one more to notice it, and the time to get here.
@@ -145,6 +145,17 @@ async def test_killed_pod_is_gone_after_three_heartbeats(shared: Shared, serve: 
         slow.signal(signal.SIGTERM)
         await slow.ended()
         await _until(stream, _ready("pod-a"), within=2)
+
+
+async def test_pods_events_have_the_time_of_redis(shared: Shared, serve: Serve) -> None:
+    """The first of a stream and later ones, so that a client can correct a clock that is wrong."""
+    async with redis_client(shared.redis) as redis, EventStream(shared.pod.url) as stream:
+        for number in range(2):
+            data = (await stream.until("pods")).data
+            now, micros = await redis.time()
+            assert abs(now * 1000 + micros / 1000 - data["now"]) < 1000
+            if not number:
+                await serve("pod-d", redis=shared.redis)
 
 
 async def test_two_processes_of_one_name_are_two_pods(shared: Shared, serve: Serve) -> None:

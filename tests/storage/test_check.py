@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from guestbook.storage.check import Finding, inspect
+from guestbook.storage.store import EVENTS
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
 from tests.support.valkey import Valkey
@@ -163,6 +164,20 @@ async def test_replicas_are_counted(valkey: Valkey, tmp_path: Path) -> None:
         assert "\nfail  GUESTBOOK_WAIT_REPLICAS=2: replicas that confirmed a write: 1;" in said
     finally:
         replica.kill()
+
+
+async def test_clock_that_was_ahead_is_found(valkey: Valkey) -> None:
+    """Ids never go back, so that those of the future stay; a small correction is not reported."""
+    async with valkey.client() as redis:
+        now = (await redis.time())[0]
+        await redis.xadd(EVENTS, {"text": "soon"}, id=f"{now + 5}000-0")
+        assert "ahead" not in await found(valkey.address)
+        last = await redis.xadd(EVENTS, {"text": "later"}, id=f"{now + 3600}000-0")
+        await redis.xdel(EVENTS, last)
+        assert re.search(
+            r"\nwarn  the newest id is 3[56]\d\d s ahead of Redis's clock",
+            await found(valkey.address),
+        )
 
 
 async def test_cloud_without_config(tmp_path: Path) -> None:

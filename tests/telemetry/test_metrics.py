@@ -234,6 +234,23 @@ async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> N
     assert (await Samples.read(server.url)).of("guestbook_redis_up") == 1
 
 
+async def test_clock_of_redis_that_was_ahead(serve: Serve, redis_url: str) -> None:
+    """A gauge shows how far the newest id is ahead of it, and one line of the log."""
+    server = await serve()
+    assert (await Samples.read(server.url)).of("guestbook_redis_clock_ahead_seconds") == 0
+    async with redis_client(redis_url) as redis:
+        now = (await redis.time())[0]
+        await redis.xadd("{guestbook}:events", {"text": "early"}, id=f"{now + 3600}000-0")
+
+    async def is_noticed() -> bool:
+        samples = await Samples.read(server.url)
+        return 3500 < samples.of("guestbook_redis_clock_ahead_seconds") <= 3600
+
+    await eventually(is_noticed)
+    await asyncio.sleep(2)  # further heartbeats
+    assert server.lines().count("Redis's clock was once ahead") == 1
+
+
 async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) -> None:
     """A HEAD has its own method and the route of the GET that answers it."""
     for path in ("/", "/env", "/messages/1-0"):

@@ -83,6 +83,11 @@ class GuestbookCollector(Collector):
             "Whether the last heartbeat reached Redis",
             value=presence.error is None,
         )
+        yield GaugeMetricFamily(
+            "guestbook_redis_clock_ahead_seconds",
+            "How far the newest id is ahead of Redis's clock",
+            value=presence.clock_ahead,
+        )
         yield CounterMetricFamily(
             "guestbook_redis_reconnects",
             "How often Redis came back after it was away",

@@ -10,29 +10,38 @@ from guestbook.core import sse
 
 # A larger number of pods is not listed in full, because every stream gets the list.
 LISTED_MAX = 100
-# Placeholders for the counts in a greeting that is encoded ahead: no real count is negative.
-_OWN_COUNT, _TOTAL = -1, -2
+# Placeholders for the numbers in a greeting that is encoded ahead: no real one is negative.
+_OWN_COUNT, _TOTAL, _NOW = -1, -2, -3
 _OWN_COUNT_JSON, _TOTAL_JSON = (b'"streams":%d' % count for count in (_OWN_COUNT, _TOTAL))
+_NOW_JSON = b'"now":%d' % _NOW
 
 Record = dict[str, Any]
 
 
-def encode(pods: list[Record], total: int, *, name: str, is_away: bool) -> bytes:
-    """Encode the event of the pod called `name`; `is_away` is whether Redis is away."""
+def encode(
+    pods: list[Record], total: int, *, name: str, is_away: bool, now_ms: int | None
+) -> bytes:
+    """Encode the event of the pod called `name`.
+
+    `is_away` is whether Redis is away, `now_ms` its time if it is known.
+    """
     if len(pods) > LISTED_MAX:
         # This pod is always listed.
         pods = sorted(pods, key=lambda pod: pod["name"] != name)[:LISTED_MAX]
     # The load balancer chose the pod, so that a client learns only here which one serves it.
     data = {"pods": pods, "streams": total, "pod": name}
+    if now_ms is not None:
+        # Visitors' clocks may be wrong: the age of a message is a difference of Redis's times.
+        data["now"] = now_ms
     if is_away:
         data["redis"] = "away"
     return sse.event(json.dumps(data, separators=(",", ":")).encode(), name="pods")
 
 
 class Greeting:
-    """The event for a stream that opens, with the counts of this moment.
+    """The event for a stream that opens, with the counts and the time of this moment.
 
-    Thousands of streams may open at once: only the counts are encoded for each.
+    Thousands of streams may open at once: only these numbers are encoded for each.
     """
 
     def __init__(self) -> None:
@@ -40,15 +49,26 @@ class Greeting:
         self._peers: Mapping[str, Record] | None = None
         self._key: object = None
 
-    def encode(self, own: Record, peers: Mapping[str, Record], *, is_away: bool) -> bytes:
+    def encode(
+        self, own: Record, peers: Mapping[str, Record], *, is_away: bool, now_ms: int | None
+    ) -> bytes:
         """Encode the event of the pod with the record `own`; `peers` is not modified later."""
-        key = (own["state"], str(own.get("lab")), is_away)
+        has_time = now_ms is not None
+        key = (own["state"], str(own.get("lab")), is_away, has_time)
         if self._peers is not peers or self._key != key:
             self._peers, self._key = peers, key
             pods = by_name([{**own, "streams": _OWN_COUNT}, *peers.values()])
-            self._event = encode(pods, _TOTAL, name=own["name"], is_away=is_away)
+            self._event = encode(
+                pods,
+                _TOTAL,
+                name=own["name"],
+                is_away=is_away,
+                now_ms=_NOW if has_time else None,
+            )
         total = own["streams"] + sum(pod["streams"] for pod in peers.values())
         event = self._event.replace(_OWN_COUNT_JSON, b'"streams":%d' % own["streams"])
+        if now_ms is not None:
+            event = event.replace(_NOW_JSON, b'"now":%d' % now_ms)
         return event.replace(_TOTAL_JSON, b'"streams":%d' % total)
 
 

@@ -15,7 +15,13 @@ import structlog
 
 from guestbook.pod import pods_event
 from guestbook.pod.pods_event import Greeting, Record
-from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, explain
+from guestbook.storage import (
+    CLOCK_AHEAD_SECONDS,
+    REDIS_ERRORS,
+    HeartbeatReply,
+    Store,
+    explain,
+)
 
 INTERVAL = 1.0
 # Together with the interval this bounds how late a hanging Redis is noticed: below 2 seconds.
@@ -97,6 +103,8 @@ class Presence:
         """The faults that the lab has caused in this process; None without a lab."""
         self.error: str | None = "Redis has not answered yet"
         self.clock: RedisClock | None = None
+        self.clock_ahead = 0.0
+        """How many seconds the newest id is ahead of Redis's clock. Ids never go back."""
         self.reconnects = 0
         """How often Redis came back after it was away."""
 
@@ -166,6 +174,7 @@ class Presence:
         self.error = None
         # Redis read its clock before `now`, so that deadlines come rather too early.
         self.clock = RedisClock(reply.now_ms, now, now - asked_at)
+        self._note_clock_ahead(max(reply.last_id.ms - reply.now_ms, 0) / 1000)
         if now - self._replied_at > 2 * INTERVAL:
             # No pod could announce itself while Redis was away: give all of them time.
             self._keep_peers_until = now + _GONE_AFTER_MS / 1000
@@ -181,6 +190,15 @@ class Presence:
         self._on_reply(reply, asked_at)
         if was_unreachable:
             logger.info("Redis is there")
+
+    def _note_clock_ahead(self, seconds: float) -> None:
+        if seconds > CLOCK_AHEAD_SECONDS >= self.clock_ahead:
+            logger.warning(
+                "Redis's clock was once ahead: new messages bear times of the future, "
+                "and GUESTBOOK_MAX_AGE keeps them too long",
+                seconds=round(seconds),
+            )
+        self.clock_ahead = seconds
 
     def _note_peers(self, peers: Mapping[str, tuple[int, Record]], now: float) -> None:
         alive = {
@@ -213,6 +231,10 @@ class Presence:
     def _is_shown_away(self) -> bool:
         return self._failures >= _AWAY_AFTER
 
+    @property
+    def _now_ms(self) -> int | None:
+        return None if self.clock is None else int(self.clock.time(time.monotonic()))
+
     def _pods(self) -> list[Record]:
         return pods_event.by_name(self.records().values())
 
@@ -230,10 +252,15 @@ class Presence:
         self._published = pods
         self._published_at = time.monotonic()
         total = sum(pod["streams"] for pod in pods)
-        is_away = self._is_shown_away
-        self._on_change(pods_event.encode(pods, total, name=self.name, is_away=is_away))
+        self._on_change(
+            pods_event.encode(
+                pods, total, name=self.name, is_away=self._is_shown_away, now_ms=self._now_ms
+            )
+        )
 
     def greeting(self) -> bytes:
         """Return the `pods` event for a stream that opens, with the counts of this moment."""
         own = self._own_record()
-        return self._greeting.encode(own, self._peers, is_away=self._is_shown_away)
+        return self._greeting.encode(
+            own, self._peers, is_away=self._is_shown_away, now_ms=self._now_ms
+        )

@@ -1,6 +1,6 @@
 """The guestbook in Redis. The only package that imports redis."""
 
-from guestbook.storage.check import Finding, inspect
+from guestbook.storage.check import CLOCK_AHEAD_SECONDS, Finding, inspect
 from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
 from guestbook.storage.errors import REDIS_ERRORS, explain
 from guestbook.storage.pipelining import PipeliningRedis
@@ -18,6 +18,7 @@ from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 
 __all__ = [
+    "CLOCK_AHEAD_SECONDS",
     "EVENTS",
     "QUEUE_MAX",
     "REDIS_ERRORS",

@@ -8,14 +8,19 @@ from typing import Any, Literal, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from guestbook.core import EntryId
 from guestbook.storage.errors import REDIS_ERRORS, explain
 from guestbook.storage.replication import WAIT_MS
+from guestbook.storage.store import EVENTS
 from guestbook.storage.topology import HASH_TAG, create_client
 from guestbook.storage.url import RedisURL
 
 _TIMEOUT = 5.0
 _SCRATCH = f"{HASH_TAG}:check"
 _SCRATCH_MS = 1000
+CLOCK_AHEAD_SECONDS = 10
+"""How far the newest id may be ahead of Redis's clock: small corrections of a clock are normal."""
+
 _OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}
 
 # Each command that the guestbook uses, by itself or in a script. They are tried on a short-lived
@@ -87,7 +92,12 @@ async def inspect(
             found.append(await _rights(client, _LEGACY_TRIALS, by="GUESTBOOK_LEGACY_API"))
             by = "guestbook import --legacy-list"
             found.append(await _rights(client, _IMPORT_TRIALS, by=by, mark="warn"))
-        return [*found, *_file(info, await _fsync(client)), *_memory(info)]
+        return [
+            *found,
+            *_file(info, await _fsync(client)),
+            *_memory(info),
+            *await _clock(client),
+        ]
     except REDIS_ERRORS as error:
         return [Finding("fail", f"not reachable at {url}: {explain(error)}")]
     finally:
@@ -256,3 +266,21 @@ def _memory(info: dict[str, Any] | None) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "nothing is evicted")
+
+
+async def _clock(client: Any) -> list[Finding]:
+    """Compare Redis's clock with the newest id, which it made."""
+    try:
+        stream = await client.xinfo_stream(EVENTS)
+        now, _ = await client.time()
+    except ResponseError:  # no stream, or no right to ask
+        return []
+    ahead = EntryId.from_bytes(stream["last-generated-id"]).ms // 1000 - now
+    if ahead <= CLOCK_AHEAD_SECONDS:
+        return []
+    text = (
+        f"the newest id is {ahead} s ahead of Redis's clock, which was once wrong; until it has "
+        "caught up, new messages bear times of the future, and GUESTBOOK_MAX_AGE keeps them too "
+        "long"
+    )
+    return [Finding("warn", text)]
