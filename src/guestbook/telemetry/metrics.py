@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter as Counts
-from collections.abc import Iterator
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_1_0_0,
@@ -15,7 +13,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
@@ -58,8 +55,12 @@ class Metrics:
             buckets=_REQUEST_SECONDS,
             registry=self._registry,
         )
-        self._refused = _RefusedPosts()
-        self._registry.register(self._refused)
+        self._refused = Counter(
+            "guestbook_messages_refused",
+            "Posts refused, by reason",
+            ("reason",),
+            registry=self._registry,
+        )
         self._lag = Histogram(
             "guestbook_delivery_lag_seconds",
             "From Redis's time of an entry until it was written to the streams, once an entry",
@@ -77,6 +78,9 @@ class Metrics:
         self._requests_by = functools.cache(self._requests.labels)
         self._request_seconds_by = functools.cache(self._request_seconds.labels)
         self._command_seconds_by = functools.cache(self._command_seconds.labels)
+        # These are exported from the start.
+        for reason in _REFUSALS.values():
+            self._refused.labels(reason)
         for command in ("heartbeat", "post"):
             self._command_seconds_by(command)
         ProcessCollector(registry=self._registry)
@@ -89,7 +93,7 @@ class Metrics:
         if seconds is not None:
             self._request_seconds_by(method, route).observe(seconds)
         if status >= 400 and (method, route) in _POSTS:
-            self._refused.by_reason[_REFUSALS.get(status, "other")] += 1
+            self._refused.labels(_REFUSALS.get(status, "other")).inc()
 
     def observe_lag(self, seconds: float) -> None:
         """Record how long after Redis stored an entry it was written to the streams."""
@@ -106,18 +110,3 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
-
-
-class _RefusedPosts(Collector):
-    """Counts the posts that were refused; every reason is exported from the start."""
-
-    def __init__(self) -> None:
-        self.by_reason: Counts[str] = Counts(dict.fromkeys(_REFUSALS.values(), 0))
-
-    def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "guestbook_messages_refused", "Posts refused, by reason", labels=("reason",)
-        )
-        for reason, number in self.by_reason.items():
-            family.add_metric((reason,), number)
-        yield family
