@@ -18,26 +18,17 @@ _PATIENCE_MS = 200
 _BUFFER = 64 * 1024
 
 
-class DescriptorFile(io.RawIOBase):
+class DescriptorFile(io.FileIO):
     """An open file descriptor to write to."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        super().__init__(descriptor, "wb", closefd=False)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
     def wait(self, milliseconds: int | None = None) -> bool:
         """Wait until it can be written to; return False if that takes too long."""
         return bool(self._poll.poll(milliseconds))
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        return True
 
 
 class LogFile(DescriptorFile):
