@@ -26,7 +26,17 @@ def configure(level: str, form: Literal["text", "json"] | None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=not is_text),
         _add_request_id,
     ]
-    renderer = _text(has_colors=log.isatty()) if is_text else _json()
+    renderer: list[Processor] = [structlog.processors.format_exc_info, _render]
+    if is_text:
+        # Values are written with escapes, so that a request cannot forge a line.
+        text = structlog.dev.ConsoleRenderer(
+            colors=log.isatty(),
+            repr_native_str=True,
+            pad_event_to=0,
+            # The default shows local variables, and with them secrets.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        renderer = [text]
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -43,26 +53,6 @@ def configure(level: str, form: Literal["text", "json"] | None) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # The guestbook itself logs its start and its end.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
-
-
-def _text(*, has_colors: bool) -> list[Processor]:
-    # Values are written with escapes, so that a request cannot forge a line.
-    return [
-        structlog.dev.ConsoleRenderer(
-            colors=has_colors,
-            repr_native_str=True,
-            pad_event_to=0,
-            # The default shows local variables, and with them secrets.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-    ]
-
-
-def _json() -> list[Processor]:
-    return [
-        structlog.processors.format_exc_info,
-        _render,
-    ]
 
 
 def _add_request_id(_logger: object, _method: str, line: EventDict) -> EventDict:
