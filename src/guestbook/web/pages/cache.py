@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -19,52 +17,49 @@ from guestbook.web.pages.i18n import accepts_gzip
 _MAX_CACHED = 64
 
 
-class _Variant(NamedTuple):
-    etag: str
-    response: Response
-    not_modified: Response
-
-
 class CachedResponse(Response):
-    """A page in memory, for any number of requests.
+    """A response in memory, for any number of requests.
 
     Each of them is answered with a compressed body if it accepts one, and with 304 if the client
-    has the page already. `vary` names the headers that the page depends on beside the language.
+    has the content already.
     """
 
-    def __init__(self, content: str, *, media_type: str, language: str, vary: str = "") -> None:
-        headers = {
-            "Cache-Control": "no-cache",
-            "Content-Language": language,
-            "Vary": ", ".join(filter(None, ("Accept-Language, Accept-Encoding", vary))),
-        }
+    def __init__(
+        self, content: str | bytes, *, media_type: str, headers: Mapping[str, str]
+    ) -> None:
         super().__init__(content, headers=headers, media_type=media_type)
         self._fields = headers
         self._digest = hashlib.sha256(self.body).hexdigest()[:32]
-
-    @functools.cached_property
-    def _plain(self) -> _Variant:
-        return self._variant(bytes(self.body), f'"{self._digest}"')
-
-    @functools.cached_property
-    def _gzipped(self) -> _Variant:
-        body = gzip.compress(self.body, compresslevel=6, mtime=0)
-        return self._variant(body, f'"{self._digest}-gzip"', {"Content-Encoding": "gzip"})
-
-    def _variant(self, body: bytes, etag: str, headers: dict[str, str] | None = None) -> _Variant:
-        fields = {**self._fields, **(headers or {}), "ETag": etag}
-        response = Response(body, headers=fields, media_type=self.media_type)
-        return _Variant(etag, response, NotModifiedResponse(response.headers))
+        # By whether the body is compressed: the whole response, and the one without the body.
+        self._variants: dict[bool, tuple[Response, Response]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a GET."""
         request = Headers(scope=scope)
-        is_gzip = accepts_gzip(request.get("accept-encoding", ""))
-        variant = self._gzipped if is_gzip else self._plain
+        is_gzipped = accepts_gzip(request.get("accept-encoding", ""))
+        if is_gzipped not in self._variants:
+            self._variants[is_gzipped] = self._variant(is_gzipped)
+        whole, not_modified = self._variants[is_gzipped]
         known = request.get("if-none-match", "")
-        is_known = known == "*" or variant.etag in known
-        response = variant.not_modified if is_known else variant.response
-        await response(scope, receive, send)
+        is_known = known == "*" or whole.headers["etag"] in known
+        await (not_modified if is_known else whole)(scope, receive, send)
+
+    def _variant(self, is_gzipped: bool) -> tuple[Response, Response]:
+        body, headers = self.body, {**self._fields, "ETag": f'"{self._digest}"'}
+        if is_gzipped:
+            body = gzip.compress(body, compresslevel=6, mtime=0)
+            headers |= {"Content-Encoding": "gzip", "ETag": f'"{self._digest}-gzip"'}
+        whole = Response(body, headers=headers, media_type=self.media_type)
+        return whole, NotModifiedResponse(whole.headers)
+
+
+def page_headers(language: str, vary: str = "") -> dict[str, str]:
+    """Return the headers of a page; `vary` names what it depends on beside the language."""
+    return {
+        "Cache-Control": "no-cache",
+        "Content-Language": language,
+        "Vary": ", ".join(filter(None, ("Accept-Language, Accept-Encoding", vary))),
+    }
 
 
 class ResponseCache:

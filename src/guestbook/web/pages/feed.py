@@ -12,7 +12,7 @@ from guestbook.core import Message
 from guestbook.pod import Guestbook
 from guestbook.web import public_url
 from guestbook.web.pages import templates
-from guestbook.web.pages.cache import CachedResponse, ResponseCache
+from guestbook.web.pages.cache import CachedResponse, ResponseCache, page_headers
 from guestbook.web.pages.i18n import Translations
 
 MEDIA_TYPE = "application/atom+xml"
@@ -39,8 +39,7 @@ class Feed:
             return CachedResponse(
                 self._render(language, public),
                 media_type=f"{MEDIA_TYPE}; charset=utf-8",
-                language=language,
-                vary=public_url.VARY,
+                headers=page_headers(language, public_url.VARY),
             )
 
         return self._cache.get((language, public), make)

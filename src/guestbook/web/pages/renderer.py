@@ -16,7 +16,7 @@ from guestbook.core import AUTHOR_MAX, TEXT_MAX, EntryId, Message, ProblemError,
 from guestbook.pod import Guestbook
 from guestbook.web import public_url
 from guestbook.web.pages import templates
-from guestbook.web.pages.cache import CachedResponse, ResponseCache
+from guestbook.web.pages.cache import CachedResponse, ResponseCache, page_headers
 from guestbook.web.pages.i18n import Translations, Words
 from guestbook.web.pages.linkify import linkify
 from guestbook.web.pages.static import Assets
@@ -105,15 +105,11 @@ class Page:
 
         return self._cache.get((language, public), make)
 
-    def _newest(
-        self, language: str, error: FormError | None = None, typed: Typed | None = None
-    ) -> str:
+    def _newest(self, language: str, error: FormError | None = None, typed: Typed = Typed()) -> str:
         log = self._guestbook.log
         newest = list(itertools.islice(log.newest(), _COUNT + 1))
         has_more = len(newest) > _COUNT or (bool(newest) and not log.is_complete)
-        return self._render(
-            language, newest[:_COUNT], has_more=has_more, error=error, typed=typed or Typed()
-        )
+        return self._render(language, newest[:_COUNT], has_more=has_more, error=error, typed=typed)
 
     def _render(
         self,
@@ -149,7 +145,7 @@ class Page:
 
 
 def _response(html: str, language: str, vary: str = "") -> CachedResponse:
-    return CachedResponse(html, media_type="text/html", language=language, vary=vary)
+    return CachedResponse(html, media_type="text/html", headers=page_headers(language, vary))
 
 
 def _form_error(words: Words, problem: ProblemError, typed: Typed) -> FormError:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.staticfiles import NotModifiedResponse, PathLike, StaticFiles
+from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 import guestbook
-from guestbook.web.pages.i18n import accepts_gzip
+from guestbook.web.pages.cache import CachedResponse
 
 URL = "/static"
 
@@ -30,7 +26,8 @@ _TYPES = {
 }
 # A comment that has its line to itself; the line stays, so that a browser's numbers are right.
 _COMMENT = re.compile(rb"^ *(?:/\*+[^*\n]*\*/|// .*)$", re.MULTILINE)
-_HASHED = re.compile(r"[0-9a-f]{12}/(?P<name>.+)", re.DOTALL)
+_HASHED = re.compile(r"(?P<version>[0-9a-f]{12})/(?P<name>.+)", re.DOTALL)
+_FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 def folder(name: str) -> Path:
@@ -40,15 +37,8 @@ def folder(name: str) -> Path:
     return installed if installed.is_dir() else package.parents[1] / name
 
 
-class _File(NamedTuple):
-    media_type: str
-    plain: bytes
-    gzipped: bytes
-    etag: str
-
-
 class Assets(StaticFiles):
-    """Serve the static files, read and compressed once; an ASGI application to mount at `URL`.
+    """Serve the static files from memory; an ASGI application to mount at `URL`.
 
     A file has three kinds of address:
 
@@ -61,15 +51,15 @@ class Assets(StaticFiles):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory=directory)
-        files = {
-            path.relative_to(directory).as_posix(): _read(path)
-            for path in sorted(directory.rglob("*"))
-            if path.suffix in _TYPES
-        }
-        self._files = {os.path.realpath(directory / name): file for name, file in files.items()}
-        etags = "\n".join(f"{name} {file.etag}" for name, file in files.items())
-        self._version = hashlib.sha256(etags.encode()).hexdigest()[:12]
+        paths = [path for path in sorted(directory.rglob("*")) if path.suffix in _TYPES]
+        files = {path.relative_to(directory).as_posix(): _read(path) for path in paths}
+        contents = b"".join(
+            b"%s %d " % (name.encode(), len(files[name])) + files[name] for name in files
+        )
+        self._version = hashlib.sha256(contents).hexdigest()[:12]
         self._urls = {name: f"{URL}/{self._version}/{name}" for name in files}
+        self._current = {name: _response(name, files[name], _FOR_GOOD) for name in files}
+        self._others = {name: _response(name, files[name], "no-cache") for name in files}
 
     def url(self, name: str) -> str:
         """Return the address of a file that may be cached for good; KeyError if there is none."""
@@ -80,43 +70,24 @@ class Assets(StaticFiles):
         """The addresses of all modules of the page's script."""
         return [url for name, url in self._urls.items() if name.endswith(".js")]
 
-    def get_path(self, scope: Scope) -> str:
-        """Return the path of the file within the folder."""
-        path = super().get_path(scope)
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return the file at a path, without a look at the disk."""
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
         hashed = _HASHED.fullmatch(path)
-        return hashed["name"] if hashed else path
-
-    def file_response(
-        self,
-        full_path: PathLike,
-        stat_result: os.stat_result,
-        scope: Scope,
-        status_code: int = 200,
-    ) -> Response:
-        """Return the file as it is in memory, or 304."""
-        file = self._files.get(os.fspath(full_path))
-        if file is None:
-            raise HTTPException(404)
-        request = Headers(scope=scope)
-        is_gzipped = accepts_gzip(request.get("accept-encoding", ""))
-        is_current = super().get_path(scope).startswith(f"{self._version}/")
-        headers = {
-            "Cache-Control": "public, max-age=31536000, immutable" if is_current else "no-cache",
-            "ETag": f'"{file.etag}-gzip"' if is_gzipped else f'"{file.etag}"',
-            "Vary": "Accept-Encoding",
-        }
-        if is_gzipped:
-            headers["Content-Encoding"] = "gzip"
-        body = file.gzipped if is_gzipped else file.plain
-        response = Response(body, status_code, headers, file.media_type)
-        if self.is_not_modified(response.headers, request):
-            return NotModifiedResponse(response.headers)
-        return response
+        is_current = hashed is not None and hashed["version"] == self._version
+        files = self._current if is_current else self._others
+        try:
+            return files[hashed["name"] if hashed else path]
+        except KeyError:
+            raise HTTPException(404) from None
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path) -> bytes:
     content = path.read_bytes()
-    if path.suffix in (".css", ".js"):
-        content = _COMMENT.sub(b"", content)
-    etag = hashlib.sha256(content).hexdigest()[:32]
-    return _File(_TYPES[path.suffix], content, gzip.compress(content, 9, mtime=0), etag)
+    return _COMMENT.sub(b"", content) if path.suffix in (".css", ".js") else content
+
+
+def _response(name: str, content: bytes, cache_control: str) -> CachedResponse:
+    headers = {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
+    return CachedResponse(content, media_type=_TYPES[Path(name).suffix], headers=headers)
