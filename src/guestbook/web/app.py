@@ -16,6 +16,7 @@ from guestbook.telemetry import AccessLog, Metrics
 from guestbook.web.csrf import CrossSiteCheck
 from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
+    EventsMiddleware,
     HeadMiddleware,
     RequestMiddleware,
 )
@@ -26,6 +27,7 @@ from guestbook.web.pages.i18n import Translations
 from guestbook.web.pages.renderer import Page
 from guestbook.web.problems import EXCEPTION_HANDLERS
 from guestbook.web.routes import events, legacy, messages, pages, probes
+from guestbook.web.routes.plain import plain_route
 from guestbook.web.schemas import problems
 from guestbook.web.signals import drain_on_signal
 
@@ -90,11 +92,13 @@ def create_app(
     app.state.is_cross_site = CrossSiteCheck(settings.public_url)
 
     # The last one added is the first to see a request.
+    endpoint = events.Events()
     app.add_middleware(HeadMiddleware)
+    app.add_middleware(EventsMiddleware, endpoint=endpoint)
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 
     # First, because they are requested most: ten thousand browsers may open streams at once.
-    app.router.routes.append(events.route())
+    app.router.routes.append(plain_route(events.PATH, endpoint))
     app.router.routes.append(pages.index_route())
     app.include_router(pages.router)
     app.include_router(messages.router)

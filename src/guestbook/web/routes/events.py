@@ -7,7 +7,6 @@ import time
 from email.utils import formatdate
 
 from starlette.datastructures import QueryParams
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from guestbook.broadcast import HAS_EPOLL, AsgiStream, SocketStream, SocketWatcher
@@ -15,7 +14,6 @@ from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, current_id
 from guestbook.web.dependencies import parse_cursor
-from guestbook.web.routes.plain import plain_route
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
 PATH = "/events"
@@ -114,8 +112,3 @@ def _head(request_id: str) -> bytes:
 @functools.lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
-
-
-def route() -> Route:
-    """Return the route `/events`; web/openapi.py describes it."""
-    return plain_route(PATH, Events())
