@@ -54,9 +54,9 @@ app.command("import")(transfer.import_messages)
 
 @app.command()
 def check() -> None:
-    """Check whether the Redis at REDIS_URL suits the settings, and suggest changes.
+    """Check whether the Redis at REDIS_URL suits the settings.
 
-    The exit status is 1 if something keeps the guestbook from working.
+    It suggests what to change. The exit status is 1 if something keeps the guestbook from working.
     """
     chosen = load_settings()
     found = asyncio.run(
