@@ -117,7 +117,15 @@ async def test_messages_are_found_by_their_words(redis_url: str) -> None:
             timeout=60,
         )
         assert done.stderr == b"guestbook: deleted 1 message\n"
+        again = guestbook("delete", "-", redis=redis_url)
+        assert (again.returncode, again.stderr) == (
+            0,
+            b"guestbook: deleted 0 messages: no id was given\n",
+        )
     assert b"hello" in guestbook("list", redis=redis_url).stdout
+    exported = guestbook("export", redis=redis_url).stdout
+    done = guestbook("delete", "-", redis=redis_url, given=exported)
+    assert (done.returncode, done.stderr) == (0, b"guestbook: deleted 1 message\n")
 
 
 async def test_interrupted_export_leaves_nothing(valkey: Valkey, tmp_path: Path) -> None:
@@ -184,7 +192,7 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
         "import",
         "-",
         redis=redis_url,
-        given=b"".join(map(_line, range(1, there + 11))) + b'{"end": true, "messages": 0}',
+        given=b"".join(map(_line, range(1, there + 11))),
     )
     assert again.stderr.decode() == f"guestbook: imported 10 messages, {there} were there\n"
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from guestbook import __version__
 from guestbook.core import Message
 
 _CHUNK = 64 * 1024
@@ -18,7 +19,7 @@ _COLUMNS = ("id", "posted_at", "author", "text", "pod")
 # A spreadsheet takes a cell that begins like this for a formula, which could send other cells to a
 # stranger. One that splits cells at semicolons or tabs too, or ignores quotes, sees more of them.
 # The full-width characters count in Japanese versions.
-_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[ ]*[=+\-@\t\r＝＋－＠])")
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[ ]*[=+\-@＝＋－＠])")
 
 Pages = AsyncIterator[list[Message]]
 
@@ -56,7 +57,8 @@ def encode(form: Format, pages: Pages, title: str) -> AsyncIterator[bytes]:
 
 
 async def _jsonl(pages: Pages) -> AsyncIterator[bytes]:
-    """Write a line for each message, and one that shows that nothing is missing."""
+    """Write a line for each message, between two that show whether all are there."""
+    yield json.dumps({"export": "guestbook", "version": __version__}).encode() + b"\n"
     count = 0
     async for messages in pages:
         yield b"".join(message.json() + b"\n" for message in messages)

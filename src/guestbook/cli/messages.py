@@ -95,7 +95,7 @@ def delete_messages(
         return deleted
 
     deleted = run_with_store(delete)
-    report(f"deleted {count_of_messages(deleted)}")
+    report(f"deleted {count_of_messages(deleted)}" + ("" if targets else ": no id was given"))
     if deleted < len(targets):
         raise typer.Exit(1)
 
@@ -110,11 +110,15 @@ def _arguments(ids: list[str]) -> Iterator[str]:
 
 
 def _first_id(line: bytes) -> str | None:
-    """Return the id in a line of `list`, `list --json` or an export; its last line has none."""
+    """Return the id in a line of `list`, `list --json` or an export.
+
+    The first and the last line of an export have none.
+    """
     try:
         value = json.loads(line)
-        return None if "end" in value else str(value["id"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        is_bound = "id" not in value and not value.keys().isdisjoint({"export", "end"})
+        return None if is_bound else str(value["id"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return line.split(maxsplit=1)[0].decode(errors="replace")
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from guestbook.core import (
@@ -31,11 +32,18 @@ class ImportFileError(Exception):
     """A file cannot be imported; the text names the file or the line."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """The first line of an export, or the last one, which counts the messages between them."""
+
+    messages: int | None = None
+
+
 async def restore(store: Store, file: BinaryIO, on_read: Callable[[int], None]) -> Counter[str]:
     """Put exported messages back under their own ids, and count them by their outcome.
 
-    The outcomes are those of `Store.restore`. Two more are about the file: `missing`, messages that
-    its last line counts and that are not there, and `unended`, 1 if it has no such line.
+    The outcomes are those of `Store.restore`, and `blank` for messages in which nothing is visible.
+    `incomplete` counts the exports in the file of which the last line or messages are missing.
     `on_read` gets the number of bytes that were read. Raises ImportFileError; then the messages
     before the line that it names are back.
     """
@@ -50,27 +58,32 @@ def _batches(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[list[Messag
     """Yield the file's messages in batches, each with its size in bytes."""
     latest = EntryId(time.time_ns() // 1_000_000 + _DAY_MS, 0)
     messages: list[Message] = []
-    size = since_end = 0
-    counts["unended"] = 1
+    size = present = 0
+    is_in_export = False
+    line = b""
     try:
         for number, line in enumerate(_lines(file), start=1):
             size += len(line)
             if not line.strip():
                 continue
             found = _parse(number, line, latest)
-            counts["unended"] = isinstance(found, Message)
-            if isinstance(found, Message):
-                messages.append(found)
-                since_end += 1
+            if isinstance(found, _Bound):
+                counts["incomplete"] += is_in_export and found.messages != present
+                is_in_export, present = found.messages is None, 0
             else:
-                counts["missing"] += max(found - since_end, 0)
-                since_end = 0
+                present += 1
+                counts["blank"] += found is None
+                messages += [found] if found else []
             if len(messages) == _BATCH:
                 yield messages, size
                 messages, size = [], 0
     except ImportFileError:
         yield messages, size
-        raise
+        # In an export, half a line at the end of the file means that it was cut off.
+        if not is_in_export or line.endswith(b"\n"):
+            raise
+        messages, size = [], 0
+    counts["incomplete"] += is_in_export
     yield messages, size
 
 
@@ -81,16 +94,18 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         raise ImportFileError(f"{file.name}: {error.strerror}") from None
 
 
-def _parse(number: int, line: bytes, latest: EntryId) -> Message | int:
-    """Return a line's message or, from the last line of an export, the number of messages."""
+def _parse(number: int, line: bytes, latest: EntryId) -> Message | _Bound | None:
+    """Return a line's message, or None if it is one in which nothing is visible."""
     try:
         value = json.loads(line)
-        if "end" in value:
-            return int(value["messages"])
+        if value.keys().isdisjoint({"id", "text"}):
+            return _Bound() if "export" in value else _Bound(int(value["messages"]))
         new = NewMessage.parse(value["text"], value.get("author"))
         message = Message(EntryId.parse(value["id"]), new.author, new.text, normalise(value["pod"]))
         message.json()
     except InvalidMessageError as error:
+        if error.code == "empty" and value["text"]:
+            return None
         raise ImportFileError(f"line {number}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ImportFileError(

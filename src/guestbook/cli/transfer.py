@@ -44,7 +44,7 @@ def export_messages(
 
     The oldest comes first. jsonl can be imported again, csv is for spreadsheets, and html is a
     book to print. A file gets its name only when it is complete: until then it ends in .partial.
-    The last line of jsonl counts the messages, so that an import notices a file that was cut off.
+    The first and the last line of jsonl let an import notice a file that was cut off.
     """
     chosen = load_settings()
     try:
@@ -86,7 +86,7 @@ async def exported(store: Store) -> AsyncIterator[list[Message]]:
 def import_messages(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="A file from `export` (-: standard input)."),
+        typer.Argument(metavar="FILE", help="A file of JSON lines (-: standard input)."),
     ] = None,
     legacy_list: Annotated[
         str | None,
@@ -95,11 +95,12 @@ def import_messages(
 ) -> None:
     """Import messages from a file or from a Redis list.
 
-    The file is a jsonl file of `export`, the list that of the original application.
+    The file is a jsonl file of `export`, or has lines like those of `list --json` with the oldest
+    first. The list is that of the original application.
 
     Messages keep their ids, and so their order and time: import into an empty guestbook. After an
     interruption run the command again: no message is imported twice. The exit status is 1 if the
-    file does not end as an export does: everything in it is imported all the same.
+    file is an export that was cut off: everything in it is imported all the same.
     """
     if file is not None and legacy_list is None:
         _import_file(file)
@@ -139,19 +140,16 @@ def _report_import(counts: Counter[str]) -> None:
     report(f"imported {count_of_messages(counts['added'])}, {counts['known']} were there")
     if counts["expired"]:
         report(f"left out {count_of_messages(counts['expired'])} older than GUESTBOOK_MAX_AGE")
+    if counts["blank"]:
+        report(f"left out {count_of_messages(counts['blank'])} in which nothing is visible")
     if counts["trimmed"] or counts["added"] > kept:
         report(f"only the newest {kept} are kept, see GUESTBOOK_MAX_MESSAGES")
+    if counts["incomplete"]:
+        report("the file is not a complete export: it was cut off, or edited")
     if counts["too old"]:
         fail(
             f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
             "import into an empty guestbook"
         )
-    if counts["missing"]:
-        report(f"{count_of_messages(counts['missing'])} of the export are missing in the file")
-    if counts["unended"]:
-        report(
-            "the file does not say that it is complete: it was cut off, or edited, or is from an "
-            "older version"
-        )
-    if counts["missing"] or counts["unended"]:
+    if counts["incomplete"]:
         raise typer.Exit(1)
