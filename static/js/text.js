@@ -67,6 +67,8 @@ export class Texts {
   }
 }
 
+// Outside of ASCII an address ends at punctuation, white space and format controls, wherever they stand; at
+// hyphens, middle dots and marks inside words only if no letter follows. Python's linkify.py is its twin.
 const ADDRESS =
   /https?:\/\/(?:[!#-;=?-_a-~\u200c\u200d]|[^\0-\x7f\p{P}\p{Z}\p{Cc}\p{Cf}]|[\xb7\u055a-\u055f\u058a\u05be\u05f3\u05f4\u0f0b\u2010-\u2013\u2027\u301c\u30a0\u30fb\uff65](?=[\p{L}\p{N}])|\u2019(?=[\p{L}\p{N}])(?![\u2e80-\uffff]))+/gu;
 /** @type {Record<string, string>} */
