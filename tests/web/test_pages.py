@@ -547,6 +547,15 @@ HOSTILE = [
 ]
 
 
+async def test_feed_changes_no_direction_beyond_titles_and_names(api: httpx.AsyncClient) -> None:
+    """An override in a message or a name stays out of a feed reader's list."""
+    await post(api, "\u202eevil \u2067" + "x" * 100, author="\u202eAda\u2066")
+    answer = await api.get("/feed.atom")
+    entry = parsed(answer).entries[0]
+    assert (entry.title, entry.author) == ("evil " + "x" * 54 + "…", "Ada")
+    assert entry.content[0].value.startswith("\u202eevil")
+
+
 async def test_nothing_breaks_the_feed(redis_url: str, serve: Serve) -> None:
     """Neither messages nor characters in Redis that XML does not allow."""
     server = await serve()

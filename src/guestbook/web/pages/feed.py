@@ -14,11 +14,11 @@ from guestbook.web import public_url
 from guestbook.web.pages import templates
 from guestbook.web.pages.cache import CachedResponse, ResponseCache, page_headers
 from guestbook.web.pages.i18n import Translations
+from guestbook.web.pages.title import title_of, without_direction
 
 MEDIA_TYPE = "application/atom+xml"
 
 _COUNT = 50
-_TITLE_MAX = 60
 # Characters that XML does not allow, not even escaped.
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -65,6 +65,9 @@ class Feed:
 def _entry(message: Message) -> dict[str, Any]:
     # Two guestbooks may each have a message of the same id, and a reader may follow both.
     name = f"{message.id} {message.pod} {message.text}"
-    line = " ".join(message.text.split())
-    title = line if len(line) <= _TITLE_MAX else f"{line[: _TITLE_MAX - 1].rstrip()}…"
-    return {"message": message, "id": uuid.uuid5(uuid.NAMESPACE_OID, name).urn, "title": title}
+    return {
+        "message": message,
+        "id": uuid.uuid5(uuid.NAMESPACE_OID, name).urn,
+        "title": title_of(message.text),
+        "author": without_direction(message.author or ""),
+    }
