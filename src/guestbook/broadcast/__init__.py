@@ -1,7 +1,6 @@
 """Every event to every open stream. Knows no web framework and no Redis."""
 
 from guestbook.broadcast.asgi import AsgiStream
-from guestbook.broadcast.counts import Counts
 from guestbook.broadcast.fanout import Fanout
 from guestbook.broadcast.replay import ReadAfter, ReplayUnavailableError
 from guestbook.broadcast.sockets import HAS_EPOLL, SocketStream, SocketWatcher
@@ -9,7 +8,6 @@ from guestbook.broadcast.sockets import HAS_EPOLL, SocketStream, SocketWatcher
 __all__ = [
     "HAS_EPOLL",
     "AsgiStream",
-    "Counts",
     "Fanout",
     "ReadAfter",
     "ReplayUnavailableError",

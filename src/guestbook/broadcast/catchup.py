@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 import structlog
 
-from guestbook.broadcast.counts import Counts
 from guestbook.broadcast.replay import ReadAfter, Replay, ReplayUnavailableError
-from guestbook.broadcast.stream import WRITE_BYTES, Stream
+from guestbook.broadcast.stream import WRITE_BYTES, Counts, Stream
 from guestbook.core import EntryId, EventLog
 
 # What clients have not taken yet is in memory, so that only some streams catch up at a time.

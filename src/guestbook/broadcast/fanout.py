@@ -7,16 +7,13 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeGuard
 
 import structlog
 
 from guestbook.broadcast.catchup import CatchUp, is_lagging
-from guestbook.broadcast.counts import Counts
-from guestbook.broadcast.greetings import bye, hello
 from guestbook.broadcast.groups import Groups
 from guestbook.broadcast.replay import ReadAfter
-from guestbook.broadcast.stream import WRITE_BYTES, State, Stream
+from guestbook.broadcast.stream import WRITE_BYTES, Counts, State, Stream, bye, hello
 from guestbook.core import EntryId, EventLog, LogEntry, sse
 
 PING_SECONDS = 15.0
@@ -151,9 +148,8 @@ class Fanout:
         if self.is_draining:
             stream.write(stream.frame(data))
             self._end(stream, "drain", bye())
-        elif self._covers(stream.cursor):
+        elif (start := self._find(stream.cursor)) is not None:
             # What it missed goes out with the greeting: one packet instead of two.
-            start = self._find(stream.cursor)
             missed, end = self._log.frames(start, WRITE_BYTES)
             stream.write(stream.frame(data + missed))
             self.counts.replayed["memory"] += end - start
@@ -165,8 +161,8 @@ class Fanout:
     def _resume_at_cursor(self, stream: Stream) -> None:
         """Choose the state of a stream by where its cursor is."""
         cursor = stream.cursor
-        if self._covers(cursor):
-            start = self._find(cursor)
+        start = self._find(cursor)
+        if start is not None:
             self._go_live(stream, start, start)
         elif not self._log.is_loaded or (cursor is not None and cursor > self._log.last):
             self._move_to(stream, State.WAITING)
@@ -177,14 +173,13 @@ class Fanout:
             self.counts.replays["redis"] += 1
             self._move_to(stream, State.CATCHING_UP)
 
-    def _covers(self, cursor: EntryId | None) -> TypeGuard[EntryId]:
-        """Return whether the log has everything after a cursor."""
+    def _find(self, cursor: EntryId | None) -> int | None:
+        """Return the position after a cursor, if the log has everything from there on."""
         log = self._log
-        return log.is_loaded and cursor is not None and log.low_watermark <= cursor <= log.last
-
-    def _find(self, cursor: EntryId) -> int:
-        position = self._log.position_after(cursor)
-        self.counts.replays["memory"] += position < self._log.end
+        if not log.is_loaded or cursor is None or not log.low_watermark <= cursor <= log.last:
+            return None
+        position = log.position_after(cursor)
+        self.counts.replays["memory"] += position < log.end
         return position
 
     def _go_live(self, stream: Stream, start: int, end: int) -> None:

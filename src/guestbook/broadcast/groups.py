@@ -6,8 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from guestbook.broadcast.counts import Counts
-from guestbook.broadcast.stream import WRITE_BYTES, Position, Stream
+from guestbook.broadcast.stream import WRITE_BYTES, Counts, Position, Stream
 from guestbook.core import EventLog, sse
 
 _GROUP_SIZE = 128

@@ -1,21 +1,29 @@
-"""One open stream: its state, its position, and how it is written to."""
+"""One open stream: its state, its first and last bytes, how it is written to, and counts."""
 
 from __future__ import annotations
 
 import enum
+import random
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from guestbook.core import EntryId
+from guestbook.core import EntryId, sse
 
 if TYPE_CHECKING:
     from guestbook.broadcast.groups import Group
 
 WRITE_BYTES = 64 * 1024
 """About how much is written to a stream at once."""
+
+# How long a client waits before it reconnects: at random, so that they do not all come at once.
+_RETRY_MS = (500, 3000)
+_END_REASONS = ("client gone", "slow", "stalled", "drain", "redis away", "error")
+_REFUSAL_REASONS = ("drain", "limit", "address limit")
+_SOURCES = ("memory", "redis")
 
 
 class State(enum.Enum):
@@ -106,3 +114,43 @@ class Stream(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Cut the connection, whatever is still to be sent."""
+
+
+def _retry() -> bytes:
+    return sse.retry(int(random.uniform(*_RETRY_MS)))  # noqa: S311  # jitter
+
+
+def hello(greeting: bytes, cursor: EntryId | None) -> bytes:
+    """Return the event with which a stream begins: `greeting`, with `retry:` and the cursor.
+
+    With the cursor as its `id:`, a client that is cut off before its first message misses nothing.
+    """
+    first = b"" if cursor is None else sse.last_id(str(cursor))
+    return sse.comment("guestbook") + _retry() + first + greeting
+
+
+def bye() -> bytes:
+    """Return `retry:` and the event with which a stream ends that its server closes."""
+    return _retry() + sse.event(b"{}", name="bye")
+
+
+class Counts:
+    """What has happened to streams since the process began, for metrics.
+
+    Every label that can occur is there from the start.
+    """
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.closed = Counter(dict.fromkeys(_END_REASONS, 0))
+        """Streams that ended, by reason."""
+        self.refused = Counter(dict.fromkeys(_REFUSAL_REASONS, 0))
+        """Streams that were not opened, by reason."""
+        self.resets = 0
+        """`reset` events written."""
+        self.delivered = 0
+        """Entries written, counted once for each stream."""
+        self.replays = Counter(dict.fromkeys(_SOURCES, 0))
+        """Streams that had missed something, by where it was read."""
+        self.replayed = Counter(dict.fromkeys(_SOURCES, 0))
+        """Entries that were not written live, counted once for each stream, by source."""
