@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,79 +24,60 @@ class GuestbookCollector(Collector):
         self._guestbook = guestbook
 
     def collect(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily(
-            "guestbook_build_info", "The version that runs", labels=("version", "python")
-        )
-        info.add_metric((__version__, platform.python_version()), 1)
-        yield info
-        yield GaugeMetricFamily(
-            "guestbook_ready",
-            "Whether the process is ready",
-            value=not self._guestbook.readiness_problems(),
-        )
-        yield from self._streams()
-        yield from self._messages()
-        yield from self._redis()
-
-    def _streams(self) -> Iterator[Metric]:
-        fanout = self._guestbook.fanout
-        counts = fanout.counts
-        yield GaugeMetricFamily("guestbook_streams", "Open event streams", value=len(fanout))
-        yield CounterMetricFamily(
-            "guestbook_streams_opened", "Event streams opened", value=counts.opened
-        )
-        yield _by_reason("guestbook_streams_closed", "Event streams that ended", counts.closed)
-        yield _by_reason("guestbook_streams_refused", "Event streams refused", counts.refused)
-        yield CounterMetricFamily(
-            "guestbook_streams_reset",
-            "Event streams told to load the list again",
-            value=counts.resets,
-        )
-        yield CounterMetricFamily(
-            "guestbook_events_delivered",
-            "Messages and deletions written, counted for each stream",
-            value=counts.delivered,
-        )
+        yield from self._gauges()
+        yield from self._counters()
+        yield from self._counters_by_reason()
         replays = SummaryMetricFamily(
             "guestbook_replay_events",
             "Messages and deletions that streams were given belatedly, by where they came from",
             labels=("source",),
         )
+        counts = self._guestbook.fanout.counts
         for source, number in counts.replays.items():
             replays.add_metric((source,), number, counts.replayed[source])
         yield replays
 
-    def _messages(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(
-            "guestbook_messages_accepted", "Messages stored", value=self._guestbook.accepted
+    def _gauges(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "guestbook_build_info", "The version that runs", labels=("version", "python")
         )
-        yield CounterMetricFamily(
-            "guestbook_messages_replayed",
-            "Posts answered with the message that their key had stored before",
-            value=self._guestbook.replayed,
-        )
+        info.add_metric((__version__, platform.python_version()), 1)
+        yield info
+        guestbook, presence = self._guestbook, self._guestbook.presence
+        for name, meaning, value in (
+            ("ready", "Whether the process is ready", not guestbook.readiness_problems()),
+            ("streams", "Open event streams", len(guestbook.fanout)),
+            ("redis_up", "Whether the last heartbeat reached Redis", presence.error is None),
+            (
+                "redis_clock_ahead_seconds",
+                "How far the newest id is ahead of Redis's clock",
+                presence.clock_ahead,
+            ),
+        ):
+            yield GaugeMetricFamily(f"guestbook_{name}", meaning, value=value)
 
-    def _redis(self) -> Iterator[Metric]:
-        presence = self._guestbook.presence
-        yield GaugeMetricFamily(
-            "guestbook_redis_up",
-            "Whether the last heartbeat reached Redis",
-            value=presence.error is None,
-        )
-        yield GaugeMetricFamily(
-            "guestbook_redis_clock_ahead_seconds",
-            "How far the newest id is ahead of Redis's clock",
-            value=presence.clock_ahead,
-        )
-        yield CounterMetricFamily(
-            "guestbook_redis_reconnects",
-            "How often Redis came back after it was away",
-            value=presence.reconnects,
-        )
+    def _counters(self) -> Iterator[Metric]:
+        guestbook, counts = self._guestbook, self._guestbook.fanout.counts
+        replayed = "Posts answered with the message that their key had stored before"
+        delivered = "Messages and deletions written, counted for each stream"
+        reconnects = guestbook.presence.reconnects
+        for name, meaning, value in (
+            ("streams_opened", "Event streams opened", counts.opened),
+            ("streams_reset", "Event streams told to load the list again", counts.resets),
+            ("events_delivered", delivered, counts.delivered),
+            ("messages_accepted", "Messages stored", guestbook.accepted),
+            ("messages_replayed", replayed, guestbook.replayed),
+            ("redis_reconnects", "How often Redis came back after it was away", reconnects),
+        ):
+            yield CounterMetricFamily(f"guestbook_{name}", meaning, value=value)
 
-
-def _by_reason(name: str, meaning: str, numbers: Mapping[str, float]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, f"{meaning}, by reason", labels=("reason",))
-    for reason, number in numbers.items():
-        family.add_metric((reason,), number)
-    return family
+    def _counters_by_reason(self) -> Iterator[Metric]:
+        counts = self._guestbook.fanout.counts
+        for name, meaning, numbers in (
+            ("streams_closed", "Event streams that ended, by reason", counts.closed),
+            ("streams_refused", "Event streams refused, by reason", counts.refused),
+        ):
+            family = CounterMetricFamily(f"guestbook_{name}", meaning, labels=("reason",))
+            for reason, number in numbers.items():
+                family.add_metric((reason,), number)
+            yield family
