@@ -145,3 +145,13 @@ async def test_info_is_that_of_redis(api: httpx.AsyncClient) -> None:
     lines = answer.text.splitlines()
     assert "# Server" in lines
     assert any(line.startswith("redis_version:") for line in lines)
+
+
+async def test_push_with_a_key_is_stored_once(api: httpx.AsyncClient) -> None:
+    """As a post is; a key that cannot be one is refused."""
+    headers = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        answer = await api.get("/rpush/guestbook/pushed%20once", headers=headers)
+        assert answer.json().count("pushed once") == 1
+    refused = await api.get("/rpush/guestbook/x", headers={"Idempotency-Key": "a b"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
