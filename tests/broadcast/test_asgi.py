@@ -69,9 +69,9 @@ async def test_entries_are_sent_as_they_come() -> None:
     """Without chunks of HTTP, which are the server's part."""
     log, fanout = _fanout()
     async with _open(fanout) as (_, client, running):
-        await eventually(lambda: client.body.endswith(b"data: {}\n\n"), within=5)
+        await eventually(lambda: client.body.endswith(b"data: {}\n\n"))
         _append(log, fanout, range(1, 4))
-        await eventually(lambda: client.has(3), within=5)
+        await eventually(lambda: client.has(3))
         assert not client.is_complete
         assert not running.done()
 
@@ -80,17 +80,17 @@ async def test_client_that_does_not_read_is_paused() -> None:
     """Little is kept for it; when it reads again it is sent everything, once and in order."""
     log, fanout = _fanout()
     async with _open(fanout) as (stream, client, _):
-        await eventually(lambda: client.body != b"", within=5)
+        await eventually(lambda: client.body != b"")
         client.reads.clear()
         for first in range(1, 101, 10):
             _append(log, fanout, range(first, first + 10), "x" * 3000)
             await asyncio.sleep(0.005)
-        await eventually(lambda: stream.paused_at is not None, within=5)
+        await eventually(lambda: stream.paused_at is not None)
         client.reads.set()
-        await eventually(lambda: client.has(100), within=5)
+        await eventually(lambda: client.has(100))
         assert stream.paused_at is None
         _append(log, fanout, range(101, 102))
-        await eventually(lambda: client.has(101), within=5)
+        await eventually(lambda: client.has(101))
         positions = [client.body.index(b"\nid: %d-0\n" % number) for number in range(1, 102)]
         assert positions == sorted(positions)
 
@@ -99,7 +99,7 @@ async def test_drain_completes_the_response() -> None:
     """After `bye`, and then the application returns."""
     _, fanout = _fanout()
     async with _open(fanout) as (_, client, running):
-        await eventually(lambda: client.body != b"", within=5)
+        await eventually(lambda: client.body != b"")
         await asyncio.wait_for(fanout.drain(0), 5)
         await asyncio.wait_for(running, 5)
         assert client.is_complete
@@ -111,7 +111,7 @@ async def test_client_that_leaves_ends_its_stream() -> None:
     """Also while it is being sent something that it does not take."""
     log, fanout = _fanout()
     async with _open(fanout) as (_, client, running):
-        await eventually(lambda: client.body != b"", within=5)
+        await eventually(lambda: client.body != b"")
         client.reads.clear()
         _append(log, fanout, range(1, 4))
         client.has_left.set()
@@ -124,7 +124,7 @@ async def test_stream_that_is_cut_ends_incomplete() -> None:
     """So that its client knows that it was cut off, and comes back."""
     _, fanout = _fanout()
     async with _open(fanout) as (_, client, running):
-        await eventually(lambda: client.body != b"", within=5)
+        await eventually(lambda: client.body != b"")
         fanout.cut()
         await asyncio.wait_for(running, 5)
         assert fanout.counts.closed["cut"] == 1

@@ -56,7 +56,7 @@ class Crowd:
         await asyncio.gather(*readers)
 
     async def _read(self, stream: EventStream, texts: list[str]) -> None:
-        while (event := await stream.next(within=60)) is not None:
+        while (event := await stream.next()) is not None:
             if event.name == "message":
                 texts.append(event.data["text"])
             else:
@@ -86,7 +86,7 @@ class Crowd:
 
     async def have(self, *texts: str) -> None:
         """Wait until every stream was sent the last message; check that it got exactly these."""
-        await eventually(lambda: all(t[-1:] == [texts[-1]] for t in self._texts), within=20)
+        await eventually(lambda: all(t[-1:] == [texts[-1]] for t in self._texts))
         assert all(t == list(texts) for t in self._texts)
 
 
@@ -107,7 +107,7 @@ async def _crowd(server: Server, cursor: str | None = None) -> AsyncIterator[Cro
         crowd = Crowd(streams)
         following = asyncio.create_task(crowd.follow())
         try:
-            await eventually(lambda: crowd.greeted >= _STREAMS, within=20)
+            await eventually(lambda: crowd.greeted >= _STREAMS)
             yield crowd
         finally:
             following.cancel()

@@ -22,7 +22,7 @@ from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.sse import Event, EventStream, Visitor
 from tests.support.valkey import Valkey
-from tests.support.waiting import eventually
+from tests.support.waiting import allowed, eventually
 
 _TOKEN = "let me delete"
 _EVENTS = "{guestbook}:events"
@@ -65,7 +65,7 @@ async def _note_pings(url: str, count: int) -> list[float]:
     async with EventStream(url) as stream:
         times = [time.monotonic()]
         while len(times) <= count:
-            await stream.until("ping", within=60)
+            await stream.until("ping")
             times.append(time.monotonic())
     return times
 
@@ -75,7 +75,7 @@ async def pods(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pods]:
     """Start two pods for all tests that break nothing: they look at what comes after a cursor."""
     folder = tmp_path_factory.mktemp("pods")
     valkey = Valkey(folder / "valkey").start()
-    async with valkey.client() as redis, httpx.AsyncClient(timeout=10, verify=False) as http:
+    async with valkey.client() as redis, httpx.AsyncClient(timeout=60, verify=False) as http:
         for entry_id in _OLD:
             await redis.xadd(_EVENTS, {"text": entry_id, "pod": "old"}, id=entry_id)
         one, two = (
@@ -128,7 +128,7 @@ async def test_first_bytes_come_at_once(pods: Pods) -> None:
     started = time.monotonic()
     async with EventStream(pods.one.url) as stream:
         event = await stream.next()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < allowed(1)
         assert event is not None
         assert event.name == "pods"
         assert len(stream.comments) == 1
@@ -492,7 +492,7 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
     Redis, while messages are being posted.
     """
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         start = (await http.post("/messages", json={"text": "start"})).json()["id"]
         published: list[str] = []
         sleepers = [_sleeper(server.port, start) for _ in range(20)]
@@ -509,10 +509,10 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
                     pipeline.xadd(_EVENTS, {"text": text, "pod": "x"})
                 published += await pipeline.execute()
                 # No faster than this client can read: only the others are slow.
-                await eventually(partial(reader.has, len(published)), within=10)
+                await eventually(partial(reader.has, len(published)))
         assert reader.ids == published
         assert reader.visits == 1
-        await eventually(lambda: _has_streams(http, 1), within=10)
+        await eventually(lambda: _has_streams(http, 1))
         assert _resident_mib(server.pid) - memory < 48
 
         back = Visitor(start)
@@ -520,7 +520,7 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
         for number in range(20):
             answer = await http.post("/messages", json={"text": f"meanwhile {number}"})
             published.append(answer.json()["id"])
-        await eventually(partial(back.has, len(published)), within=10)
+        await eventually(partial(back.has, len(published)))
         await eventually(partial(reader.has, len(published)))
         assert back.ids == published
         assert reader.ids == published
@@ -539,7 +539,7 @@ async def test_clients_that_leave_while_they_are_written_to(
     server = await serve()
     async with (
         shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
-        httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http,
     ):
         reader = Visitor("0-0")
         reading = asyncio.create_task(reader.stay(server.url))
@@ -570,7 +570,7 @@ async def test_streams_share_reads_from_redis(
     server = await serve(GUESTBOOK_MAX_MESSAGES="50", GUESTBOOK_ADMIN_TOKEN=_TOKEN)
     async with (
         shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
-        httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http,
     ):
 
         async def reads() -> int:
@@ -643,7 +643,7 @@ async def test_trimmed_cursor_is_reset(serve: Serve) -> None:
     server, other = await asyncio.gather(
         serve("pod-a", GUESTBOOK_MAX_MESSAGES="5"), serve("pod-b", GUESTBOOK_MAX_MESSAGES="5")
     )
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
 
         async def post(text: str) -> str:
             return str((await http.post("/messages", json={"text": text})).json()["id"])
@@ -707,7 +707,7 @@ async def test_streams_are_limited(serve: Serve) -> None:
 async def test_flushed_redis_resets_streams(serve: Serve, valkey: Valkey) -> None:
     """When Redis has lost its data every open stream gets `reset`, and no old message is shown."""
     server = await serve(redis=valkey.address)
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         for number in range(3):
             old = (await http.post("/messages", json={"text": f"old {number}"})).json()["id"]
         async with (
@@ -734,7 +734,7 @@ async def test_flushed_redis_resets_streams(serve: Serve, valkey: Valkey) -> Non
 async def test_cleared_stream_resets_streams_once(serve: Serve, valkey: Valkey) -> None:
     """After the stream's key was deleted each stream gets one `reset`, and no more."""
     server = await serve(redis=valkey.address, GUESTBOOK_MAX_MESSAGES="2")
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         for number in range(5):
             await http.post("/messages", json={"text": f"old {number}"})
         async with EventStream(server.url) as stream, valkey.client() as redis:

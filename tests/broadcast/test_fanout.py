@@ -173,7 +173,7 @@ def filled(count: int, *, low_watermark: int = 0, text: str = "hello") -> Book:
 
 async def until(stream: MemoryStream, *ids: int) -> None:
     """Wait until a stream was sent these entries, and check that there are no others."""
-    await eventually(lambda: stream.ids[-1:] == list(ids)[-1:], within=5, every=0.001)
+    await eventually(lambda: stream.ids[-1:] == list(ids)[-1:], every=0.001)
     assert stream.ids == list(ids)
 
 
@@ -214,7 +214,7 @@ async def test_streams_wait_until_the_log_is_loaded() -> None:
     assert b"id:" not in without.data
     book.load()
     await until(behind, 2)
-    await eventually(lambda: without.has_event("reset"), within=5)
+    await eventually(lambda: without.has_event("reset"))
     assert without.ids == [2]
     assert behind.is_in(State.LIVE)
     assert without.is_in(State.LIVE)
@@ -229,7 +229,7 @@ async def test_cursor_ahead_of_the_log_waits_for_it() -> None:
     stream = book.open(5)
     assert stream.is_in(State.WAITING)
     book.append(message(4))
-    await eventually(lambda: book.delivered == [4] or not book.delivered, within=5)
+    await eventually(lambda: book.delivered == [4] or not book.delivered)
     book.append(message(5), message(6))
     await until(stream, 6)
     assert stream.is_in(State.LIVE)
@@ -257,7 +257,7 @@ async def test_streams_at_one_position_share_one_frame() -> None:
     book = filled(1)
     streams = [book.open() for _ in range(300)]
     book.append(message(2))
-    await eventually(lambda: all(stream.ids == [2] for stream in streams), within=5)
+    await eventually(lambda: all(stream.ids == [2] for stream in streams))
     assert {id(stream.sent[1]) for stream in streams} == {id(streams[0].sent[1])}
     assert book.fanout.counts.delivered == 300
 
@@ -278,14 +278,14 @@ async def test_delivered_entries_are_reported_once() -> None:
     stream = book.open(0)
     book.append(message(4))
     book.append(message(5))
-    await eventually(lambda: book.delivered == [4, 5], within=5)
+    await eventually(lambda: book.delivered == [4, 5])
     book.append(message(6))
-    await eventually(lambda: book.delivered == [4, 5, 6], within=5)
+    await eventually(lambda: book.delivered == [4, 5, 6])
     book.fanout.connection_lost(stream)
     book.append(message(7))
     book.open()
     book.append(message(8))
-    await eventually(lambda: book.delivered == [4, 5, 6, 8], within=5)
+    await eventually(lambda: book.delivered == [4, 5, 6, 8])
 
 
 async def test_new_log_resets_live_streams() -> None:
@@ -299,7 +299,7 @@ async def test_new_log_resets_live_streams() -> None:
         assert stream.ids[-1] == 10
         assert stream.has_event("reset")
     book.append(message(11))
-    await eventually(lambda: all(stream.ids[-2:] == [10, 11] for stream in streams), within=5)
+    await eventually(lambda: all(stream.ids[-2:] == [10, 11] for stream in streams))
     assert book.delivered == [11]
     book.fanout.connection_lost(streams[1])
     # What was skipped is not counted as sent: 3, 4, 5 and 11 were.
@@ -318,7 +318,7 @@ async def test_full_stream_is_sent_what_it_missed_when_it_has_room() -> None:
     await until(other, 2)
     for number in (3, 4):
         book.append(message(number))
-        await eventually(lambda: other.ids[-1] == number, within=5)  # noqa: B023  # at once
+        await eventually(lambda: other.ids[-1] == number)  # noqa: B023  # at once
     assert full.paused_at is not None
     assert full.ids == []
     full.make_room()
@@ -368,14 +368,14 @@ async def test_pods_event_is_sent_to_every_stream_once() -> None:
     live, full, waiting = book.open(), book.open(), book.open(3)
     full.room = 0
     book.append(message(2))
-    await eventually(lambda: full.paused_at is not None, within=5)
+    await eventually(lambda: full.paused_at is not None)
     for number in (1, 2):
         book.fanout.set_pods(b"event: pods\ndata: %d\n\n" % number)
-        await eventually(lambda: live.count("pods") == 1 + number, within=5)  # noqa: B023  # at once
+        await eventually(lambda: live.count("pods") == 1 + number)  # noqa: B023  # at once
     full.make_room()
-    await eventually(lambda: full.count("pods") == 2, within=5)
+    await eventually(lambda: full.count("pods") == 2)
     book.append(message(3))
-    await eventually(lambda: waiting.count("pods") == 2, within=5)
+    await eventually(lambda: waiting.count("pods") == 2)
     for stream in (live, full, waiting):
         assert b"data: 2\n" in stream.data
 
@@ -388,8 +388,8 @@ async def test_full_stream_that_falls_out_of_the_log_is_dropped() -> None:
     full.room = 0
     for number in range(1, 9):
         book.append(message(number))
-        await eventually(lambda: other.ids[-1:] == [number], within=5)  # noqa: B023  # at once
-    await eventually(lambda: len(book.fanout) == 1, within=5)
+        await eventually(lambda: other.ids[-1:] == [number])  # noqa: B023  # at once
+    await eventually(lambda: len(book.fanout) == 1)
     assert full.is_aborted
     assert full.is_in(State.CLOSED)
     assert full.end_reason == "slow"
@@ -402,12 +402,12 @@ async def test_full_stream_that_lags_far_behind_catches_up_in_chunks() -> None:
     full = book.open()
     full.room = 0
     book.append(message(2))
-    await eventually(lambda: full.paused_at is not None, within=5)
+    await eventually(lambda: full.paused_at is not None)
     book.append(*(message(number, _LONG) for number in range(3, 20)))
     full.make_room()
-    await eventually(lambda: full.is_in(State.CATCHING_UP), within=5, every=0)
+    await eventually(lambda: full.is_in(State.CATCHING_UP), every=0)
     await until(full, *range(2, 20))
-    await eventually(lambda: full.is_in(State.LIVE), within=5)
+    await eventually(lambda: full.is_in(State.LIVE))
     book.append(message(20))
     await until(full, *range(2, 21))
 
@@ -420,11 +420,11 @@ async def test_pings_drop_streams_that_take_nothing(monkeypatch: pytest.MonkeyPa
     book.failure = ReplayUnavailableError()
     live, waiting = book.open(), book.open(99)
     full, ended, gone = book.open(room=0), book.open(5, room=0), book.open(room=0)
-    await eventually(lambda: ended.is_finished, within=5)
+    await eventually(lambda: ended.is_finished)
     book.fanout.connection_lost(gone)
     pinging = asyncio.create_task(book.fanout.ping())
-    await eventually(lambda: full.is_aborted and ended.is_aborted, within=5)
-    await eventually(lambda: live.has_event("ping") and waiting.has_event("ping"), within=5)
+    await eventually(lambda: full.is_aborted and ended.is_aborted)
+    await eventually(lambda: live.has_event("ping") and waiting.has_event("ping"))
     assert (full.end_reason, ended.end_reason) == ("stalled", "redis away")
     assert live.is_in(State.LIVE)
     assert waiting.is_in(State.WAITING)
@@ -474,7 +474,7 @@ async def test_full_stream_that_catches_up_holds_one_chunk(monkeypatch: pytest.M
     book = filled(20, text=_LONG)
     full = book.open(0)
     full.room = 0
-    await eventually(lambda: full.paused_at is not None, within=5)
+    await eventually(lambda: full.paused_at is not None)
     await asyncio.sleep(0.05)
     assert len(full.unsent) == 1
     full.make_room()
@@ -490,7 +490,7 @@ async def test_cursor_reached_by_catching_up_is_not_reset_by_an_older_answer() -
     asked_at = time.monotonic()
     book.is_readable.set()
     await until(stream, *range(6, 56))
-    await eventually(lambda: stream.is_in(State.WAITING), within=5)
+    await eventually(lambda: stream.is_in(State.WAITING))
     book.fanout.confirm(EntryId(50, 0), asked_at)
     assert stream.is_in(State.WAITING)
     book.fanout.confirm(EntryId(50, 0), time.monotonic())
@@ -505,7 +505,7 @@ async def test_streams_that_catch_up_share_what_is_read() -> None:
     reads = book.reads
     assert reads > 5
     streams = [book.open(number) for number in range(30)]
-    await eventually(lambda: all(stream.ids[-1:] == [200] for stream in streams), within=10)
+    await eventually(lambda: all(stream.ids[-1:] == [200] for stream in streams))
     for number, stream in enumerate(streams):
         assert stream.ids == list(range(number + 1, 201))
     assert book.reads - reads < 4 * reads
@@ -530,7 +530,7 @@ async def test_stream_that_cannot_catch_up_is_ended(failure: Exception, reason: 
     book = filled(50, low_watermark=30)
     book.failure = failure
     stream = book.open(5)
-    await eventually(lambda: stream.is_finished, within=5)
+    await eventually(lambda: stream.is_finished)
     assert stream.is_in(State.CLOSED)
     assert stream.end_reason == reason
     assert stream.ids == []
@@ -545,7 +545,7 @@ async def test_message_deleted_after_it_was_read_is_not_replayed_from_memory() -
     book.append(*(message(number, _LONG) for number in range(2, 21)))
     early = book.open(1)
     early.room = 0
-    await eventually(lambda: early.paused_at is not None, within=5)
+    await eventually(lambda: early.paused_at is not None)
     first = book.open(1)
     await until(first, *range(2, 21))
     # The early stream still catches up, so that the chunks that were read are kept.
@@ -553,7 +553,7 @@ async def test_message_deleted_after_it_was_read_is_not_replayed_from_memory() -
     for number, target in ((21, 5), (22, 3)):
         book.append(deletion(number, target))
         late = book.open(1)
-        await eventually(lambda: late.ids[-1:] == [number], within=5)  # noqa: B023  # at once
+        await eventually(lambda: late.ids[-1:] == [number])  # noqa: B023  # at once
         assert target not in late.ids
 
 
@@ -562,11 +562,11 @@ async def test_message_deleted_while_it_was_read_is_not_replayed() -> None:
     book = filled(50, low_watermark=30)
     book.is_readable.clear()
     early = book.open(5)
-    await eventually(lambda: book.reads == 1, within=5)
+    await eventually(lambda: book.reads == 1)
     book.append(deletion(51, 7))
     early.room = 0
     late, later = book.open(5), book.open(5)
-    await eventually(lambda: book.reads == 2, within=5)
+    await eventually(lambda: book.reads == 2)
     book.is_readable.set()
     for stream in (late, later):
         await until(stream, 6, *range(8, 52))
@@ -585,11 +585,11 @@ async def test_read_that_a_deletion_made_outdated_is_not_kept() -> None:
     book.is_readable.clear()
     early = book.open(5)
     early.room = 0
-    await eventually(lambda: book.reads == 1, within=5)
+    await eventually(lambda: book.reads == 1)
     book.append(deletion(51, 7))
     await until(book.open(30), *range(31, 52))
     book.is_readable.set()
-    await eventually(lambda: early.paused_at is not None, within=5)
+    await eventually(lambda: early.paused_at is not None)
     assert early.is_in(State.CATCHING_UP)
     late = book.open(5)
     await until(late, 6, *range(8, 52))
@@ -600,7 +600,7 @@ async def test_stream_that_leaves_stops_no_read_of_others() -> None:
     book = filled(50, low_watermark=30)
     book.is_readable.clear()
     first, second = book.open(5), book.open(5)
-    await eventually(lambda: book.reads == 1, within=5)
+    await eventually(lambda: book.reads == 1)
     book.fanout.connection_lost(first)
     book.is_readable.set()
     await until(second, *range(6, 51))
@@ -621,7 +621,7 @@ async def test_drain_ends_every_stream_and_opens_no_other() -> None:
         State.CATCHING_UP,
     ]
     draining = asyncio.create_task(book.fanout.drain(0.05))
-    await eventually(lambda: all(stream.is_finished for stream in streams), within=5)
+    await eventually(lambda: all(stream.is_finished for stream in streams))
     late = book.open(40)
     for stream in (*streams, late):
         assert stream.has_event("bye")
@@ -706,7 +706,7 @@ async def _live_through(seed: int) -> None:
     for stream in streams:
         stream.make_room()
     opened = [stream for stream in streams if not stream.is_in(State.CLOSED)]
-    await eventually(lambda: all(_has(stream, last) for stream in opened), within=5, every=0.002)
+    await eventually(lambda: all(_has(stream, last) for stream in opened), every=0.002)
     for stream in streams:
         assert all(before < after for before, after in pairwise(stream.ids))
         if stream.ids:

@@ -38,7 +38,7 @@ def _processes_of(folder: Path) -> list[int]:
 
 
 async def _post(server: Server, text: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(timeout=60, verify=False) as http:
         answer = await http.post(f"{server.url}/messages", json={"text": text})
         assert answer.status_code == 201, answer.text
         message: dict[str, Any] = answer.json()
@@ -46,7 +46,7 @@ async def _post(server: Server, text: str) -> dict[str, Any]:
 
 
 async def _texts(server: Server) -> list[str]:
-    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(timeout=60, verify=False) as http:
         listed = (await http.get(f"{server.url}/messages")).json()["messages"]
     return [message["text"] for message in listed[::-1]]
 
@@ -60,7 +60,7 @@ def _embedded(folder: Path, data: Path, name: str) -> Server:
 
 
 async def _is_gone(folder: Path) -> None:
-    await eventually(lambda: not _processes_of(folder), within=5)
+    await eventually(lambda: not _processes_of(folder))
 
 
 async def _lives_and_dies(folder: Path) -> None:
@@ -181,7 +181,7 @@ async def _valkey_dies_later(folder: Path) -> None:
 
             await eventually(lambda: was_logged("Valkey has died"))
             await eventually(lambda: was_logged("Redis is away"))
-            await eventually(lambda: was_logged("Redis is there"), within=20)
+            await eventually(lambda: was_logged("Redis is there"))
             await server.ready()
             assert not set(processes) & set(_processes_of(data))
         assert await _texts(server) == ["before the server", "before the shell"]

@@ -125,11 +125,11 @@ async def test_slow_reader_gets_everything(redis_url: str, command: str, unbuffe
     os.set_blocking(writing, False)
     process = start(redis_url, *command.split(), stdout=writing, PYTHONUNBUFFERED=unbuffered)
 
-    await eventually(lambda: not select.select([], [writing], [], 0)[1], within=30)
+    await eventually(lambda: not select.select([], [writing], [], 0)[1])
     os.close(writing)
     with open(reading, "rb") as file:
         lines = await asyncio.to_thread(file.readlines)
-    _, said = await asyncio.to_thread(process.communicate, timeout=30)
+    _, said = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 0, said
     texts = [json.loads(line) for line in lines]
     assert sum("text" in message for message in texts) == _MESSAGES
@@ -174,7 +174,7 @@ async def test_closed_terminal_ends_a_command_and_leaves_nothing(
     if pid == 0:
         command = [sys.executable, "-m", "guestbook", "export", str(tmp_path / "messages.csv")]
         os.execve(sys.executable, command, command_env(valkey.address))
-    await eventually(partial.exists, within=30)
+    await eventually(partial.exists)
     os.close(terminal)
     _, status = await asyncio.to_thread(os.waitpid, pid, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGHUP
@@ -190,8 +190,8 @@ async def test_nohup_outlives_its_terminal(valkey: Valkey, tmp_path: Path) -> No
         stdout=subprocess.DEVNULL,
         before="trap '' HUP",
     )
-    await eventually(partial.exists, within=30)
+    await eventually(partial.exists)
     process.send_signal(signal.SIGHUP)
     valkey.thaw()
-    await asyncio.to_thread(process.communicate, timeout=30)
+    await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 0

@@ -36,7 +36,7 @@ def _records(server: Server) -> list[dict[str, Any]]:
 
 
 async def _post(server: Server, text: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(timeout=60, verify=False) as http:
         answer = await http.post(f"{server.url}/messages", json={"text": text})
         assert answer.status_code == 201, answer.text
         message: dict[str, Any] = answer.json()
@@ -54,7 +54,7 @@ async def _run(*arguments: str, **env: str) -> tuple[int, str, str]:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
@@ -159,7 +159,7 @@ async def _misbehave(server: Server) -> None:
     for request in requests:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(request.encode("utf-8"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await reader.readline()
         writer.transport.abort()
 
@@ -220,7 +220,7 @@ _needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IP
 
 async def _answers(server: Server, *hosts: str) -> None:
     """Fail unless the server answers at each of these addresses, in their own form."""
-    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(timeout=60, verify=False) as http:
         for host in hosts:
             answer = await http.get(f"http://{host}:{server.port}/env")
             assert answer.status_code == 200
@@ -264,7 +264,7 @@ def test_missing_family_is_no_error(monkeypatch: pytest.MonkeyPatch, missing: in
 
 async def test_ipv4_address_written_as_ipv6_is_shown_as_ipv4(server: Server) -> None:
     """A proxy may write 192.0.2.1 as ::ffff:192.0.2.1, which is the same client."""
-    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(timeout=60, verify=False) as http:
         await http.get(f"{server.url}/env", headers={"X-Forwarded-For": "::ffff:192.0.2.1"})
     assert _records(server)[-1]["address"] == "192.0.2.1"
 

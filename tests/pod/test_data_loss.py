@@ -33,7 +33,7 @@ async def test_redis_that_comes_back_empty_resets_each_stream_once(
     try:
         pod = await serve("pod-a", redis=valkey.address)
         async with (
-            httpx.AsyncClient(base_url=pod.url, timeout=10, verify=False) as http,
+            httpx.AsyncClient(base_url=pod.url, timeout=60, verify=False) as http,
             EventStream(pod.url) as stream,
         ):
             for number in range(5):

@@ -73,17 +73,16 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
 
 
 async def _send(via: Server, name: str, action: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(timeout=60, verify=False) as http:
         return await http.post(f"{via.url}/lab/{name}/{action}", headers=headers)
 
 
-async def _shows(stream: EventStream, name: str, lab: list[str], *, within: float = 5) -> None:
+async def _shows(stream: EventStream, name: str, lab: list[str]) -> None:
     """Wait until the stream shows exactly these faults of the pod of this name."""
-    async with asyncio.timeout(within):
-        while True:
-            event = await stream.until("pods", within=within)
-            if lab in [pod.get("lab") for pod in event.data["pods"] if pod["name"] == name]:
-                return
+    while True:
+        event = await stream.until("pods")
+        if lab in [pod.get("lab") for pod in event.data["pods"] if pod["name"] == name]:
+            return
 
 
 def _detail(answer: httpx.Response) -> str:
@@ -110,7 +109,7 @@ async def test_command_reaches_its_pod_through_another(course: Course) -> None:
         assert answer.status_code == 202
         assert answer.json() == {"pod": "pod-b", "action": "not-ready"}
         await asyncio.gather(*(_shows(each, "pod-b", ["not-ready"]) for each in (stream, own)))
-        async with httpx.AsyncClient(timeout=10, verify=False) as http:
+        async with httpx.AsyncClient(timeout=60, verify=False) as http:
             ready = await http.get(f"{course.open.url}/ready")
             assert ready.status_code == 503
             assert ready.json()["reasons"] == ["by hand: POST /lab/pod-b/ready ends it"]
@@ -169,7 +168,7 @@ async def test_command_needs_the_admin_token(course: Course) -> None:
 
 async def test_lab_that_is_off_leaves_no_trace(course: Course) -> None:
     """No route, no description, no field in the `pods` event, no log line, no module."""
-    async with httpx.AsyncClient(base_url=course.off.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=course.off.url, timeout=60, verify=False) as http:
         for path in ("/lab/pod-b/cut", "/lab/pod-off/crash"):
             assert (await http.post(path)).status_code == 404
         assert "/lab" not in (await http.get("/openapi.json")).text
@@ -239,9 +238,9 @@ async def test_busy_pod_serves_until_it_crashes_or_stops(course: Course, serve: 
             for action in ("burn", "eat"):
                 await _send(course.open, "pod-hot", action)
             await _shows(stream, "pod-hot", ["burn", "eat"])
-            await eventually(lambda: _cpu_seconds(victim.pid) > cpu + 0.5, within=20)
-            await eventually(lambda: _memory(victim.pid) > memory + 40 * MIB, within=20)
-            async with httpx.AsyncClient(timeout=10, verify=False) as http:
+            await eventually(lambda: _cpu_seconds(victim.pid) > cpu + 0.5)
+            await eventually(lambda: _memory(victim.pid) > memory + 40 * MIB)
+            async with httpx.AsyncClient(timeout=60, verify=False) as http:
                 answer = await http.post(f"{victim.url}/messages", json={"text": "still here"})
                 assert answer.status_code == 201
             assert (await own.messages(1))[0]["text"] == "still here"

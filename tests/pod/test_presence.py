@@ -16,20 +16,22 @@ from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, allowed, eventually
 
 # Three missed heartbeats, one more to notice it, and the time to get here.
 _GONE_SECONDS = 4.5
+# Sooner than events that only have other counts.
+_AT_ONCE = 8.0
 
 _Changes = list[tuple[float, dict[str, Any]]]
 
 
 async def _until(
-    stream: EventStream, expected: list[tuple[str, str]], *, within: float = 5.0
+    stream: EventStream, expected: list[tuple[str, str]], *, within: float = PATIENCE
 ) -> dict[str, Any]:
     """Return the first `pods` event with exactly these names and states."""
     data: dict[str, Any] = {}
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(allowed(within)):
         while [(pod["name"], pod["state"]) for pod in data.get("pods", ())] != expected:
             data = (await stream.until("pods", within=within)).data
     return data
@@ -51,7 +53,7 @@ async def _watch_counts(one: Server, two: Server) -> _Changes:
 
         async def note() -> None:
             while True:
-                data = (await stream.until("pods", within=60)).data
+                data = (await stream.until("pods")).data
                 changes.append((time.monotonic(), data))
 
         noting = asyncio.create_task(note())
@@ -110,7 +112,7 @@ async def test_streams_learn_at_once_of_pods_that_come_and_go(shared: Shared, se
         first = (await stream.until("pods")).data
         assert [pod["name"] for pod in first["pods"]] == ["pod-a"]
         two = await serve("pod-b", redis=shared.redis, GUESTBOOK_DRAIN_SECONDS="2")
-        data = await _until(stream, _ready("pod-a", "pod-b"), within=1.5)
+        data = await _until(stream, _ready("pod-a", "pod-b"), within=_AT_ONCE)
         for pod in data["pods"]:
             assert set(pod) == {"name", "version", "started_at", "streams", "state"}
             assert pod["version"] == first["pods"][0]["version"]
@@ -121,10 +123,10 @@ async def test_streams_learn_at_once_of_pods_that_come_and_go(shared: Shared, se
         async with EventStream(two.url) as leaving:
             await _until(leaving, _ready("pod-a", "pod-b"))
             two.signal(signal.SIGTERM)
-            await _until(leaving, [("pod-a", "ready"), ("pod-b", "draining")], within=2)
-            await _until(stream, [("pod-a", "ready"), ("pod-b", "draining")], within=2)
+            await _until(leaving, [("pod-a", "ready"), ("pod-b", "draining")], within=_AT_ONCE)
+            await _until(stream, [("pod-a", "ready"), ("pod-b", "draining")], within=_AT_ONCE)
             await two.ended()
-            await _until(stream, _ready("pod-a"), within=2)
+            await _until(stream, _ready("pod-a"), within=_AT_ONCE)
 
 
 async def test_killed_pod_is_gone_after_three_heartbeats(shared: Shared, serve: Serve) -> None:
@@ -141,10 +143,10 @@ async def test_killed_pod_is_gone_after_three_heartbeats(shared: Shared, serve: 
         slow.thaw()
         data = (await stream.until("pods", within=_GONE_SECONDS)).data
         assert [pod["name"] for pod in data["pods"]] == ["pod-a", "pod-c"]
-        assert 1.5 < time.monotonic() - killed_at < _GONE_SECONDS
+        assert 1.5 < time.monotonic() - killed_at < allowed(_GONE_SECONDS)
         slow.signal(signal.SIGTERM)
         await slow.ended()
-        await _until(stream, _ready("pod-a"), within=2)
+        await _until(stream, _ready("pod-a"), within=_AT_ONCE)
 
 
 async def test_pods_events_have_the_time_of_redis(shared: Shared, serve: Serve) -> None:
@@ -167,7 +169,7 @@ async def test_two_processes_of_one_name_are_two_pods(shared: Shared, serve: Ser
             assert len({pod["started_at"] for pod in data["pods"]}) == 2
         two.signal(signal.SIGTERM)
         await two.ended()
-        await _until(left, _ready("pod-a"), within=2)
+        await _until(left, _ready("pod-a"), within=_AT_ONCE)
 
 
 async def test_counts_are_sent_at_most_every_ten_seconds(shared: Shared, serve: Serve) -> None:
@@ -189,7 +191,7 @@ async def test_many_pods_are_read_and_sent_less_often(valkey: Valkey, serve: Ser
         await redis.hset("{guestbook}:pods", mapping=others)
         pod = await serve("pod-a", redis=valkey.address)
         async with EventStream(pod.url) as stream:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while (data := (await stream.until("pods")).data)["streams"] != 801:
                     pass
         assert len(data["pods"]) == 100
@@ -200,6 +202,6 @@ async def test_many_pods_are_read_and_sent_less_often(valkey: Valkey, serve: Ser
             stats = await redis.info("commandstats")
             return bool(stats.get("cmdstat_evalsha", {}).get("calls", 0) >= 5)
 
-        await eventually(has_beaten, within=15)
+        await eventually(has_beaten)
         stats = await redis.info("commandstats")
         assert stats.get("cmdstat_hgetall", {}).get("calls", 0) <= 2

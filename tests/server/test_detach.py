@@ -45,7 +45,7 @@ async def _connected(
     async with await loop.create_server(listener.make, "127.0.0.1", 0) as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 yield listener, reader, writer
         finally:
             writer.transport.abort()

@@ -14,10 +14,12 @@ import httpx
 from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.sse import Event, EventStream
-from tests.support.waiting import eventually
+from tests.support.waiting import allowed, eventually
 
 _NOWHERE = "127.0.0.1:1"
 _STREAMS = 1000
+# Long enough for the requests that are made meanwhile, also on a busy machine.
+_DRAIN_SECONDS = 3
 
 
 def _records(server: Server) -> list[dict[str, Any]]:
@@ -82,14 +84,14 @@ async def test_client_that_pipelines_leaves_nothing_behind(
 
 
 async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
-    """Within 2 s each stream has `retry:`, `bye` and its last chunk, and the process is gone.
+    """In the drain each stream gets `retry:`, `bye` and its last chunk; then the process ends.
 
     Streams that go through ASGI's `send` (HTTP/1.0, pipelined) end the same way. Until the end
     everything else is answered, and a new stream is refused.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    server = await serve()
+    server = await serve(GUESTBOOK_DRAIN_SECONDS=str(_DRAIN_SECONDS))
     streams = await _open_many(server, _STREAMS - 2)
     further = b"GET /healthz HTTP/1.1\r\nHost: guestbook\r\n\r\n"
     streams.append(await EventStream(server.url, version="1.0").__aenter__())
@@ -98,16 +100,16 @@ async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
     ends: list[float] = []
 
     async def read(stream: EventStream) -> list[Event]:
-        events = await stream.rest(within=60)
+        events = await stream.rest()
         ends.append(time.monotonic())
         return events
 
     reading = [asyncio.create_task(read(stream)) for stream in streams]
-    async with httpx.AsyncClient(base_url=server.url, timeout=2, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         signalled_at = time.monotonic()
         server.signal(signal.SIGTERM)
         ending = asyncio.create_task(server.ended())
-        await eventually(lambda: _has_status(http, "/ready", 503), within=0.5)
+        await eventually(lambda: _has_status(http, "/ready", 503))
         ready = await http.get("/ready")
         assert ready.status_code == 503
         assert any("drain" in reason for reason in ready.json()["reasons"])
@@ -123,10 +125,10 @@ async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
     status = await ending
     ended_at = time.monotonic()
     assert status == -signal.SIGTERM
-    assert ended_at - signalled_at < 2
+    assert ended_at - signalled_at < allowed(_DRAIN_SECONDS + 1)
 
     all_events = await asyncio.gather(*reading)
-    assert ended_at - max(ends) < 1
+    assert ended_at - max(ends) < allowed(1)
     for stream, events in zip(streams, all_events, strict=True):
         assert events[-1].name == "bye"
         assert [event.name for event in events].count("bye") == 1
@@ -134,8 +136,8 @@ async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
         stream.cut()
     assert all(stream.is_complete for stream in streams)
     assert len({stream.retries[-1] for stream in streams}) > 100
-    # Spread over the second that the drain takes, not all at once.
-    assert max(ends) - min(ends) > 0.5
+    # Spread over the time that the drain takes, not all at once.
+    assert max(ends) - min(ends) > _DRAIN_SECONDS / 2
     messages = [sum(event.name == "message" for event in events) for events in all_events]
     assert 0 < sum(messages) <= _STREAMS
     records = _records(server)
@@ -163,7 +165,7 @@ async def test_sigint_ends_without_a_traceback(serve: Serve) -> None:
 async def test_second_signal_ends_at_once(serve: Serve) -> None:
     """The second signal cuts the drain short."""
     one, two = await asyncio.gather(
-        serve("pod-a", GUESTBOOK_DRAIN_SECONDS="60"), serve("pod-b", GUESTBOOK_DRAIN_SECONDS="60")
+        serve("pod-a", GUESTBOOK_DRAIN_SECONDS="600"), serve("pod-b", GUESTBOOK_DRAIN_SECONDS="600")
     )
     for server, number in ((one, signal.SIGTERM), (two, signal.SIGINT)):
         async with EventStream(server.url) as stream:
@@ -171,7 +173,7 @@ async def test_second_signal_ends_at_once(serve: Serve) -> None:
             server.signal(number)
             await server.until("/ready", 503)
             server.signal(number)
-            assert await server.ended(within=1.5) == -number
+            assert await server.ended() == -number
         assert "Traceback" not in server.lines()
 
 

@@ -119,7 +119,7 @@ async def test_every_connection_ends_in_time(pod: Server) -> None:
                 assert b"\r\ncontent-type: application/problem+json\r\n" in answer
 
     async with (
-        httpx.AsyncClient(base_url=pod.url, timeout=10) as visitor,
+        httpx.AsyncClient(base_url=pod.url, timeout=60) as visitor,
         EventStream(pod.url) as stream,
         run_scenarios({name: one(name) for name in CLIENTS}) as scenarios,
     ):
@@ -139,7 +139,7 @@ async def test_slow_client_gets_its_response_and_a_silent_one_is_closed(
     pod: Server,
 ) -> None:
     """A response may take long as long as the client reads it, and no longer."""
-    async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
         for number in range(100):
             await client.post("/messages", json={"text": f"{number} " + "long " * 190})
         whole = (await client.get("/messages?limit=100")).content
@@ -162,7 +162,7 @@ async def test_slow_client_gets_its_response_and_a_silent_one_is_closed(
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.writer.write(listing * 30)
             await eventually(lambda: _sockets(pod) > open_before)
-            await eventually(lambda: _sockets(pod) <= open_before, within=30, every=0.2)
+            await eventually(lambda: _sockets(pod) <= open_before, every=0.2)
 
     await slow()
     open_before = _sockets(pod)
@@ -197,7 +197,7 @@ async def test_idle_connections_keep_no_client_out(serve: Serve, many_files: Non
     """
     pod = await serve(GUESTBOOK_MAX_CONNECTIONS="300")
     async with (
-        httpx.AsyncClient(base_url=pod.url, timeout=10) as client,
+        httpx.AsyncClient(base_url=pod.url, timeout=60) as client,
         EventStream(pod.url) as stream,
     ):
         idle = await _open_idle(pod, 2000)

@@ -159,7 +159,7 @@ async def test_replicas_are_counted(valkey: Valkey, tmp_path: Path) -> None:
 
     replica = Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(valkey.port)).start()
     try:
-        await eventually(is_confirmed, within=60)
+        await eventually(is_confirmed)
         said = await found(valkey.address, wait_replicas=2)
         assert "\nfail  GUESTBOOK_WAIT_REPLICAS=2: replicas that confirmed a write: 1;" in said
     finally:

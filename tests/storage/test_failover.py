@@ -31,7 +31,7 @@ class Load:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._http = httpx.AsyncClient(base_url=server.url, timeout=10, verify=False)
+        self._http = httpx.AsyncClient(base_url=server.url, timeout=60, verify=False)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_over = False
         self.acknowledged: list[str] = []
@@ -69,7 +69,7 @@ class Load:
                 assert not task.done(), task.exception()
             return len(self.acknowledged) > count + 20
 
-        await eventually(has_more, within=30)
+        await eventually(has_more)
 
     async def end(self, master: Valkey) -> list[str]:
         """Stop writing, check what was read, and return the ids that were lost.
@@ -80,7 +80,7 @@ class Load:
         await asyncio.gather(*self._tasks)
         async with master.client() as redis:
             stored = [entry_id for entry_id, _ in await redis.xrange(_EVENTS)]
-        await eventually(lambda: self.visitor.ids[-1:] == stored[-1:], within=15)
+        await eventually(lambda: self.visitor.ids[-1:] == stored[-1:])
         resets = [n for n, event in enumerate(self.visitor.events) if event.name == "reset"]
         read, begin = self.visitor.ids, stored[0]
         if resets:
@@ -110,7 +110,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
         owner = await join_cluster(masters, replica)
         other = next(node for node in masters if node is not owner)
         server = Server(folder / "server.log", f"redis+cluster://{other.address}").start()
-        await server.ready(within=60)
+        await server.ready()
         await begin.wait()
         async with Load(server) as load:
             await load.makes_progress()
@@ -119,7 +119,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
             await _migrate_at_once(other, owner)
             await load.makes_progress()
             owner.kill()
-            await eventually(lambda: _is_master(replica), within=30)
+            await eventually(lambda: _is_master(replica))
             await load.makes_progress()
             lost = await load.end(replica)
         assert len(lost) < 10
@@ -155,7 +155,7 @@ async def _migrate_at_once(source: Valkey, target: Valkey) -> None:
         async def has_slot() -> bool:
             return int(await right.execute_command(f"CLUSTER COUNTKEYSINSLOT {slot}")) > 0
 
-        await eventually(has_slot, within=15)
+        await eventually(has_slot)
 
 
 async def _is_master(valkey: Valkey) -> bool:
@@ -177,7 +177,7 @@ async def _sentinel(folder: Path, begin: asyncio.Barrier) -> None:
     try:
         # A Sentinel that hangs must not keep the guestbook from asking the others.
         hanging.freeze()
-        await server.start().ready(within=60)
+        await server.start().ready()
         await begin.wait()
 
         async def is_known() -> bool:
@@ -185,11 +185,11 @@ async def _sentinel(folder: Path, begin: asyncio.Barrier) -> None:
                 return bool(await redis.execute_command("SENTINEL", "REPLICAS", "guestbook"))
 
         # Sentinel looks for replicas every ten seconds.
-        await eventually(is_known, within=15)
+        await eventually(is_known)
         async with Load(server) as load:
             await load.makes_progress()
             master.kill()
-            await eventually(lambda: _is_master(replica), within=30)
+            await eventually(lambda: _is_master(replica))
             await load.makes_progress()
             lost = await load.end(replica)
         assert len(lost) < 10
@@ -207,7 +207,7 @@ async def _shorter_history(folder: Path, begin: asyncio.Barrier) -> None:
         async with Proxy(old.port) as proxy:
             server = Server(folder / "server.log", proxy.address).start()
             try:
-                await server.ready(within=60)
+                await server.ready()
                 await begin.wait()
                 await _lose_the_newest(server, proxy, old, new)
             finally:
@@ -224,7 +224,7 @@ async def _lose_the_newest(server: Server, proxy: Proxy, old: Valkey, new: Valke
         return entry_id
 
     async with (
-        httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http,
         EventStream(server.url, after="0-0") as stream,
         old.client() as left,
         new.client() as right,

@@ -56,7 +56,7 @@ def _server(folder: Path, redis: str) -> Server:
 
 async def _begin(server: Server, begin: asyncio.Barrier) -> None:
     """Start the server and wait until all are ready: starting takes the processor."""
-    await server.start().ready(within=60)
+    await server.start().ready()
     await begin.wait()
 
 
@@ -65,7 +65,7 @@ async def _works(server: Server) -> None:
     # On a busy machine a first connection may take too long.
     before = len(server.lines())
     auth = {"Authorization": f"Bearer {_TOKEN}"}
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         async with EventStream(server.url) as stream:
             await stream.until("pods")
             posted = []

@@ -65,7 +65,7 @@ class Prometheus:
 
     async def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its API."""
-        async with httpx.AsyncClient(base_url=self.url, timeout=10, verify=False) as http:
+        async with httpx.AsyncClient(base_url=self.url, timeout=60, verify=False) as http:
             answer = await http.get(f"/api/v1/{path}", params=parameters)
         # While it starts, it answers all with 503.
         answer.raise_for_status()
@@ -88,7 +88,7 @@ async def visit(pods: list[Server], number: int) -> None:
         async with (
             EventStream(pod.url) as one,
             EventStream(pod.url) as two,
-            httpx.AsyncClient(base_url=pod.url, timeout=10, verify=False) as http,
+            httpx.AsyncClient(base_url=pod.url, timeout=60, verify=False) as http,
         ):
             await asyncio.gather(one.until("pods"), two.until("pods"))
             for _ in range(3):

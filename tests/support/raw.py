@@ -34,7 +34,7 @@ class Raw:
     async def end(self) -> bytes:
         """Return what the server sends until it closes the connection."""
         received = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with contextlib.suppress(ConnectionError):
                 while data := await self.reader.read(2**16):
                     received += data

@@ -14,9 +14,7 @@ import httpx
 
 from tests.support import leaks
 from tests.support.ports import free_port
-from tests.support.waiting import eventually
-
-_START_SECONDS = 20.0
+from tests.support.waiting import PATIENCE, eventually
 
 
 def guestbook(
@@ -87,7 +85,7 @@ class Server:
         """What it has logged."""
         return self.log.read_text()
 
-    async def until(self, path: str, status: int, *, within: float = _START_SECONDS) -> float:
+    async def until(self, path: str, status: int, *, within: float = PATIENCE) -> float:
         """Waits until a GET gives this status; gives how long that took."""
 
         async def is_so() -> bool:
@@ -103,7 +101,7 @@ class Server:
         async with httpx.AsyncClient(timeout=2, verify=False) as client:
             return await eventually(is_so, within=within)
 
-    async def ready(self, *, within: float = _START_SECONDS) -> Self:
+    async def ready(self, *, within: float = PATIENCE) -> Self:
         await self.until("/ready", 200, within=within)
         return self
 
@@ -117,7 +115,7 @@ class Server:
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
 
-    async def ended(self, *, within: float = 15.0) -> int:
+    async def ended(self, *, within: float = PATIENCE) -> int:
         """Waits for its end and gives its exit status, while other things go on."""
         assert self.process is not None
         process = self.process
@@ -125,7 +123,7 @@ class Server:
         status: int = process.returncode
         return status
 
-    def wait(self, timeout: float = 15.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Waits for its end and gives its exit status (negative: the signal that ended it)."""
         assert self.process is not None
         return self.process.wait(timeout)

@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.support import leaks
+from tests.support.waiting import PATIENCE, allowed
 
 LASTING = ("message", "deleted", "reset")
 """The events that have an id, which a client must not miss."""
@@ -74,7 +75,7 @@ class EventStream:
         lines = [f"GET {self._path} HTTP/{self._version}"]
         lines += [f"{k}: {v}" for k, v in self._headers.items()]
         self._writer.write("\r\n".join([*lines, "", ""]).encode() + self._further)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             raw = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         status, *fields = raw.split("\r\n")
         pairs = (line.partition(": ") for line in fields if line)
@@ -126,10 +127,10 @@ class EventStream:
         leaks.watch.look(self._path, block)
         return block.decode()
 
-    async def next(self, *, within: float = 20.0) -> Event | None:
+    async def next(self, *, within: float = PATIENCE) -> Event | None:
         """Return the next event; None when the stream has ended properly."""
         # Not `wait_for`: before Python 3.12 it may swallow a cancellation of its caller.
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(allowed(within)):
             return await self._next()
 
     async def _next(self) -> Event | None:
@@ -152,26 +153,26 @@ class EventStream:
                 return Event(name, json.loads("\n".join(data)), self.cursor or "")
         return None
 
-    async def until(self, name: str, *, within: float = 20.0) -> Event:
+    async def until(self, name: str, *, within: float = PATIENCE) -> Event:
         """Return the next event of this name, and ignore others before it."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(allowed(within)):
             while (event := await self._next()) is not None:
                 if event.name == name:
                     return event
             raise AssertionError(f"the stream ended without {name}")
 
-    async def rest(self, *, within: float = 20.0) -> list[Event]:
+    async def rest(self, *, within: float = PATIENCE) -> list[Event]:
         """Return all events up to the proper end of the response."""
         events = []
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(allowed(within)):
             while (event := await self._next()) is not None:
                 events.append(event)
         return events
 
-    async def entries(self, count: int, *, within: float = 20.0) -> list[Event]:
+    async def entries(self, count: int, *, within: float = PATIENCE) -> list[Event]:
         """Return the next `count` messages, deletions and resets."""
         events: list[Event] = []
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(allowed(within)):
             while len(events) < count:
                 event = await self._next()
                 assert event is not None, f"the stream ended after {len(events)} of {count}"
@@ -179,7 +180,7 @@ class EventStream:
                     events.append(event)
         return events
 
-    async def messages(self, count: int, *, within: float = 20.0) -> list[dict[str, Any]]:
+    async def messages(self, count: int, *, within: float = PATIENCE) -> list[dict[str, Any]]:
         """Return the data of the next `count` messages."""
         return [(await self.until("message", within=within)).data for _ in range(count)]
 
@@ -212,7 +213,7 @@ class Visitor:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
             async with EventStream(url, last_event_id=self.cursor) as stream:
                 async with asyncio.timeout(seconds):
-                    while (event := await stream.next(within=60)) is not None:
+                    while (event := await stream.next()) is not None:
                         # The first event may have it, too: of what comes next nothing is missed.
                         self.cursor = event.id or None
                         if event.name in LASTING:

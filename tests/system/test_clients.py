@@ -26,7 +26,7 @@ _COMMANDS = {
 
 
 async def _post(server: Server, *texts: str) -> list[str]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         answers = [await http.post("/messages", json={"text": text}) for text in texts]
     return [answer.json()["id"] for answer in answers]
 
@@ -67,7 +67,7 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
         await until(*first)
         before = await _post(server, r"live \n", "deleted soon")
         await until(*first, *before)
-        async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
             token = {"Authorization": "Bearer secret-of-the-clients"}
             assert (await http.delete(f"/messages/{before[1]}", headers=token)).status_code == 204
         wanted = [*first, *before, before[1]]

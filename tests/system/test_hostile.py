@@ -73,7 +73,7 @@ def _stored(text: str, longest: int) -> str | None:
 async def test_every_text_is_stored_as_it_was_meant(pods: list[Server]) -> None:
     """Text and author, by JSON and by form: normalised, and otherwise as they were sent."""
     slots = asyncio.Semaphore(8)
-    async with httpx.AsyncClient(base_url=pods[0].url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=pods[0].url, timeout=60) as client:
 
         async def post(text: str, author: str, *, is_form: bool) -> None:
             fields = {"text": text, "author": author}
@@ -106,7 +106,7 @@ async def test_every_text_is_stored_as_it_was_meant(pods: list[Server]) -> None:
 @pytest.mark.slow
 async def test_no_body_breaks_the_server(pods: list[Server]) -> None:
     """Deep, huge and incomplete bodies, other encodings: stored or rejected."""
-    async with httpx.AsyncClient(base_url=pods[1].url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=pods[1].url, timeout=60) as client:
         for body in hostile.JSON_BODIES:
             for headers in (JSON, FORM, {"Content-Type": "application/json; charset=utf-16"}):
                 answer = await client.post("/messages", content=body, headers=headers)
@@ -118,7 +118,7 @@ async def test_no_body_breaks_the_server(pods: list[Server]) -> None:
 async def test_no_address_breaks_the_server(pods: list[Server]) -> None:
     """Cursors, keys and paths of all kinds: a status below 500, on both pods."""
     slots = asyncio.Semaphore(8)
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
 
         async def get(pod: Server, path: str) -> None:
             async with slots:

@@ -20,15 +20,15 @@ from tests.support.proxy import BlackHole, Proxy
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
-from tests.support.waiting import Scenario, Scenarios, eventually, run_together
+from tests.support.waiting import Scenario, Scenarios, allowed, eventually, run_together
 
 _EVENTS = "{guestbook}:events"
 _TOKEN = "let me delete"
 # As documented: readiness is right within 2 s of a change, and answers within 1 s.
 _TRUTH_SECONDS = 2.0
 _READY_SECONDS = 1.0
-# A request waits 3 s for Redis; the rest is for a busy machine.
-_REQUEST_SECONDS = (2.5, 4.5)
+# A request waits this long for Redis.
+_REQUEST_SECONDS = 3.0
 # How many scenarios may run at once, so that none is late because of the others.
 _SLOTS = asyncio.Semaphore(6)
 
@@ -47,14 +47,14 @@ class Place:
             # Where posts are counted, counting them is the first that fails.
             GUESTBOOK_POST_RATE="1000/10s" if is_counting else "off",
         )
-        self.http = httpx.AsyncClient(base_url=self.server.url, timeout=10, verify=False)
+        self.http = httpx.AsyncClient(base_url=self.server.url, timeout=60, verify=False)
 
     async def post(self, text: str, **headers: str) -> httpx.Response:
         return await self.http.post("/messages", json={"text": text}, headers=headers)
 
     async def ready(self) -> httpx.Response:
         """Get /ready; fail when that takes too long."""
-        return await self.http.get("/ready", timeout=_READY_SECONDS)
+        return await self.http.get("/ready", timeout=allowed(_READY_SECONDS))
 
     async def is_ready(self) -> bool:
         return (await self.ready()).status_code == 200
@@ -77,7 +77,7 @@ class Place:
     async def watch_liveness(self) -> None:
         """Fail as soon as /healthz does. Never returns."""
         while True:
-            answer = await self.http.get("/healthz", timeout=_READY_SECONDS)
+            answer = await self.http.get("/healthz", timeout=allowed(_READY_SECONDS))
             assert answer.status_code == 200, answer.text
             await asyncio.sleep(0.25)
 
@@ -93,7 +93,7 @@ class Place:
 
 async def _begin(place: Place, begin: asyncio.Barrier, path: str = "/ready") -> None:
     """Wait until all servers answer: starting takes the processor."""
-    await place.server.until(path, 200, within=60)
+    await place.server.until(path, 200)
     await begin.wait()
 
 
@@ -130,7 +130,7 @@ async def _refused(place: Place) -> None:
     started = time.monotonic()
     posted, typed, deleted = await asyncio.gather(place.post("refused"), form(), delete())
     took = time.monotonic() - started
-    assert _REQUEST_SECONDS[0] < took < _REQUEST_SECONDS[1]
+    assert _REQUEST_SECONDS - 0.5 < took < allowed(1.5 * _REQUEST_SECONDS)
     for answer in (posted, typed, deleted):
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
@@ -148,12 +148,12 @@ async def _is_reported(place: Place) -> None:
 
 async def _readable(place: Place, ids: list[str]) -> None:
     """The page, the list, a message and a new stream come from memory."""
-    page = await place.http.get("/", timeout=1)
+    page = await place.http.get("/", timeout=allowed(1))
     assert page.status_code == 200
     assert "before 2" in page.text
-    listed = (await place.http.get("/messages", timeout=1)).json()["messages"]
+    listed = (await place.http.get("/messages", timeout=allowed(1))).json()["messages"]
     assert [message["id"] for message in listed[::-1]][: len(ids)] == ids
-    assert (await place.http.get(f"/messages/{ids[0]}", timeout=1)).json()["id"] == ids[0]
+    assert (await place.http.get(f"/messages/{ids[0]}", timeout=allowed(1))).json()["id"] == ids[0]
     async with EventStream(place.server.url, last_event_id=ids[0]) as stream:
         events = await stream.entries(2, within=1)
         assert [event.id for event in events] == ids[1:3]
@@ -180,7 +180,7 @@ async def _outage(
         await recover()
         back_at = time.monotonic()
         await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
-        assert time.monotonic() - back_at < _TRUTH_SECONDS
+        assert time.monotonic() - back_at < allowed(_TRUTH_SECONDS)
         assert (await in_time).status_code == 201
         last = (await place.post("last")).json()
 
@@ -202,7 +202,7 @@ async def _outage(
 async def _missing_from_the_start(place: Place, recover: Callable[[], Awaitable[None]]) -> None:
     """A server that was started before its Redis."""
     await _is_reported(place)
-    assert (await place.http.get("/", timeout=1)).status_code == 200
+    assert (await place.http.get("/", timeout=allowed(1))).status_code == 200
     async with EventStream(place.server.url) as stream:
         first = await stream.next(within=1)
         assert first is not None
@@ -433,7 +433,7 @@ async def _delay(place: Place, proxy: Proxy) -> None:
     await _is_reported(place)
     started = time.monotonic()
     answers = await asyncio.gather(*(place.post(f"too late {number}") for number in range(5)))
-    assert time.monotonic() - started < _REQUEST_SECONDS[1]
+    assert time.monotonic() - started < allowed(1.5 * _REQUEST_SECONDS)
     assert {answer.status_code for answer in answers} <= {201, 503}
     proxy.delay = 0
     await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
@@ -531,9 +531,9 @@ async def _fail_over(place: Place, proxy: Proxy, spare: Valkey) -> None:
         async def has_changed() -> bool:
             return bool((await new.role())[0] == "master")
 
-        await eventually(is_in_step, within=20)
+        await eventually(is_in_step)
         await old.execute_command("FAILOVER", "TO", "127.0.0.1", spare.port)
-        await eventually(has_changed, within=20)
+        await eventually(has_changed)
         proxy.target = spare.port
         assert (await place.post("after")).status_code == 201
         await asyncio.sleep(_TRUTH_SECONDS)
@@ -570,7 +570,7 @@ async def _delete_last(place: Place, proxy: Proxy) -> None:
         pipeline.xadd(_EVENTS, {"deleted": seen})
         await pipeline.execute()
         await proxy.listen()
-        events = await stream.entries(1201, within=30)
+        events = await stream.entries(1201)
         assert [event.id for event in events] == await place.ids()
         assert {event.name for event in events[:-1]} == {"message"}
         assert events[-1].data == {"id": seen}

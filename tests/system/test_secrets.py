@@ -60,13 +60,13 @@ async def _look(folder: Path, name: str, url: str, form: str) -> None:
     server = Server(folder / f"{name}.log", url, **env).start()
     try:
         await server.until("/healthz", 200)
-        async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
 
             async def has_tried() -> bool:
                 said = (await client.get("/ready")).text
                 return "Redis has not answered yet" not in said
 
-            await eventually(has_tried, within=20)
+            await eventually(has_tried)
             paths = ("/ready", "/", "/env", "/metrics", "/messages", "/messages/1-1", "/info")
             answers = [await client.get(path) for path in paths]
             answers.append(await client.post("/messages", json={"text": "x"}))

@@ -55,7 +55,7 @@ async def survives_redis_restart(server: Server, valkey: Valkey) -> None:
     await server.until("/ready", 503)
     valkey.start()
     await server.ready()
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         posted = (await http.post("/messages", json={"text": "after"})).json()
         assert posted in (await http.get("/messages")).json()["messages"]
         assert (await http.get("/healthz")).status_code == 200
@@ -125,7 +125,7 @@ async def test_reader_of_the_log_that_sleeps_holds_up_nothing(
     with serving(shared_valkey.address, writing, tmp_path) as server:
         os.close(writing)
         await server.ready()
-        async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
             for number in range(500):
                 await http.get(f"/{number}{'x' * 500}")
             with open(reading, "rb") as log:
@@ -151,7 +151,7 @@ async def test_log_comes_back_when_there_is_room(shared_valkey: Valkey, tmp_path
     log = tmp_path / "log"
     with log.open("ab") as file, serving(shared_valkey.address, file, tmp_path) as server:
         await server.ready()
-        async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
             # No room for a whole line more, as on a disk that is nearly full.
             limit = log.stat().st_size + 100
             infinite = resource.RLIM_INFINITY

@@ -26,7 +26,7 @@ _BUCKETS = {"le", "quantile"}
 
 async def families(url: str) -> list[Metric]:
     """Return all metrics, as Prometheus would read them."""
-    async with httpx.AsyncClient(base_url=url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as http:
         return list(text_string_to_metric_families((await http.get("/metrics")).text))
 
 
@@ -57,7 +57,7 @@ class Since:
         async def is_so() -> bool:
             return await self(name, **labels) == number
 
-        await eventually(is_so, within=10)
+        await eventually(is_so)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ async def since(pod: Server) -> Since:
 
 @pytest.fixture
 async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=pod.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=pod.url, timeout=60, verify=False) as http:
         yield http
 
 
@@ -220,7 +220,7 @@ async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> N
     assert (before.of("guestbook_redis_up"), before.of("guestbook_ready")) == (1, 1)
     since = Since(server.url, before)
     async with EventStream(server.url) as stream:
-        async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
             await http.post("/messages", json={"text": "to be lost"})
         await stream.entries(1)
         valkey.kill()
@@ -229,7 +229,7 @@ async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> N
         (valkey.folder / "appendonlydir").rename(valkey.folder / "lost")
         valkey.start()
         await since.becomes(1, "guestbook_redis_reconnects_total")
-        await stream.until("reset", within=15)
+        await stream.until("reset")
         await since.becomes(1, "guestbook_streams_reset_total")
     assert (await Samples.read(server.url)).of("guestbook_redis_up") == 1
 

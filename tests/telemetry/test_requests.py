@@ -48,7 +48,7 @@ async def server(
 @pytest.fixture(scope="module")
 async def api(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """A client of that server."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         yield http
 
 
@@ -122,7 +122,7 @@ async def test_answer_to_a_bug_has_its_request_id() -> None:
 async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
     """A line that any part logs while a request is answered has the request's id."""
     server = await serve(redis="127.0.0.1:1", is_ready=False)
-    async with httpx.AsyncClient(base_url=server.url, timeout=10, verify=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
         ids = ["one", "two"]
         posts = (
             http.post("/messages", json={"text": "x"}, headers={"X-Request-ID": i}) for i in ids

@@ -79,7 +79,7 @@ async def test_stream_has_every_event_once_and_in_order(pod: Uvicorn) -> None:
     read: list[Any] = []
 
     async def post() -> None:
-        async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
             for text in texts:
                 answer = await client.post("/messages", json={"text": text})
                 assert answer.status_code == 201

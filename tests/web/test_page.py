@@ -50,7 +50,7 @@ async def pod(
 @pytest.fixture(scope="module")
 async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
     """Its client."""
-    async with httpx.AsyncClient(base_url=pod.url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
         yield client
 
 

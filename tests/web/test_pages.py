@@ -45,7 +45,7 @@ async def pod(
 async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
     """Its client, which does not accept compressed bodies."""
     headers = {"Accept-Encoding": "identity"}
-    async with httpx.AsyncClient(base_url=pod.url, timeout=10, headers=headers) as client:
+    async with httpx.AsyncClient(base_url=pod.url, timeout=60, headers=headers) as client:
         yield client
 
 
