@@ -84,18 +84,11 @@ class EventLog:
         self.low_watermark = low_watermark
         self.is_complete = is_complete
         self.revision += 1
-        self._extend(entries)
-        self.last = last
         self.is_loaded = True
-        self._wake_waiters()
+        self.append(entries, last)
 
     def append(self, entries: Iterable[LogEntry], last: EntryId) -> None:
         """Append new entries; `last` is the id up to which the stream has been read."""
-        self._extend(entries)
-        self.last = last
-        self._wake_waiters()
-
-    def _extend(self, entries: Iterable[LogEntry]) -> None:
         for entry in entries:
             self._entries.append(entry)
             self._live += 1
@@ -104,6 +97,8 @@ class EventLog:
                 self.revision += 1
                 self._remove(entry.deletes)
         self._trim()
+        self.last = last
+        self._wake_waiters()
 
     def _remove(self, target: EntryId) -> None:
         entry = self._find(target)
