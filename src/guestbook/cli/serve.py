@@ -54,12 +54,9 @@ def serve(
     files = _raise_file_limit()
     chosen = _limit_streams(chosen, files)
     if is_embedded:
-        try:
-            with embedded.run(data) as url:
-                chosen = chosen.model_copy(update={"redis_url": RedisURL.parse(url)})
-                received = _run(chosen, files, data)
-        except embedded.EmbeddedError as error:
-            fail(str(error))
+        with embedded.run(data) as url:
+            chosen = chosen.model_copy(update={"redis_url": RedisURL.parse(url)})
+            received = _run(chosen, files, data)
     else:
         received = _run(chosen, files, None)
     if received:
