@@ -21,21 +21,21 @@ _JOINERS = "\u200c\u200d"
 
 def escape_control(text: str) -> str:
     """Write characters that could control a terminal as escapes, such as `\\x1b`."""
-    if text.isprintable():
-        return text
-    return "".join(c if _is_safe(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def _is_safe(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character) not in _ESCAPED
+    return _escape(text, lambda character: character.encode("unicode_escape").decode())
 
 
 def as_json(message: Message) -> str:
     """Return the message as JSON, with escapes for what could control a terminal."""
     text = json.dumps(json.loads(message.json()), ensure_ascii=False)
+    return _escape(text, lambda character: json.dumps(character)[1:-1])
+
+
+def _escape(text: str, escape: Callable[[str], str]) -> str:
     if text.isprintable():
         return text
-    return "".join(c if _is_safe(c) else json.dumps(c)[1:-1] for c in text)
+    return "".join(
+        c if c in _JOINERS or unicodedata.category(c) not in _ESCAPED else escape(c) for c in text
+    )
 
 
 def format_message(message: Message) -> str:
@@ -54,7 +54,7 @@ def progress_bar(
 
     A `total` of None means that the end is unknown.
     """
-    if not (is_shown and sys.stderr is not None and sys.stderr.isatty()):
+    if not (is_shown and sys.stderr.isatty()):
         yield lambda _: None
         return
     # Both take a while to import, and most commands run without a terminal.
