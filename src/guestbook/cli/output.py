@@ -82,4 +82,4 @@ def _flushed(file: OutputFile) -> Iterator[BinaryIO]:
         buffer.flush()
         file.sync()
     finally:
-        file.abandon()
+        file.is_abandoned = True

@@ -12,7 +12,7 @@ from typing import NoReturn
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def exit_by_signal(number: int) -> NoReturn:
+def exit_by_signal(number: int, _frame: FrameType | None = None) -> NoReturn:
     """End the process as the signal would have by default, so that its exit status tells."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -25,7 +25,7 @@ def handle() -> None:
 
     Process 1 of a container ignores a SIGTERM that has no handler.
     """
-    _set_handlers(_exit)
+    _set_handlers(exit_by_signal)
 
 
 def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> None:
@@ -33,10 +33,6 @@ def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> None:
         # `nohup` has a process ignore that its terminal was closed.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
-
-
-def _exit(number: int, _frame: FrameType | None) -> NoReturn:
-    exit_by_signal(number)
 
 
 class _Interrupted(KeyboardInterrupt):

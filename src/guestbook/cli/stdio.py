@@ -32,13 +32,14 @@ class OutputFile(DescriptorFile):
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor)
         self._name = name
-        self._has_failed = False
+        self.is_abandoned = False
+        """Whether to ignore what is still in a buffer."""
 
     def write(self, data: Any) -> int:
         """Write all of the data, and wait for a reader that is slow."""
         left = memoryview(data).cast("B")
         # A buffer is flushed once more when it is closed, also after an error.
-        while left and not self._has_failed:
+        while left and not self.is_abandoned:
             try:
                 left = left[os.write(self.fileno(), left) :]
             except BlockingIOError:
@@ -46,10 +47,6 @@ class OutputFile(DescriptorFile):
             except OSError as error:
                 self._fail(error)
         return len(data)
-
-    def abandon(self) -> None:
-        """Write nothing more of what is still in a buffer."""
-        self._has_failed = True
 
     def sync(self) -> None:
         """Wait until the disk has it, if it is on a disk."""
@@ -61,7 +58,7 @@ class OutputFile(DescriptorFile):
                 self._fail(error)
 
     def _fail(self, error: OSError) -> NoReturn:
-        self.abandon()
+        self.is_abandoned = True
         raise OutputError(self._name, error) from None
 
 
