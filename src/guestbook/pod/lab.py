@@ -174,10 +174,7 @@ class Lab:
 
     async def end_faults(self) -> None:
         """End the faults that last."""
-        tasks = list(self._faults.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(self._faults.values())
 
     def _active(self) -> list[str]:
         not_ready = ["not-ready"] if self._guestbook.manual_not_ready_reason else []
