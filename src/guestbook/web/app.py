@@ -27,7 +27,6 @@ from guestbook.web.pages.i18n import Translations
 from guestbook.web.pages.renderer import Page
 from guestbook.web.problems import EXCEPTION_HANDLERS
 from guestbook.web.routes import events, legacy, messages, pages, probes
-from guestbook.web.routes.plain import plain_route
 from guestbook.web.schemas import problems
 from guestbook.web.signals import drain_on_signal
 
@@ -97,9 +96,7 @@ def create_app(
     app.add_middleware(EventsMiddleware, endpoint=endpoint)
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 
-    # First, because they are requested most: ten thousand browsers may open streams at once.
-    app.router.routes.append(plain_route(events.PATH, endpoint))
-    app.router.routes.append(pages.index_route())
+    app.router.routes.append(events.route(endpoint))
     app.include_router(pages.router)
     app.include_router(messages.router)
     app.include_router(probes.router)

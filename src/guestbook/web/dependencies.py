@@ -84,10 +84,20 @@ async def get_public_url(request: Request) -> str:
     return public_address(request.scope, settings.public_url)
 
 
-def check_idempotency_key(key: str | None) -> None:
-    """Raise ProblemError 422 for a key that cannot be used."""
-    if key is not None and not _KEY.fullmatch(key):
+async def get_idempotency_key(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="The same key returns the same message for 24 hours, stored once",
+            json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
+        ),
+    ] = None,
+) -> str | None:
+    """Return the key of a post; ProblemError 422 for one that cannot be used."""
+    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise ProblemError(422, "must be 1-128 visible ASCII characters", field="Idempotency-Key")
+    return idempotency_key
 
 
 def parse_cursor(field: str, value: str) -> EntryId:
@@ -136,14 +146,7 @@ def no_message(message_id: object) -> ProblemError:
 ClientAddress = Annotated[str, Depends(get_client_address)]
 Language = Annotated[str, Depends(get_language)]
 PublicURL = Annotated[str, Depends(get_public_url)]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="The same key returns the same message for 24 hours, stored once",
-        json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
-    ),
-]
+IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
 Before = Annotated[EntryId | None, Depends(get_before)]
 After = Annotated[EntryId | None, Depends(get_after)]
 MessageId = Annotated[EntryId, Depends(get_message_id)]

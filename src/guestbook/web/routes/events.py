@@ -7,6 +7,7 @@ import time
 from email.utils import formatdate
 
 from starlette.datastructures import QueryParams
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from guestbook.broadcast import HAS_EPOLL, AsgiStream, SocketStream, SocketWatcher
@@ -112,3 +113,11 @@ def _head(request_id: str) -> bytes:
 @functools.lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
+
+
+def route(events: Events) -> Route:
+    """Return the route, which the middleware mostly goes past; web/openapi.py describes it."""
+    route = Route(PATH, events, include_in_schema=False)
+    # Starlette adds HEAD, which makes no sense for a stream that does not end.
+    route.methods = {"GET"}
+    return route

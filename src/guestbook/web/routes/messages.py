@@ -9,18 +9,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from guestbook.core import ProblemError
-from guestbook.pod import Guestbook
-from guestbook.web.body import FORM, JSON, read_posted
+from guestbook.web.body import FORM, JSON, Posted, read_posted
 from guestbook.web.dependencies import (
     After,
     Before,
+    ClientAddress,
     GuestbookDep,
     IdempotencyKey,
     Language,
     MessageId,
     PageDep,
-    check_idempotency_key,
-    get_client_address,
     no_message,
     require_admin,
 )
@@ -50,13 +48,13 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
     openapi_extra=body_of({JSON: MessageIn, FORM: MessageForm}),
     summary="Post a message",
 )
-async def post_message(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-    # No dependencies: to resolve one takes as long as to check a message.
-    guestbook: Guestbook = request.app.state.guestbook
-    posted = await read_posted(request)
-    check_idempotency_key(idempotency_key)
-    address = await get_client_address(request)
-    stored = await guestbook.post(posted.message, address=address, key=idempotency_key)
+async def post_message(
+    guestbook: GuestbookDep,
+    posted: Annotated[Posted, Depends(read_posted)],
+    address: ClientAddress,
+    key: IdempotencyKey,
+) -> Response:
+    stored = await guestbook.post(posted.message, address=address, key=key)
     if posted.is_form:
         return RedirectResponse("/", 303)
     return Response(
