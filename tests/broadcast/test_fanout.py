@@ -731,3 +731,14 @@ def _has(stream: MemoryStream, last: int) -> bool:
 def test_every_stream_is_sent_each_entry_once_and_in_order(seed: int) -> None:
     """Whatever is opened, written, deleted, full and read again, in whatever order."""
     asyncio.run(_live_through(seed))
+
+
+async def test_reason_of_a_cut_is_counted_from_the_start() -> None:
+    """A metric that appears only with its first event hides that event from `rate()`."""
+    book = filled(1)
+    known = set(book.fanout.counts.closed)
+    stream = book.open(1)
+    book.fanout.cut()
+    book.fanout.connection_lost(stream)
+    assert book.fanout.counts.closed["cut"] == 1
+    assert set(book.fanout.counts.closed) == known

@@ -21,7 +21,7 @@ WRITE_BYTES = 64 * 1024
 
 # How long a client waits before it reconnects: at random, so that they do not all come at once.
 _RETRY_MS = (500, 3000)
-_END_REASONS = ("client gone", "slow", "stalled", "drain", "redis away", "error")
+_END_REASONS = ("client gone", "slow", "stalled", "drain", "redis away", "error", "cut")
 _REFUSAL_REASONS = ("drain", "limit", "address limit")
 _SOURCES = ("memory", "redis")
 

@@ -16,7 +16,6 @@ from guestbook.web.dependencies import (
     ClientAddress,
     GuestbookDep,
     IdempotencyKey,
-    check_idempotency_key,
     refuse_cross_site,
 )
 from guestbook.web.responses import IndentedJSONResponse
@@ -56,13 +55,12 @@ async def rpush(
     key: str,  # noqa: ARG001
     value: str,
     address: ClientAddress,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey,
 ) -> Response:
     try:
         message = NewMessage.parse(value)
     except InvalidMessageError as error:
         raise InvalidMessageError("value", error.code, error.reason) from None
-    check_idempotency_key(idempotency_key)
     await guestbook.post(message, address=address, key=idempotency_key)
     return await _texts(guestbook)
 
