@@ -32,22 +32,26 @@ check: .venv/dev.done .venv/luacheck.done
 	$(BIN)/hadolint Dockerfile
 	@! command -v luacheck >/dev/null || luacheck --quiet --no-color src/guestbook/storage/scripts
 
-# The processes that the tests start are measured too: see tests/support/coverage.
-MEASURED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
-	PYTHONPATH=$(CURDIR)/tests/support/coverage
-
 check-js: tools/js/node_modules/.done  ## Lint the page's scripts and check their types (needs npm)
 	cd tools/js && npx prettier --check . ../../static/js --config prettier.json
 	tools/js/node_modules/.bin/eslint --config tools/js/eslint.config.js static/js
 	tools/js/node_modules/.bin/tsc --project tools/js
 
-pytest: .venv/dev.done .venv/browser.done .venv/prometheus.done .venv/client.done
+TESTS := .venv/dev.done .venv/browser.done .venv/prometheus.done .venv/client.done
+PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+pytest: $(TESTS)
+	$(BIN)/pytest $(PARALLEL)
+
+# By itself, because every process takes twice as long: see tests/support/coverage.
+coverage: $(TESTS)  ## Run the tests and measure what they cover, servers and commands included
 	@rm -f .coverage .coverage.*
-	$(MEASURED) $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+	-COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
+	  PYTHONPATH=$(CURDIR)/tests/support/coverage $(BIN)/pytest $(PARALLEL)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 
-slow: .venv/dev.done .venv/browser.done .venv/prometheus.done  ## Run the tests that take long: load, fuzzing, memory
+slow: $(TESTS)  ## Run the tests that take long: load, fuzzing, memory
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import pytest
 from playwright.async_api import expect
 
 from guestbook.core.messages import normalise
@@ -101,6 +102,7 @@ async def test_script_links_as_the_server_does(pods: Pods, visit: Visit) -> None
         assert linked[: len(expected)] == expected
 
 
+@pytest.mark.slow
 async def test_script_normalises_as_the_server_does(pods: Pods, visit: Visit) -> None:
     """Each text is trimmed, cleaned and found empty alike in Python and in JavaScript."""
     page = await visit(pods.a.url)

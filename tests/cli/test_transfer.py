@@ -72,6 +72,7 @@ async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis
     assert b"1 message could not be put before newer ones" in answer.stderr
 
 
+@pytest.mark.slow
 async def test_import_notices_an_export_that_was_cut_off(redis_url: str) -> None:
     """All its messages are imported, with one line on standard error and status 1."""
     async with Redis.from_url(redis_url) as redis:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Serve
@@ -25,6 +26,7 @@ async def _heartbeats(http: httpx.AsyncClient) -> float:
     )
 
 
+@pytest.mark.slow
 async def test_redis_that_comes_back_empty_resets_each_stream_once(
     serve: Serve, tmp_path: Path
 ) -> None:

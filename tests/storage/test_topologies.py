@@ -164,10 +164,10 @@ def _documented_rights() -> list[str]:
 async def _export_and_import(address: RedisURL) -> None:
     store = Store(create_client(address, timeout=5), Retention(3, 0))
     messages = [message async for page in exported(store) for message in page]
-    newest = replace(messages[-1], id=EntryId(messages[-1].id.ms + 60_000, 0))
+    newest = replace(messages[-1], id=EntryId(messages[-1].id.ms + 1_000, 0))
     lines = b"\n".join(message.json() for message in [*messages, newest])
     counts = await restore(store, io.BytesIO(lines), lambda _size: None)
-    assert counts == {"known": 3, "added": 1, "unended": 1}
+    assert counts == {"known": 3, "added": 1}
     assert sum([len(page) async for page in exported(store)]) == 2
     await store.close()
 

@@ -170,3 +170,10 @@ async def test_cancelled_read_is_not_answered_later(shared_valkey: Valkey) -> No
                 async with asyncio.timeout(0.05):
                     await client.blpop(["list"], timeout=1)
             assert await client.echo(str(number)) == str(number).encode()
+
+
+def test_write_to_a_connection_that_was_just_lost_is_an_error_of_redis() -> None:
+    """uvloop reports it as a RuntimeError; a post must try again, and the heartbeat go on."""
+    error = RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+    assert isinstance(error, REDIS_ERRORS)
+    assert explain(error).startswith("the connection was closed")

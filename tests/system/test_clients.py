@@ -37,6 +37,7 @@ async def _restart(server: Server, number: signal.Signals) -> None:
     await server.start().ready()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", _COMMANDS)
 async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: Path) -> None:
     """It prints the list and every later entry once and in order, whatever ends the server."""

@@ -46,6 +46,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _BIN.exists(), reason="make pytest installs the generator")
 async def test_generated_client_posts_lists_reads_and_deletes(
     redis_url: str, tmp_path: Path

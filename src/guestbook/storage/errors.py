@@ -5,7 +5,9 @@ from __future__ import annotations
 from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+# uvloop raises RuntimeError for a write to a connection that was lost just before, and redis-py
+# passes it on.
+REDIS_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
 """What a command may raise while Redis is away, overloaded, or in a state without service."""
 
 FAILOVER_ERRORS = (ReadOnlyError, MovedError, ClusterDownError)
@@ -38,6 +40,7 @@ _MEANINGS = {
     "Connection reset by peer": _CUT,
     "Connection closed by server": _CUT,
     "Connection lost": _CUT,
+    "the handler is closed": _CUT,
     # An alert of TLS, or the reverse.
     '"\\x15"': "it wants TLS: write rediss:// instead of redis://",
     "\\x15\\x03": "it wants TLS: write rediss:// instead of redis://",
