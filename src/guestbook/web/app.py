@@ -97,6 +97,8 @@ def create_app(
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 
     app.router.routes.append(events.route(endpoint))
+    # The page lies ready, and is requested most: FastAPI's handling would cost as much again.
+    app.add_route("/", pages.index, methods=["GET"], include_in_schema=False)
     app.include_router(pages.router)
     app.include_router(messages.router)
     app.include_router(probes.router)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from guestbook.core import unavailable
 from guestbook.web.dependencies import (
-    Before,
     FeedDep,
     GuestbookDep,
     Language,
     PageDep,
     PublicURL,
+    parse_cursor,
 )
 from guestbook.web.pages.feed import MEDIA_TYPE
+from guestbook.web.pages.renderer import Page
 from guestbook.web.schemas import problems
 
 router = APIRouter()
 
 
-@router.get("/", include_in_schema=False)
-async def index(page: PageDep, language: Language, before: Before) -> Response:
+async def index(request: Request) -> Response:
+    """Return the page of the newest messages, or of those before one."""
+    page: Page = request.app.state.page
+    language = page.translations.language(request.scope)
+    before = request.query_params.get("before")
     if before is None:
         return page.current(language)
-    return await page.older(language, before)
+    return await page.older(language, parse_cursor("before", before))
 
 
 @router.get("/wall", include_in_schema=False)
