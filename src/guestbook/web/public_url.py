@@ -54,9 +54,9 @@ def public_address(scope: Scope, configured: str | None) -> str:
 def is_own_origin(scope: Scope, configured: str | None, origin: str) -> bool:
     """Whether a browser's `Origin` is the guestbook's: its host and port under any of its names.
 
-    `Host`, because the guestbook may be reached past its proxy, too. The headers of proxies,
-    whoever sends them: a browser lets no page of another site set them, so that a proxy need not
-    be trusted to be believed here. Without the scheme, which not every proxy reports.
+    `Host` counts, because the guestbook may be reached past its proxy. The headers of proxies count
+    from any sender, because a browser lets no page of another site set them. The scheme does not
+    count, because not every proxy reports it.
     """
     parsed = parse_origin(origin)
     if parsed is None or origin.endswith("/"):
