@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import pytest
 from tests.support import leaks
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
+
+# Under nohup it is ignored, and every process that a test starts would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # On a busy machine an example may take long, which says nothing about the program.
 hypothesis.settings.register_profile(
