@@ -45,7 +45,7 @@ class Proxy:
 
     `target` is the port to which new connections go. `loses` is asked with each request that
     passes: from a request on for which it says so, the connection's replies are lost. A reply is
-    `cut_after` so many bytes if that is set. Who is silent for `idle_seconds` is cut off.
+    `cut_after` so many bytes if that is set. A connection silent for `idle_seconds` is cut.
     """
 
     def __init__(
