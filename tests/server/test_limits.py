@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -193,7 +194,7 @@ def many_files() -> None:
 async def test_idle_connections_keep_no_client_out(serve: Serve, many_files: None) -> None:
     """However many connections are idle, streams continue and requests are answered.
 
-    The connections that have waited longest are closed, and the log has a warning.
+    The connections that have waited longest are closed and counted, and the log has a warning.
     """
     pod = await serve(GUESTBOOK_MAX_CONNECTIONS="300")
     async with (
@@ -210,6 +211,10 @@ async def test_idle_connections_keep_no_client_out(serve: Serve, many_files: Non
                 assert (await each.until("message")).id == posted.json()["id"]
         assert _sockets(pod) < 400
         await eventually(lambda: "too many connections" in pod.lines())
+        metrics = (await client.get("/metrics")).text
+        evicted = re.search(r"^guestbook_connections_evicted_total (\S+)", metrics, re.MULTILINE)
+        assert evicted is not None
+        assert float(evicted[1]) >= 1700
         for writer in idle:
             writer.transport.abort()
 

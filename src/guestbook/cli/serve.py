@@ -85,6 +85,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
         max_connections=chosen.max_connections,
         max_open=files - _FILES_RESERVED,
         count_detached=lambda: len(application.state.guestbook.fanout),
+        on_evict=application.state.metrics.evictions.inc,
     )
     access_log = AccessLog()
 

@@ -15,7 +15,7 @@ from guestbook.core.messages import (
     normalise,
 )
 from guestbook.core.policy import PostRate, Retention, rate_key, unmapped
-from guestbook.core.problems import PROBLEM_TYPE, ProblemError, unavailable
+from guestbook.core.problems import PROBLEM_TYPE, ProblemError, precondition_failed, unavailable
 
 __all__ = [
     "AUTHOR_MAX",
@@ -36,6 +36,7 @@ __all__ = [
     "Retention",
     "normalise",
     "parse_origin",
+    "precondition_failed",
     "rate_key",
     "unavailable",
     "unmapped",

@@ -49,3 +49,8 @@ def unavailable(detail: str, *, soonest: int = 1, latest: int = 5) -> ProblemErr
     """Return a 503 whose `Retry-After` (in seconds) varies, so that clients spread out."""
     wait = random.randint(soonest, latest)  # noqa: S311  # jitter
     return ProblemError(503, detail, headers={"Retry-After": str(wait)})
+
+
+def precondition_failed() -> ProblemError:
+    """Return the answer to an If-Match that is false (RFC 9110, section 13.1.1)."""
+    return ProblemError(412, "If-Match names another version than the one that is here.")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import httptools
 import structlog
+from httptools import HttpParserInvalidMethodError as InvalidMethodError
 
 from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
 from guestbook.server.detach import DetachableProtocol
@@ -29,6 +30,8 @@ _MAX_PENDING_BYTES = 64 * 1024
 _HEAD_END = b"\r\n\r\n"
 # RFC 9110, section 7.2: a name or an address, and a port.
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?")
+# RFC 9112, section 3: a token, a target without spaces, and the version.
+_REQUEST_LINE = re.compile(rb"[\w!#$%&'*+.^`|~-]+ [^ ]+ HTTP/1\.[01]\r\n", re.ASCII)
 
 
 class BoundedProtocol(DetachableProtocol):
@@ -88,6 +91,8 @@ class BoundedProtocol(DetachableProtocol):
             except httptools.HttpParserError as error:
                 # What a callback raised is the parser's context.
                 known = error.__context__ if isinstance(error.__context__, ProblemError) else None
+                if _REQUEST_LINE.match(piece) and isinstance(error, InvalidMethodError):
+                    known = ProblemError(501, "There is no such method.")
                 self._reject(known or ProblemError(400, "This is not a request of HTTP/1.1."))
         if len(self._pending) > _MAX_PENDING_BYTES:
             self.flow.pause_reading()

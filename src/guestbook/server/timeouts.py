@@ -39,12 +39,14 @@ class ConnectionTimeouts:
         max_connections: int = sys.maxsize,
         max_open: int = sys.maxsize,
         count_detached: Callable[[], int] = lambda: 0,
+        on_evict: Callable[[], None] = lambda: None,
     ) -> None:
         self._request_seconds = request_seconds
         self._keep_alive_seconds = keep_alive_seconds
         self._max_connections = max_connections
         self._max_open = max_open
         self._count_detached = count_detached
+        self._on_evict = on_evict
         self._deadlines: dict[Connection, float] = {}
         self._connections = 0
         self._evicted = 0
@@ -62,6 +64,7 @@ class ConnectionTimeouts:
             oldest = next(iter(self._deadlines))
             del self._deadlines[oldest]
             self._evicted += 1
+            self._on_evict()
             oldest.evict()
 
     def remove(self, connection: Connection) -> None:

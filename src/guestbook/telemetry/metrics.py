@@ -61,6 +61,11 @@ class Metrics:
             ("reason",),
             registry=self._registry,
         )
+        self.evictions = Counter(
+            "guestbook_connections_evicted",
+            "Idle connections closed because others needed their place",
+            registry=self._registry,
+        )
         self._lag = Histogram(
             "guestbook_delivery_lag_seconds",
             "From Redis's time of an entry until it was written to the streams, once an entry",

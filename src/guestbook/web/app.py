@@ -17,7 +17,7 @@ from guestbook.web.csrf import CrossSiteCheck
 from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
     EventsMiddleware,
-    HeadMiddleware,
+    MethodMiddleware,
     RequestMiddleware,
 )
 from guestbook.web.openapi import describe
@@ -92,7 +92,7 @@ def create_app(
 
     # The last one added is the first to see a request.
     endpoint = events.Events()
-    app.add_middleware(HeadMiddleware)
+    app.add_middleware(MethodMiddleware)
     app.add_middleware(EventsMiddleware, endpoint=endpoint)
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 

@@ -1,4 +1,4 @@
-"""The middleware: security headers, HEAD, and what the operator sees of each request."""
+"""The middleware: security headers, methods, and what the operator sees of each request."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from guestbook.core import ProblemError, unmapped
+from guestbook.core import ProblemError, precondition_failed, unmapped
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
 from guestbook.web import problems
@@ -27,8 +28,6 @@ _CLOSE = (b"connection", b"close")
 _NO_STORE = (b"cache-control", b"no-store")
 
 _PROBES = frozenset({"/healthz", "/ready", "/metrics"})
-# HEAD is not answered as GET: a stream has no end, and a push stores a message.
-_NO_HEAD = (events.PATH, "/rpush/")
 
 logger = structlog.get_logger(__name__)
 
@@ -138,23 +137,28 @@ class EventsMiddleware:
             await response(scope, receive, send)
 
 
-class HeadMiddleware:
-    """Answers HEAD as GET; the server leaves the body out."""
+class MethodMiddleware:
+    """Answers HEAD as GET (the server leaves the body out), and what concerns no single route."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "HEAD"
-            and not scope["path"].startswith(_NO_HEAD)
-        ):
+        if scope["type"] != "http" or scope["method"] == "GET":
+            await self._app(scope, receive, send)
+        elif scope["method"] == "HEAD" and problems.has_head(scope["path"]):
             # The server looks at its own scope to see that it was a HEAD.
             as_get = {**scope, "method": "GET"}
             await self._app(as_get, receive, send)
             # The access log wants the route that was found.
             scope.update(as_get, method="HEAD")
+        elif scope["path"] == "*":
+            # `OPTIONS *` asks for the options of the whole server (RFC 9110, section 9.3.7).
+            await Response(status_code=204)(scope, receive, send)
+        elif any(name == b"if-match" and value != b"*" for name, value in scope["headers"]):
+            # Nothing that can be changed has an ETag.
+            response = await problems.problem(Request(scope), precondition_failed())
+            await response(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -17,6 +17,7 @@ from guestbook.pod import UnavailableError
 from guestbook.storage import TooManyPostsError
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page, Typed
+from guestbook.web.routes import events
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
@@ -89,9 +90,16 @@ async def http_error(request: Request, error: HTTPException) -> Response:
         detail = "There is nothing at this address."
     elif error.status_code == 405:
         allowed = ", ".join(sorted(_allowed_methods(request)))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": allowed})
         detail = f"This address does not take {request.method}, but {allowed}."
         headers = {"Allow": allowed}
     return await problem(request, ProblemError(error.status_code, detail, headers=headers))
+
+
+def has_head(path: str) -> bool:
+    """Return whether HEAD is answered as GET: a stream has no end, and a push stores a message."""
+    return path != events.PATH and not path.startswith("/rpush/")
 
 
 def bug() -> ProblemError:
@@ -116,4 +124,6 @@ def _allowed_methods(request: Request) -> set[str]:
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
     # Below a mounted folder of files no route of the application matches.
-    return methods or {"GET", "HEAD"}
+    methods = methods or {"GET"}
+    head = {"HEAD"} if "GET" in methods and has_head(request.url.path) else set()
+    return (methods - {"HEAD"}) | head | {"OPTIONS"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import Receive, Scope, Send
 
-from guestbook.core import EventLog
+from guestbook.core import EventLog, precondition_failed
 from guestbook.web.pages.i18n import accepts_gzip
 
 _MAX_CACHED = 64
@@ -34,12 +35,15 @@ class CachedResponse(Response):
         self._variants: dict[bool, tuple[Response, Response]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a GET."""
+        """Answer a GET. Raises ProblemError 412."""
         request = Headers(scope=scope)
         is_gzipped = accepts_gzip(request.get("accept-encoding", ""))
         if is_gzipped not in self._variants:
             self._variants[is_gzipped] = self._variant(is_gzipped)
         whole, not_modified = self._variants[is_gzipped]
+        wanted = request.get("if-match", "*")
+        if wanted != "*" and whole.headers["etag"] not in re.split(r"[ \t]*,[ \t]*", wanted):
+            raise precondition_failed()
         known = request.get("if-none-match", "")
         is_known = known == "*" or whole.headers["etag"] in known
         await (not_modified if is_known else whole)(scope, receive, send)

@@ -1,0 +1,78 @@
+"""Methods and preconditions, as RFC 9110 has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tests.support.servers import Server
+from tests.support.valkey import Valkey
+
+ADMIN = {"Authorization": "Bearer open-sesame"}
+
+ALLOWED = {
+    "/": "GET, HEAD, OPTIONS",
+    "/messages": "GET, HEAD, OPTIONS, POST",
+    "/events": "GET, OPTIONS",
+    "/healthz": "GET, HEAD, OPTIONS",
+    "/static/guestbook.css": "GET, HEAD, OPTIONS",
+    "/static/none": "GET, HEAD, OPTIONS",
+}
+
+
+@pytest.fixture(scope="module")
+async def pod(
+    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server for all tests here."""
+    url = f"redis://{shared_valkey.address}/9011"
+    log = tmp_path_factory.mktemp("methods") / "log"
+    server = Server(log, url, GUESTBOOK_ADMIN_TOKEN="open-sesame").start()
+    yield await server.ready()
+    server.stop()
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+async def test_options_and_a_wrong_method_name_the_right_ones(pod: Server, path: str) -> None:
+    """HEAD too, where it works."""
+    async with httpx.AsyncClient(base_url=pod.url) as client:
+        options = await client.options(path)
+        assert options.status_code == 204
+        assert options.headers["allow"] == ALLOWED[path]
+        wrong = await client.put(path)
+        assert wrong.status_code == 405
+        assert wrong.headers["allow"] == ALLOWED[path]
+        head = await client.head(path)
+        assert (head.status_code == 405) == ("HEAD" not in ALLOWED[path])
+        assert (await client.options("/none")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/static/guestbook.css", "/feed.atom"])
+async def test_if_match_wants_the_current_version(pod: Server, path: str) -> None:
+    """A page that has changed since, or another encoding of it, does not match."""
+    async with httpx.AsyncClient(base_url=pod.url) as client:
+        etag = (await client.get(path)).headers["etag"]
+        for wanted in (etag, "*", f'"other", {etag}'):
+            assert (await client.get(path, headers={"If-Match": wanted})).status_code == 200
+        for wanted in ('"other"', f"W/{etag}"):
+            answer = await client.get(path, headers={"If-Match": wanted})
+            assert answer.status_code == 412
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_message_without_an_etag_matches_none(pod: Server) -> None:
+    """Then nothing is deleted or stored."""
+    async with httpx.AsyncClient(base_url=pod.url) as client:
+        posted = await client.post("/messages", json={"text": "kept"})
+        path = posted.headers["location"]
+        for method, where in (("DELETE", path), ("POST", "/messages")):
+            answer = await client.request(
+                method, where, headers={**ADMIN, "If-Match": '"a"'}, json={"text": "not stored"}
+            )
+            assert answer.status_code == 412
+        newest = (await client.get("/messages?limit=1")).json()["messages"]
+        assert [each["text"] for each in newest] == ["kept"]
+        deleted = await client.delete(path, headers={**ADMIN, "If-Match": "*"})
+        assert deleted.status_code == 204
