@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from guestbook.core.event_log import EventLog, LogEntry
-from guestbook.core.messages import ORIGIN, Deletion, Entry, EntryId, Message
+from guestbook.core.messages import ORIGIN, Deletion, Edit, Entry, EntryId, Message
 from tests.support.waiting import eventually
 
 MANY_BYTES = 10**9
@@ -27,6 +27,12 @@ def message(ms: int, text: str = "hello") -> LogEntry:
 def deletion(ms: int, target: int) -> LogEntry:
     """Make the deletion `ms-0` of the message `target-0`."""
     return LogEntry.encode(Deletion(EntryId(ms, 0), EntryId(target, 0)))
+
+
+def edit(ms: int, target: int, text: str, *replaced: int) -> LogEntry:
+    """Make the edit `ms-0` of the message `target-0`, in place of earlier ones."""
+    edited = Message(EntryId(target, 0), None, text, "pod-a", edited_at=EntryId(ms, 0).time)
+    return LogEntry.encode(Edit(EntryId(ms, 0), edited, tuple(EntryId(n, 0) for n in replaced)))
 
 
 def filled(*entries: LogEntry, most: int = 100, most_bytes: int = MANY_BYTES) -> EventLog:
@@ -119,6 +125,64 @@ def test_deletion_without_a_target_changes_nothing() -> None:
     log = filled(message(1), message(2), deletion(3, 1), deletion(4, 1), deletion(5, 3))
     assert numbers(log.newest()) == [2]
     assert log.frames(log.start, MANY_BYTES)[0].count(b"event: deleted") == 3
+
+
+def test_edited_message_has_its_new_words_in_its_old_place() -> None:
+    """Pages and streams have the new words only; streams also have the edit."""
+    log = filled(message(1, "teh"), message(2), edit(3, 1, "the"))
+    assert [each.text for each in log.newest()] == ["hello", "the"]
+    found = log.get(EntryId(1, 0))
+    assert found is not None
+    assert found.edited_at == "1970-01-01T00:00:00.003Z"
+    assert log.get(EntryId(3, 0)) is None
+    frames, _ = log.frames(log.start, MANY_BYTES)
+    assert frames.count(b"the") == 2
+    assert b"teh" not in frames
+    assert frames.endswith(b"id: 3-0\nevent: edited\ndata: %s\n\n" % found.json())
+
+
+def test_later_edit_takes_the_place_of_earlier_ones() -> None:
+    """No words but the newest are left, also where an edit between was never seen."""
+    log = filled(message(1, "one"), edit(2, 1, "two"), edit(4, 1, "four", 3, 2))
+    frames, _ = log.frames(log.start, MANY_BYTES)
+    assert [each.text for each in log.newest()] == ["four"]
+    assert frames.count(b"id: ") == 2
+    assert b"one" not in frames
+    assert b"two" not in frames
+
+
+def test_words_of_a_deleted_message_are_gone_with_its_edit() -> None:
+    """A later edit does not bring it back."""
+    gone = LogEntry.encode(Deletion(EntryId(3, 0), EntryId(1, 0), (EntryId(2, 0),)))
+    log = filled(message(1, "one"), edit(2, 1, "two"), gone, edit(4, 1, "four"))
+    assert list(log.newest()) == []
+    frames, _ = log.frames(log.start, MANY_BYTES)
+    assert b"two" not in frames
+    assert log.get(EntryId(1, 0)) is None
+
+
+def test_edit_counts_like_any_entry() -> None:
+    """The edit takes a place and bytes, a replaced one takes neither."""
+    log = filled(message(1), message(2), edit(3, 2, "x" * 500), edit(4, 2, "y", 3), most=3)
+    assert numbers(log.newest()) == [2, 1]
+    log = filled(message(1), edit(2, 1, "x" * 500), most_bytes=len(edit(2, 1, "x" * 500).frame))
+    assert numbers(log.newest()) == []
+    assert (log.low_watermark, log.end - log.start) == (EntryId(1, 0), 1)
+
+
+def test_edit_outdates_what_was_read_before() -> None:
+    """A reader of Redis notices by the revision that the words have changed."""
+    log = filled(message(1))
+    before = log.revision
+    log.append([edit(2, 1, "new")], EntryId(2, 0))
+    assert log.revision > before
+
+
+def test_edit_of_what_is_no_message_changes_nothing() -> None:
+    """The target may have been dropped, or be a deletion or another edit."""
+    log = filled(message(1), edit(2, 1, "two"), deletion(3, 7), edit(4, 2, "x"), edit(5, 3, "x"))
+    assert [each.text for each in log.newest()] == ["two"]
+    assert log.frames(log.start, MANY_BYTES)[0].count(b"event: ") == 4
 
 
 def test_position_stays_valid_when_old_entries_are_dropped() -> None:

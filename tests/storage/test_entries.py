@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guestbook.core import Deletion, EntryId, InvalidMessageError, Message, NewMessage
+from guestbook.core import Deletion, Edit, EntryId, InvalidMessageError, Message, NewMessage
 from guestbook.storage.entries import decode, encode
 
 halves = st.integers(0, 2**64 - 1)
@@ -46,11 +47,30 @@ def test_deletion_names_its_target(own: EntryId, target: EntryId) -> None:
     assert json.loads(deletion.json()) == {"id": str(target)}
 
 
+@given(ids, messages, st.lists(ids, max_size=3))
+def test_edit_has_the_whole_message(
+    own: EntryId, message: Message, replaced: list[EntryId]
+) -> None:
+    """An edit shows the message with its new words and when they were changed."""
+    fields = {
+        b"edited": str(message.id).encode(),
+        b"body": message.text.encode(),
+        b"pod": message.pod.encode(),
+        b"replaces": ",".join(map(str, replaced)).encode(),
+    }
+    if message.author is not None:
+        fields[b"author"] = message.author.encode()
+    edited = replace(message, edited_at=own.time)
+    assert decode(str(own).encode(), fields) == Edit(own, edited, tuple(replaced))
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {},
         {b"edited": b"1-0"},
+        {b"edited": b"everything", b"body": b"words"},
+        {b"edited": b"1-0", b"body": b"words", b"replaces": b"everything"},
         {b"deleted": b"everything"},
         {b"deleted": b"\xff"},
     ],

@@ -9,35 +9,33 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from guestbook.core import sse
-from guestbook.core.messages import ORIGIN, Deletion, Entry, EntryId, Message
+from guestbook.core.messages import ORIGIN, Change, Edit, Entry, EntryId, Message
 
 _by_id = attrgetter("id")
 
 
 @dataclass(slots=True)
 class LogEntry:
-    """An entry and its SSE frame. `deletes` is the target of a deletion."""
+    """An entry and its SSE frame."""
 
     id: EntryId
     frame: bytes
+    """Empty once the message is deleted, or the edit is replaced."""
     message: Message | None
-    """None for a deletion, and for a message that has been deleted."""
-    deletes: EntryId | None
+    """None for an edit or a deletion, and for a message that has been deleted."""
+    change: Change | None
+    """None for a message."""
     trace: str = ""
 
     @classmethod
     def encode(cls, entry: Entry) -> LogEntry:
         """Encode an entry for the wire, once for all streams."""
-        if isinstance(entry, Deletion):
-            frame = sse.event(entry.json(), id=str(entry.id), name="deleted")
-            return cls(entry.id, frame, None, entry.target, entry.trace)
-        frame = sse.event(entry.json(), id=str(entry.id))
-        return cls(entry.id, frame, entry, None, entry.trace)
-
-    def tombstone(self) -> None:
-        """Remove a deleted message's content; its place in the order stays."""
-        self.frame = b""
-        self.message = None
+        entry_id = str(entry.id)
+        if isinstance(entry, Message):
+            return cls(entry.id, sse.event(entry.json(), id=entry_id), entry, None, entry.trace)
+        name = "edited" if isinstance(entry, Edit) else "deleted"
+        frame = sse.event(entry.json(), id=entry_id, name=name)
+        return cls(entry.id, frame, None, entry, entry.trace)
 
 
 class EventLog:
@@ -52,7 +50,8 @@ class EventLog:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self._entries: list[LogEntry] = []
-        self._live = 0
+        # How many entries have a frame; the others keep their position.
+        self._framed = 0
         self._bytes = 0
         self._waiters: list[tuple[EntryId, asyncio.Future[None]]] = []
         self.start = 0
@@ -66,7 +65,7 @@ class EventLog:
         self.is_loaded = False
         """Whether the log has been loaded from Redis since the process started."""
         self.revision = 0
-        """Goes up with each deletion and reload: what was read of the stream before is outdated."""
+        """Goes up with each change and reload: what was read of the stream before is outdated."""
 
     @property
     def end(self) -> int:
@@ -80,7 +79,7 @@ class EventLog:
         # One more, so that the old end is not taken for the new start.
         self.start = self.end + 1 if self.is_loaded else self.end
         self._entries = []
-        self._live = self._bytes = 0
+        self._framed = self._bytes = 0
         self.low_watermark = low_watermark
         self.is_complete = is_complete
         self.revision += 1
@@ -91,30 +90,40 @@ class EventLog:
         """Append new entries; `last` is the id up to which the stream has been read."""
         for entry in entries:
             self._entries.append(entry)
-            self._live += 1
+            self._framed += 1
             self._bytes += len(entry.frame)
-            if entry.deletes is not None:
+            if entry.change is not None:
                 self.revision += 1
-                self._remove(entry.deletes)
+                self._apply(entry.change)
         self._trim()
         self.last = last
         self._wake_waiters()
 
-    def _remove(self, target: EntryId) -> None:
-        entry = self._find(target)
-        if entry is not None and entry.message is not None:
-            self._bytes -= len(entry.frame)
-            self._live -= 1
-            entry.tombstone()
+    def _apply(self, change: Change) -> None:
+        target = self._find(change.target)
+        # What has been deleted stays deleted.
+        if target is not None and target.message is not None:
+            self._replace(target, change.message if isinstance(change, Edit) else None)
+        for replaced in map(self._find, change.replaces):
+            if replaced is not None and isinstance(replaced.change, Edit):
+                self._replace(replaced, None)
+
+    def _replace(self, entry: LogEntry, message: Message | None) -> None:
+        """Replace the content of an entry, or remove it; its place in the order stays."""
+        self._bytes -= len(entry.frame)
+        entry.frame = b"" if message is None else LogEntry.encode(message).frame
+        entry.message, entry.change = message, None
+        self._bytes += len(entry.frame)
+        self._framed -= message is None
 
     def _trim(self) -> None:
         dropped = 0
-        while self._live > self.max_entries or self._bytes > self.max_bytes:
+        while self._framed > self.max_entries or self._bytes > self.max_bytes:
             entry = self._entries[dropped]
             # Redis limits the number of messages too, but not their bytes.
-            self.is_complete = self.is_complete and self._live > self.max_entries
+            self.is_complete = self.is_complete and self._framed > self.max_entries
             dropped += 1
-            self._live -= bool(entry.frame)
+            self._framed -= bool(entry.frame)
             self._bytes -= len(entry.frame)
         if dropped:
             self.low_watermark = self._entries[dropped - 1].id
@@ -127,7 +136,7 @@ class EventLog:
             return
         count = bisect_right(self._entries, trimmed, key=_by_id)
         for entry in self._entries[:count]:
-            self._live -= bool(entry.frame)
+            self._framed -= bool(entry.frame)
             self._bytes -= len(entry.frame)
         del self._entries[:count]
         self.start += count

@@ -1,4 +1,4 @@
-"""The entries of the stream, messages and deletions, and their ids."""
+"""The entries of the stream, messages, edits and deletions, and their ids."""
 
 from __future__ import annotations
 
@@ -92,6 +92,8 @@ class Message:
     pod: str
     trace: str = field(default="", compare=False)
     """The W3C `traceparent` of the request that posted it; empty if it was not traced."""
+    edited_at: str | None = None
+    """When the author last changed the text; the form is that of `posted_at`."""
 
     @property
     def posted_at(self) -> str:
@@ -100,6 +102,7 @@ class Message:
 
     def json(self) -> bytes:
         """Return the message as the API and the stream send it: one line of UTF-8."""
+        edited = {} if self.edited_at is None else {"edited_at": self.edited_at}
         return _json(
             {
                 "id": str(self.id),
@@ -107,6 +110,7 @@ class Message:
                 "text": self.text,
                 "posted_at": self.posted_at,
                 "pod": self.pod,
+                **edited,
             }
         )
 
@@ -117,6 +121,8 @@ class Deletion:
 
     id: EntryId
     target: EntryId
+    replaces: tuple[EntryId, ...] = ()
+    """The message's edits, which are gone with it."""
     trace: str = field(default="", compare=False)
 
     def json(self) -> bytes:
@@ -124,7 +130,28 @@ class Deletion:
         return _json({"id": str(self.target)})
 
 
-Entry = Message | Deletion
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The change of a message, and the message as it is since then."""
+
+    id: EntryId
+    message: Message
+    replaces: tuple[EntryId, ...] = ()
+    """The message's earlier edits, newest first; this one has taken their place."""
+    trace: str = field(default="", compare=False)
+
+    @property
+    def target(self) -> EntryId:
+        """The id of the message."""
+        return self.message.id
+
+    def json(self) -> bytes:
+        """Return the data of the `edited` event: the message."""
+        return self.message.json()
+
+
+Change = Edit | Deletion
+Entry = Message | Change
 
 
 def _json(value: object) -> bytes:

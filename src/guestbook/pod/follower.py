@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from guestbook.core import ORIGIN, Deletion, EntryId, EventLog, LogEntry
+from guestbook.core import ORIGIN, EntryId, EventLog, LogEntry, Message
 from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, explain
 
 BLOCK_MS = 1000
@@ -164,7 +164,7 @@ class Follower:
                 self._on_entries()
 
     async def _verify_continuity(self) -> bool:
-        """Return whether Redis has the entry read last, or has deleted or trimmed it."""
+        """Return whether Redis has the entry read last, or has removed or trimmed it since."""
         last = self._log.last
         self._needs_verification = False
         if last == ORIGIN:
@@ -174,7 +174,8 @@ class Follower:
             while cursor is not None:
                 page, trimmed = await self._store.replay(cursor, _PAGE)
                 if trimmed >= last or any(
-                    entry.id == last or (isinstance(entry, Deletion) and entry.target == last)
+                    entry.id == last
+                    or (not isinstance(entry, Message) and last in (entry.target, *entry.replaces))
                     for entry in page.entries
                 ):
                     return True

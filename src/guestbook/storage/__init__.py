@@ -2,18 +2,16 @@
 
 from guestbook.storage.check import CLOCK_AHEAD_SECONDS, Finding, inspect
 from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
-from guestbook.storage.errors import REDIS_ERRORS, explain
+from guestbook.storage.errors import (
+    REDIS_ERRORS,
+    DeadlineExceededError,
+    TooManyPostsError,
+    explain,
+)
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
-from guestbook.storage.store import (
-    EVENTS,
-    DeadlineExceededError,
-    HeartbeatReply,
-    Page,
-    Store,
-    Stored,
-    TooManyPostsError,
-)
+from guestbook.storage.replies import HeartbeatReply, Page, Stored
+from guestbook.storage.store import EVENTS, Store
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 

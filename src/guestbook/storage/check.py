@@ -31,6 +31,7 @@ _TRIALS = (
     "get KEY",
     "hdel KEY field",
     "hgetall KEY",
+    "hmget KEY field",
     "hset KEY field value",
     "lindex KEY 0",
     "lpush KEY value",

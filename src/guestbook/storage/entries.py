@@ -1,10 +1,11 @@
-"""Messages and deletions as fields of stream entries."""
+"""Messages, edits and deletions as fields of stream entries, in which edits have other names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from guestbook.core import Deletion, Entry, EntryId, Message
+from guestbook.core import Deletion, Edit, Entry, EntryId, Message
 
 
 def encode(author: str | None, text: str, pod: str, trace: str = "") -> list[str]:
@@ -23,20 +24,27 @@ def encode_trace(trace: str) -> list[str]:
 def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
     """Return the entry that Redis returned; None for one that this version does not know."""
     own_id = EntryId.from_bytes(entry_id)
-    trace = fields.get(b"trace", b"").decode(errors="replace")
-    if b"text" in fields:
-        author = fields.get(b"author")
-        return Message(
-            own_id,
-            None if author is None else author.decode(errors="replace"),
-            fields[b"text"].decode(errors="replace"),
-            fields.get(b"pod", b"").decode(errors="replace"),
-            trace,
-        )
-    if b"deleted" in fields:
-        try:
-            target = EntryId.parse(fields[b"deleted"].decode(errors="replace"))
-            return Deletion(own_id, target, trace)
-        except ValueError:
-            return None
-    return None
+    values = {name: value.decode(errors="replace") for name, value in fields.items()}
+    trace = values.get(b"trace", "")
+    author, pod = values.get(b"author"), values.get(b"pod", "")
+    if b"text" in values:
+        edited_at = values.get(b"edited_at")
+        return Message(own_id, author, values[b"text"], pod, trace, edited_at)
+    try:
+        replaces = tuple(map(EntryId.parse, filter(None, values.get(b"replaces", "").split(","))))
+        if b"edited" in values:
+            target = EntryId.parse(values[b"edited"])
+            message = Message(target, author, values[b"body"], pod, edited_at=own_id.time)
+            return Edit(own_id, message, replaces, trace)
+        return Deletion(own_id, EntryId.parse(values[b"deleted"]), replaces, trace)
+    except (KeyError, ValueError):
+        return None
+
+
+def with_edit(message: Message, known: bytes | None) -> Message:
+    """Return the message with the words of its newest edit; `known` has that edit's id first."""
+    if known is None:
+        return message
+    ids, _, text = known.decode(errors="replace").partition(" ")
+    edited_at = EntryId.parse(ids.partition(",")[0]).time
+    return replace(message, text=text, edited_at=edited_at)

@@ -1,4 +1,4 @@
-"""What a Redis command may raise, and what that means."""
+"""What a command may raise, and what that means."""
 
 from __future__ import annotations
 
@@ -48,6 +48,18 @@ _MEANINGS = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS on this port: write redis:// instead of rediss://",
     "Protocol error, got": "what answers there is not Redis",
 }
+
+
+class TooManyPostsError(Exception):
+    """The address may post again in `seconds`."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"may post again in {seconds} s")
+        self.seconds = seconds
+
+
+class DeadlineExceededError(Exception):
+    """The command reached Redis after its deadline and changed nothing."""
 
 
 def explain(error: Exception) -> str:

@@ -6,16 +6,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic_core import from_json, to_json
 from redis.asyncio import Redis
 
 from guestbook.core import (
     ORIGIN,
-    Entry,
     EntryId,
     Message,
     NewMessage,
@@ -23,12 +21,15 @@ from guestbook.core import (
     Retention,
     rate_key,
 )
-from guestbook.storage.entries import decode, encode, encode_trace
+from guestbook.storage.entries import decode, encode, encode_trace, with_edit
+from guestbook.storage.errors import DeadlineExceededError, TooManyPostsError
+from guestbook.storage.replies import HeartbeatReply, Page, Stored, StreamHead
 
 # All keys have one hash tag: on a Cluster a script may only use keys of one slot. The names are
 # older than some words of the code, and stay: pods of several versions share one Redis.
 EVENTS = "{guestbook}:events"
 _TRIMMED = "{guestbook}:trimmed"
+_EDITS = "{guestbook}:edits"
 _DATASET_ID = "{guestbook}:history"
 _PODS = "{guestbook}:pods"
 _RECEIPT = "{guestbook}:receipt:"
@@ -38,54 +39,6 @@ _IMPORTED_LEGACY = "{guestbook}:taken-over:"
 
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
-
-
-class Page(NamedTuple):
-    """Some entries, and the last id that they reach; None where the stream has no more."""
-
-    entries: list[Entry]
-    reached: EntryId | None
-
-
-class StreamHead(NamedTuple):
-    """The newest id that the stream has ever had, and how many entries."""
-
-    dataset_id: str
-    """Identifies the data; empty before the first heartbeat."""
-    last_id: EntryId
-    entries_added: int
-
-
-class Stored(NamedTuple):
-    """The result of a post; `is_new` is false where its key had stored the message before."""
-
-    message: Message
-    is_new: bool
-
-
-class TooManyPostsError(Exception):
-    """The address may post again in `seconds`."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"may post again in {seconds} s")
-        self.seconds = seconds
-
-
-class DeadlineExceededError(Exception):
-    """The command reached Redis after its deadline and changed nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeartbeatReply:
-    """Redis's clock, the identity and extent of its data, and the other processes."""
-
-    now_ms: int
-    dataset_id: str
-    last_id: EntryId
-    entries_added: int
-    """How many entries were ever added to the stream."""
-    peers: dict[str, tuple[int, dict[str, Any]]] | None
-    """By process: the age in ms of its record, and the record. None: not asked for."""
 
 
 def load_script(name: str) -> str:
@@ -102,6 +55,7 @@ class Store:
         # redis-py types answers for every mode that it has (text or bytes, RESP 2 or 3).
         self._client: Any = client
         self._post = client.register_script(load_script("post"))
+        self._edit = client.register_script(load_script("edit"))
         self._delete = client.register_script(load_script("delete"))
         self._heartbeat = client.register_script(load_script("heartbeat"))
         self._restore = client.register_script(load_script("restore"))
@@ -137,18 +91,51 @@ class Store:
         posts, seconds = rate or (0, 0)
         fields = encode(new.author, new.text, pod, trace)
         outcome, *rest = await self._post(
-            keys=[EVENTS, _TRIMMED, _RECEIPT + key, _RATE + rate_key(address)],
+            keys=[EVENTS, _TRIMMED, _EDITS, _RECEIPT + key, _RATE + rate_key(address)],
             args=[*self._retention, lifetime, until_ms, memo, posts, seconds * 1000, *fields],
         )
-        if outcome == b"late":
-            raise DeadlineExceededError
-        if outcome == b"rate_limited":
-            raise TooManyPostsError(max(1, math.ceil(rest[0] / 1000)))
-        receipt, _, known = rest[0].partition(b" ")
-        author, text, pod = from_json(known) if known else (new.author, new.text, pod)
-        message = Message(EntryId.from_bytes(receipt), author, text, pod)
+        _raise_refusal(outcome, *rest)
+        entry_id, known = _read_receipt(rest[0])
+        author, text, pod = known or (new.author, new.text, pod)
+        message = Message(entry_id, author, text, pod)
         # A key of our own is known only to the request that tries again.
         return Stored(message, outcome == b"new" or is_own_key)
+
+    async def posted(self, key: str) -> Message | None:
+        """Return the message as it was posted with a client's key, None for an unknown one."""
+        receipt = await self._client.get(_RECEIPT + key)
+        entry_id, known = _read_receipt(receipt or b"0-0")
+        return Message(entry_id, *known) if known else None
+
+    async def edit(
+        self,
+        message: Message,
+        text: str,
+        *,
+        key: str,
+        address: str,
+        rate: PostRate | None,
+        until_ms: int,
+        trace: str = "",
+    ) -> EntryId | None:
+        """Change a message's text, once for each `key`; it counts as a post for `rate`.
+
+        Returns the edit's own id, None where there is no such message any more. Raises
+        DeadlineExceededError and TooManyPostsError.
+        """
+        posts, seconds = rate or (0, 0)
+        # Without the name "text" a pod of an older version takes it for something unknown.
+        _, *fields = encode(message.author, text, message.pod, trace)
+        outcome, *rest = await self._edit(
+            keys=[EVENTS, _TRIMMED, _EDITS, _RECEIPT + key, _RATE + rate_key(address)],
+            args=[
+                *self._retention,
+                *(_MINUTE_MS, until_ms, posts, seconds * 1000, str(message.id)),
+                *fields,
+            ],
+        )
+        _raise_refusal(outcome, *rest)
+        return None if outcome == b"absent" else EntryId.from_bytes(outcome)
 
     async def replicated(
         self, keys: list[str], count: int, timeout_ms: int
@@ -173,11 +160,10 @@ class Store:
         Raises DeadlineExceededError.
         """
         receipt = await self._delete(
-            keys=[EVENTS, _RECEIPT + key],
+            keys=[EVENTS, _EDITS, _RECEIPT + key],
             args=[_MINUTE_MS, until_ms, str(target), *encode_trace(trace)],
         )
-        if receipt == b"late":
-            raise DeadlineExceededError
+        _raise_refusal(receipt)
         return None if receipt == b"absent" else EntryId.from_bytes(receipt)
 
     async def heartbeat(
@@ -194,7 +180,7 @@ class Store:
         """
         text = "" if record is None else json.dumps(record)
         now, named, last, added, flat = await self._heartbeat(
-            keys=[_PODS, _DATASET_ID, EVENTS, _TRIMMED],
+            keys=[_PODS, _DATASET_ID, EVENTS, _TRIMMED, _EDITS],
             args=[process, text, dataset_id, self._retention.age_ms, int(with_peers)],
         )
         peers = {}
@@ -218,6 +204,7 @@ class Store:
         pipeline.xread({EVENTS: str(after)}, count=count, block=block_ms)
         pipeline.get(_TRIMMED)
         streams, trimmed = await pipeline.execute()
+        # Without the words of later edits: those edits follow.
         return _page(streams[0][1] if streams else []), _id_or_origin(trimmed)
 
     async def older(self, before: EntryId | None, count: int) -> Page:
@@ -225,7 +212,7 @@ class Store:
         if before == ORIGIN:
             return _page([])
         newest = "+" if before is None else str(before.before())
-        return _page(await self._client.xrevrange(EVENTS, newest, "-", count=count))
+        return await self._edited(await self._client.xrevrange(EVENTS, newest, "-", count=count))
 
     async def replay(self, after: EntryId, count: int) -> tuple[Page, EntryId]:
         """Return up to `count` entries newer than `after`, and the newest id trimmed by then."""
@@ -234,13 +221,26 @@ class Store:
 
     async def newer(self, after: EntryId, count: int) -> Page:
         """Return up to `count` entries newer than `after`, oldest first."""
-        return _page(await self._client.xrange(EVENTS, f"({after}", "+", count=count))
+        return await self._edited(await self._client.xrange(EVENTS, f"({after}", "+", count=count))
 
     async def get(self, entry_id: EntryId) -> Message | None:
         """Return the message with this id."""
-        page = _page(await self._client.xrange(EVENTS, str(entry_id), str(entry_id)))
-        found = page.entries[0] if page.entries else None
+        raw = await self._client.xrange(EVENTS, str(entry_id), str(entry_id))
+        found = next(iter((await self._edited(raw)).entries), None)
         return found if isinstance(found, Message) else None
+
+    async def _edited(self, raw: list[Any]) -> Page:
+        """Return a page, with the newest words of each message."""
+        page = _page(raw)
+        ids = [str(entry.id) for entry in page.entries if isinstance(entry, Message)]
+        if not ids:
+            return page
+        edits = iter(await self._client.hmget(_EDITS, ids))
+        entries = [
+            with_edit(entry, next(edits)) if isinstance(entry, Message) else entry
+            for entry in page.entries
+        ]
+        return Page(entries, page.reached)
 
     async def restore(self, messages: list[Message]) -> Counter[str]:
         """Add some hundred exported messages under their own ids, and count the outcomes.
@@ -248,8 +248,14 @@ class Store:
         Each is `added`, was `known`, is `too old` to be put before what is there, was `trimmed`
         as older than what is kept, or is `expired`: older than messages are to be kept.
         """
-        fields = [part for m in messages for part in (str(m.id), m.text, m.pod, m.author or "")]
-        outcomes = await self._restore(keys=[EVENTS, _TRIMMED], args=[*self._retention, *fields])
+        fields = [
+            part
+            for m in messages
+            for part in (str(m.id), m.text, m.pod, m.author or "", m.edited_at or "")
+        ]
+        outcomes = await self._restore(
+            keys=[EVENTS, _TRIMMED, _EDITS], args=[*self._retention, *fields]
+        )
         return Counter(outcome.decode() for outcome in outcomes)
 
     async def count(self) -> int:
@@ -271,7 +277,7 @@ class Store:
     async def import_legacy(self, list_key: str, index: int, texts: list[str], *, pod: str) -> bool:
         """Store an item of a list, once, as one or several messages; False if it has been."""
         added = await self._import_legacy(
-            keys=[EVENTS, _TRIMMED, _IMPORTED_LEGACY + list_key],
+            keys=[EVENTS, _TRIMMED, _EDITS, _IMPORTED_LEGACY + list_key],
             args=[*self._retention, index, pod, *texts],
         )
         return bool(added)
@@ -293,6 +299,19 @@ class Store:
         """Return the text of Redis's INFO command."""
         info: bytes = await self._info([], [])
         return info.decode(errors="replace")
+
+
+def _raise_refusal(outcome: bytes, wait_ms: Any = 0) -> None:
+    if outcome == b"late":
+        raise DeadlineExceededError
+    if outcome == b"rate_limited":
+        raise TooManyPostsError(max(1, math.ceil(wait_ms / 1000)))
+
+
+def _read_receipt(receipt: bytes) -> tuple[EntryId, tuple[str | None, str, str] | None]:
+    """Return the id of what was posted, and author, text and pod if a client has the key."""
+    entry_id, _, memo = receipt.partition(b" ")
+    return EntryId.from_bytes(entry_id), tuple(from_json(memo)) if memo else None
 
 
 def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:

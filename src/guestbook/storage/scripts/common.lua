@@ -6,26 +6,62 @@ local function clock()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Remove the entries older than `age` ms (0: none) and store the newest id removed in `trimmed`.
-local function expire(events, trimmed, age)
-  if age == 0 then return end
-  local edge = math.max(0, clock() - age) .. '-0'
-  local old = redis.call('XREVRANGE', events, '(' .. edge, '-', 'COUNT', 1)[1]
-  if old then
-    redis.call('SET', trimmed, old[1])
-    redis.call('XTRIM', events, 'MINID', edge)
-  end
+-- Return how many ms to wait before something may happen again that may happen `times` (0: any
+-- number) in `window` ms; nil: count it, it may happen now. `rate` is a list of the last times.
+local function wait_for_rate(rate, times, window, now)
+  if times == 0 then return nil end
+  local last = redis.call('LINDEX', rate, times - 1)
+  if last and last + window > now then return last + window - now end
+  redis.call('LPUSH', rate, now)
+  redis.call('LTRIM', rate, 0, times - 1)
+  redis.call('PEXPIRE', rate, window)
+  return nil
 end
 
--- Keep the newest `max` entries, none of them older than `age`. At most 1000 are removed at once.
-local function trim(events, trimmed, max, age)
-  expire(events, trimmed, age)
-  local length = redis.call('XLEN', events)
-  local excess = math.min(length - max, 1000)
-  if excess > 0 then
-    local old = redis.call('XRANGE', events, '-', '+', 'COUNT', excess)
-    redis.call('SET', trimmed, old[#old][1])
-    redis.call('XTRIM', events, 'MAXLEN', length - #old)
+-- Return whether there is a message of this id: deletions and edits are entries, too.
+local function is_message(events, id)
+  local entry = redis.call('XRANGE', events, id, id)[1]
+  return entry and entry[2][1] ~= 'deleted' and entry[2][1] ~= 'edited'
+end
+
+-- Add an entry about a message, in place of the edit that the message may have. `replaces` in the
+-- new entry are the removed edits, newest first: pods have read them. The 20 newest will do.
+-- `edits` is a hash: by message, the ids of its edits and the newest words.
+-- Returns the id of the entry, and the ids of all edits without it.
+local function add_change(events, edits, message, fields)
+  local known = redis.call('HMGET', edits, message)[1]
+  local replaced = known and string.match(known, '^%S+')
+  if replaced then
+    redis.call('XDEL', events, (string.match(replaced, '^[^,]+')))
+    redis.call('HDEL', edits, message)
+    fields[#fields + 1] = 'replaces'
+    fields[#fields + 1] = replaced
   end
+  return redis.call('XADD', events, '*', unpack(fields)), replaced
+end
+
+-- Remove up to `count` of the oldest entries, none newer than `last`, with the words of edits among
+-- them, and store the newest id removed in `trimmed`.
+local function remove_oldest(events, trimmed, edits, last, count)
+  local old = redis.call('XRANGE', events, '-', last, 'COUNT', count)
+  if #old == 0 then return end
+  for _, entry in ipairs(old) do
+    if entry[2][1] == 'edited' then redis.call('HDEL', edits, entry[2][2]) end
+  end
+  redis.call('SET', trimmed, old[#old][1])
+  redis.call('XTRIM', events, 'MAXLEN', redis.call('XLEN', events) - #old)
+end
+
+-- Remove entries older than `age` ms (0: none), at most 1000 at once.
+local function expire(events, trimmed, edits, age)
+  if age == 0 then return end
+  remove_oldest(events, trimmed, edits, '(' .. math.max(0, clock() - age) .. '-0', 1000)
+end
+
+-- Keep the newest `max` entries, none of them older than `age`. At most 1000 of each are removed.
+local function trim(events, trimmed, edits, max, age)
+  expire(events, trimmed, edits, age)
+  local excess = redis.call('XLEN', events) - max
+  if excess > 0 then remove_oldest(events, trimmed, edits, '+', math.min(excess, 1000)) end
 end
 

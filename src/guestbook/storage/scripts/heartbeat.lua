@@ -1,5 +1,5 @@
 -- Record that a process is alive, and return what it needs to know about the others and the stream.
--- KEYS: pods, dataset id, events, trimmed.
+-- KEYS: pods, dataset id, events, trimmed, edits.
 -- ARGV: process, its record ('': it is gone), dataset id to set where there is none, age of entries
 --   to keep in ms (0: any), whether to return the peers ('1').
 -- Returns {time in ms, dataset id, last id of the stream, entries ever added, peers}; peers is a
@@ -7,7 +7,7 @@
 
 local now = clock()
 -- Messages have to expire also while there are no posts.
-expire(KEYS[3], KEYS[4], tonumber(ARGV[4]))
+expire(KEYS[3], KEYS[4], KEYS[5], tonumber(ARGV[4]))
 redis.call('SET', KEYS[2], ARGV[3], 'NX')
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])

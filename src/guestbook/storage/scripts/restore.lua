@@ -1,7 +1,8 @@
 -- Add exported messages under their own ids. A stream only grows at its end, so a message older
 -- than the newest entry has no place in it any more.
--- KEYS: events, trimmed.
--- ARGV: entries to keep, their age in ms (0: any), then id, text, pod, author ("": none) of each.
+-- KEYS: events, trimmed, edits.
+-- ARGV: entries to keep, their age in ms (0: any), then id, text, pod, author and time of the edit
+--   ("": none) of each.
 -- Returns for each 'added', 'known', 'expired', 'trimmed' or 'too old'.
 
 local function parts(id)
@@ -12,11 +13,12 @@ local max, age = tonumber(ARGV[1]), tonumber(ARGV[2])
 local edge = age > 0 and clock() - age or 0
 local trimmed_ms, trimmed_seq = parts(redis.call('GET', KEYS[2]) or '0-0')
 
-local function restore(id, text, pod, author)
+local function restore(id, text, pod, author, edited_at)
   local ms, seq = parts(id)
   if ms < edge then return 'expired' end
   local fields = {'text', text, 'pod', pod}
   if author ~= '' then fields[5], fields[6] = 'author', author end
+  if edited_at ~= '' then fields[#fields + 1], fields[#fields + 2] = 'edited_at', edited_at end
   local answer = redis.pcall('XADD', KEYS[1], id, unpack(fields))
   if type(answer) ~= 'table' or not answer.err then return 'added' end
   if not string.find(answer.err, 'equal or smaller') then return answer end
@@ -26,10 +28,10 @@ local function restore(id, text, pod, author)
 end
 
 local outcomes = {}
-for i = 3, #ARGV, 4 do
-  local outcome = restore(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+for i = 3, #ARGV, 5 do
+  local outcome = restore(unpack(ARGV, i, i + 4))
   if type(outcome) == 'table' then return outcome end
   outcomes[#outcomes + 1] = outcome
 end
-trim(KEYS[1], KEYS[2], max, age)
+trim(KEYS[1], KEYS[2], KEYS[3], max, age)
 return outcomes

@@ -1,0 +1,28 @@
+-- Add an entry with the new words of a message, once for each receipt.
+-- KEYS: events, trimmed, edits, receipt, rate.
+-- ARGV: entries to keep, their age in ms (0: any), lifetime of the receipt in ms, deadline in ms of
+--   Redis's clock (0: none), posts allowed (0: any number), in how many ms, id of the message, its
+--   new words, then further fields of the entry.
+-- Returns {id of the new entry}, {'absent'} where there is no message, {'late'}, or
+--   {'rate_limited', ms to wait}.
+
+local events, trimmed, edits, receipt, rate = unpack(KEYS)
+local max, age, lifetime, deadline, posts, window, message, words = unpack(ARGV, 1, 8)
+
+local known = redis.call('GET', receipt)
+if known then return {known} end
+local now = clock()
+if tonumber(deadline) > 0 and now > tonumber(deadline) then return {'late'} end
+if not is_message(events, message) then return {'absent'} end
+local wait = wait_for_rate(rate, tonumber(posts), tonumber(window), now)
+if wait then return {'rate_limited', wait} end
+
+local fields = {'edited', message, 'body', words, unpack(ARGV, 9)}
+local id, replaced = add_change(events, edits, message, fields)
+local ids = replaced and id .. ',' .. replaced or id
+-- 20 ids have at most 439 characters; the last may be cut.
+if #ids > 439 then ids = string.match(string.sub(ids, 1, 439), '^(.*),') end
+redis.call('HSET', edits, message, ids .. ' ' .. words)
+redis.call('SET', receipt, id, 'PX', lifetime)
+trim(events, trimmed, edits, tonumber(max), tonumber(age))
+return {id}
