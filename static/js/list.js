@@ -1,6 +1,7 @@
 import { byId, cloneTemplate, find, getListing, part } from "./browser.js";
-import { hueOf, isNewer, writeText } from "./text.js";
+import { condense, hueOf, isNewer, writeText } from "./text.js";
 
+const LINES = 12; // as in Python's renderer.py
 const ANCHORS = CSS.supports("overflow-anchor", "auto"); // Safari has none
 
 export class MessageList {
@@ -12,6 +13,7 @@ export class MessageList {
   #bus;
   #texts;
   #mostShown;
+  #shownAt = [0, 0, 0];
 
   /** @param {Page} page */
   constructor({ bus, texts, main }) {
@@ -50,7 +52,9 @@ export class MessageList {
     const item = cloneTemplate("message");
     const time = /** @type {HTMLTimeElement} */ (part(item, "time"));
     item.dataset.id = item.id = message.id;
-    writeText(part(item, ".text"), message.text);
+    const text = condense(message.text);
+    writeText(part(item, ".text"), text);
+    if (text.split("\n").length <= LINES) part(item, ".more").remove();
     if (message.author) part(item, ".author").textContent = message.author;
     time.dateTime = message.posted_at;
     this.#texts.showTime(time);
@@ -63,16 +67,20 @@ export class MessageList {
   show(message) {
     if (this.isArchive || this.knows(message.id)) return;
     const item = this.createItem(message);
-    item.classList.add("arriving");
+    const now = Date.now();
+    this.#shownAt.push(now);
+    // Above three a second a highlight tells nothing, and costs.
+    if (now - Number(this.#shownAt.shift()) > 1_000) item.classList.add("arriving");
     this.#insert(item);
   }
 
   /** Not beyond a gap. @param {HTMLElement} item */
   #insert(item) {
-    const entries = /** @type {HTMLElement[]} */ ([...this.element.children]);
-    const next = entries.find(({ dataset }) => dataset.id && !isNewer(dataset.id, item.id));
+    let next = /** @type {HTMLElement | null} */ (this.element.firstElementChild);
+    while (next && !(next.id && isNewer(item.id, next.id)))
+      next = /** @type {HTMLElement | null} */ (next.nextElementSibling);
     if (!next && this.#older?.hidden === false && this.#lastId()) return;
-    this.#keepPlace(() => this.element.insertBefore(item, next ?? null));
+    this.#keepPlace(() => this.element.insertBefore(item, next));
     this.#trim();
   }
 

@@ -74,6 +74,9 @@ const ADDRESS =
 /** @type {Record<string, string>} */
 const OPENING = { ")": "(", "]": "[", "}": "{" };
 
+/** Runs of blank lines become one, as on the server. @param {string} text */
+export const condense = (text) => text.replace(/\n(?:[^\S\n\ufeff]*\n){2,}/g, "\n\n");
+
 /** @param {string} address */
 function trimAddress(address) {
   const count = (/** @type {string} */ character) => address.split(character).length;
@@ -91,6 +94,7 @@ function link(address) {
   const anchor = document.createElement("a");
   anchor.setAttribute("href", address);
   anchor.setAttribute("rel", "nofollow ugc noopener");
+  anchor.setAttribute("target", "_blank");
   anchor.textContent = address;
   return anchor;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,7 +28,7 @@ _ENTRIES = """() => Object.fromEntries(
 _SHAPE = """() => ({
   hacked: typeof hacked,
   strangers: document.querySelectorAll(
-    "#messages :not(li, p, a, bdi, time, span, .entry, .text, .signed)").length,
+    "#messages :not(li, p, a, bdi, time, span, details, summary)").length,
   places: [...document.querySelectorAll("#messages a")].map((a) => a.getAttribute("href").split("://")[0]),
   overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   wide: [...document.querySelectorAll(".entry")].filter((entry) =>
@@ -56,7 +57,7 @@ async def _post(pods: Pods, drafts: Iterable[tuple[str, str | None]]) -> dict[st
 async def _assert_shows(page: Page, posted: dict[str, Any]) -> None:
     await expect(page.locator("#messages > li.entry")).to_have_count(len(posted))
     assert {id_: text for id_, (text, _) in (await page.evaluate(_ENTRIES)).items()} == {
-        id_: text for id_, (text, _) in posted.items()
+        id_: re.sub(r"\n([^\S\n]*\n){2,}", "\n\n", text) for id_, (text, _) in posted.items()
     }
     for id_, (_, author) in (await page.evaluate(_ENTRIES)).items():
         if posted[id_][1] is not None:

@@ -67,6 +67,40 @@ async def test_anonymous_and_page_of_server_agree(pods: Pods, visit: Visit) -> N
     await expect(page.locator(".author")).to_have_text(["Ada", "Anonymous"])
 
 
+async def test_tall_messages_open_on_demand(pods: Pods, visit: Visit) -> None:
+    """Eight lines of many are shown, and one blank line of many; with a script and without."""
+    page = await visit(pods.a.url)
+    tall, blank = "\n".join(map(str, range(50))), "above" + " \n\n" * 300 + "below"
+    await post(pods.b, blank, tall, "short")
+    await shows(page, "short", tall, "above \n\nbelow")
+    live = await page.inner_html("#messages")
+    for script in (True, False):
+        page = await visit(pods.a.url, script=script)
+        if script:
+            assert live.replace(" arriving", "") == await page.inner_html("#messages")
+        await expect(page.locator(".more")).to_have_count(1)
+        text = page.locator(".text").nth(1)
+        height = "(text) => text.offsetHeight / parseFloat(getComputedStyle(text).lineHeight)"
+        assert round(await text.evaluate(height)) == 8
+        await page.locator(".more summary").click()
+        assert round(await text.evaluate(height)) == 50
+
+
+async def test_print_has_messages_and_their_times(pods: Pods, visit: Visit) -> None:
+    """Neither the form nor how long ago something was at a time that nobody knows later."""
+    (message,) = await post(pods.a, "to keep")
+    page = await visit(pods.a.url)
+    await page.emulate_media(media="print")
+    await expect(page.get_by_text("to keep")).to_be_visible()
+    for hidden in ("form", "footer", "#older"):
+        await expect(page.locator(hidden)).to_be_hidden()
+    shown = await page.locator("#messages time").evaluate(
+        "(time) => [getComputedStyle(time).fontSize, getComputedStyle(time, '::after').content]"
+    )
+    assert shown[0] == "0px"
+    assert message["posted_at"][:4] in shown[1]
+
+
 async def test_deletion_vanishes(pods: Pods, visit: Visit) -> None:
     """What the admin deletes on one pod leaves the open pages of all."""
     _, spam, _ = await post(pods.a, "one", "spam", "three")
@@ -182,6 +216,7 @@ async def test_burst_arrives_in_order(pods: Pods, visit: Visit) -> None:
     await asyncio.gather(*(post_many(pod) for pod in pods * 4), sign(page, "in between"))
     entries = page.locator("#messages > li.entry")
     await expect(entries).to_have_count(301)
+    assert await page.locator(".arriving").count() < 100  # at most three a second
     shown = await entries.evaluate_all("items => items.map((item) => item.dataset.id)")
     assert shown == [message["id"] for message in await listed(pods.b)]
 

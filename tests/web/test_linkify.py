@@ -111,10 +111,11 @@ def expect_links(text: str) -> list[str]:
     addresses = []
     for (tag, attributes), shown in zip(fragment.tags, fragment.linked, strict=True):
         assert tag == "a"
-        assert [name for name, _ in attributes] == ["href", "rel"]
+        assert [name for name, _ in attributes] == ["href", "rel", "target"]
         address = dict(attributes)["href"]
         assert address is not None
         assert dict(attributes)["rel"] == "nofollow ugc noopener"
+        assert dict(attributes)["target"] == "_blank"
         assert shown == address
         addresses.append(address)
     return addresses

@@ -521,6 +521,17 @@ async def test_feed_has_the_newest_messages(serve: Serve) -> None:
         assert parsed(after).entries[0].id == ids[1]
 
 
+async def test_feed_is_shown_in_a_browser(api: httpx.AsyncClient) -> None:
+    """As XML with a style: Firefox would save a feed as a file."""
+    await post(api, "one")
+    answer = await api.get("/feed.atom", headers=BROWSER)
+    assert answer.headers["content-type"].partition(";")[0] == "text/xml"
+    assert names(answer.headers["vary"]) >= {"accept"}
+    style = re.search(r'<\?xml-stylesheet href="([^"]+)"', answer.text)
+    assert style is not None
+    assert (await api.get(style[1])).headers["content-type"].startswith("text/css")
+
+
 def children(element: ElementTree.Element) -> list[str]:
     return [child.tag.removeprefix(ATOM) for child in element]
 

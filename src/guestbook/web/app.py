@@ -56,7 +56,7 @@ def create_app(
             metrics.register(GuestbookCollector(guestbook))
             app.state.guestbook = guestbook
             app.state.page = Page(guestbook, static, translations)
-            app.state.feed = Feed(guestbook, translations)
+            app.state.feed = Feed(guestbook, static, translations)
             draining = drain_on_signal(guestbook) if drains_on_signal else nullcontext()
             async with _lab(app, guestbook):
                 with draining:

@@ -14,6 +14,7 @@ from guestbook.web import public_url
 from guestbook.web.pages import templates
 from guestbook.web.pages.cache import CachedResponse, ResponseCache, page_headers
 from guestbook.web.pages.i18n import Translations
+from guestbook.web.pages.static import Assets
 from guestbook.web.pages.title import title_of, without_direction
 
 MEDIA_TYPE = "application/atom+xml"
@@ -26,23 +27,29 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 class Feed:
     """Render the feed, once for each state of the guestbook, language and address."""
 
-    def __init__(self, guestbook: Guestbook, translations: Translations) -> None:
+    def __init__(self, guestbook: Guestbook, static: Assets, translations: Translations) -> None:
         self._guestbook = guestbook
         self._translations = translations
-        self._template = templates.environment().get_template("feed.xml")
+        environment = templates.environment()
+        environment.globals["asset"] = static.url
+        self._template = environment.get_template("feed.xml")
         self._cache = ResponseCache(guestbook.log)
 
-    def current(self, language: str, public: str) -> CachedResponse:
-        """Return the feed as it is now, for readers that know the guestbook as `public`."""
+    def current(self, language: str, public: str, *, in_browser: bool) -> CachedResponse:
+        """Return the feed as it is now, for readers that know the guestbook as `public`.
+
+        Browsers show XML; Firefox saves a feed as a file.
+        """
+        media_type = "text/xml" if in_browser else f"{MEDIA_TYPE}; charset=utf-8"
 
         def make() -> CachedResponse:
             return CachedResponse(
                 self._render(language, public),
-                media_type=f"{MEDIA_TYPE}; charset=utf-8",
-                headers=page_headers(language, public_url.VARY),
+                media_type=media_type,
+                headers=page_headers(language, f"Accept, {public_url.VARY}"),
             )
 
-        return self._cache.get((language, public), make)
+        return self._cache.get((language, public, in_browser), make)
 
     def _render(self, language: str, public: str) -> str:
         words, settings = self._translations[language], self._guestbook.settings

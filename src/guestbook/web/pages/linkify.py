@@ -19,7 +19,7 @@ _CANDIDATE = re.compile(
     rf"""https?://(?:[^\s\x00-\x1f\x7f<>"`{_IN_WORDS}{_APOSTROPHE}]"""
     rf"|[{_IN_WORDS}](?=[^\W_])|{_APOSTROPHE}(?=[^\W_\u2e80-\uffff]))+"
 )
-_LINK = Markup('<a href="{0}" rel="nofollow ugc noopener">{0}</a>')
+_LINK = Markup('<a href="{0}" rel="nofollow ugc noopener" target="_blank">{0}</a>')
 _OPENING = {")": "(", "]": "[", "}": "{"}
 
 

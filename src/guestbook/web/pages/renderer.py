@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ from guestbook.web.pages.static import Assets
 
 _COUNT = 50
 _HUES = 24
+# An entry with more lines is shown in part; static/js does the same.
+_LINES = 12
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 _MAX = {"text": TEXT_MAX, "author": AUTHOR_MAX}
 
 
@@ -160,12 +164,14 @@ def _form_error(words: Words, problem: ProblemError, typed: Typed) -> FormError:
 
 
 def _entry(message: Message) -> dict[str, Any]:
+    text = _BLANK_LINES.sub("\n\n", message.text)
     return {
         "id": str(message.id),
         "author": message.author,
         "posted_at": message.posted_at,
         "pod": message.pod,
-        "html": linkify(message.text),
+        "html": linkify(text),
+        "is_long": text.count("\n") >= _LINES,
         "hue": hue(message.pod),
     }
 

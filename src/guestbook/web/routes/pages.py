@@ -14,6 +14,7 @@ from guestbook.web.dependencies import (
     parse_cursor,
 )
 from guestbook.web.pages.feed import MEDIA_TYPE
+from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page
 from guestbook.web.schemas import problems
 
@@ -49,8 +50,13 @@ async def wall(page: PageDep, language: Language, public_url: PublicURL) -> Resp
     summary="Follow the guestbook in a feed reader",
 )
 async def feed(
-    guestbook: GuestbookDep, feed: FeedDep, language: Language, public_url: PublicURL
+    request: Request,
+    guestbook: GuestbookDep,
+    feed: FeedDep,
+    language: Language,
+    public_url: PublicURL,
 ) -> Response:
     if not guestbook.log.is_loaded:
         raise unavailable("The messages have not been read from Redis yet: try again.")
-    return feed.current(language, public_url)
+    in_browser = prefers_page(request.headers.get("accept", ""))
+    return feed.current(language, public_url, in_browser=in_browser)
