@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image images compose kind dist lock clean
+.PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image images compose kind tutorial kind-tutorial dist lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -94,6 +94,15 @@ kind: image  ## Try overlays/dev on a cluster of its own (needs docker, kind, ku
 	kubectl --context kind-guestbook-try rollout status deployment/guestbook --timeout 180s
 	kubectl --context kind-guestbook-try exec deployment/guestbook -- guestbook check
 	kind delete cluster --name guestbook-try
+
+tutorial: .venv/dev.done  ## Type the tutorial's commands on kubectl's cluster, and compare the answers
+	$(BIN)/python -m tools.tutorial
+
+kind-tutorial: image  ## Do so on a kind cluster made for it (needs docker, kind, kubectl)
+	kind create cluster
+	kind load docker-image guestbook:0.1.0
+	$(MAKE) tutorial
+	kind delete cluster
 
 dist: .venv/run.done  ## Build the wheel and the source distribution into dist/
 	$(BIN)/python -m hatchling build
