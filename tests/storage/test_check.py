@@ -99,6 +99,12 @@ async def test_missing_rights_are_named(valkey: Valkey) -> None:
         in await found(f"some:{SECRET}@{valkey.address}")
     )
     assert "\nfail  not allowed to use its keys" in await found(f"other:{SECRET}@{valkey.address}")
+    async with valkey.client() as redis:
+        old = [right for right in documented_rights() if right not in ("+persist", "+rename")]
+        await redis.execute_command("ACL", "SETUSER", "old", "on", f">{SECRET}", *old)
+    said = await found(f"old:{SECRET}@{valkey.address}")
+    assert f"\nwarn  guestbook import --replace: {REFUSED} +persist +rename\n" in said
+    assert "fail" not in said
     # Missing rights to ask are no failure.
     said = await found(f"blind:{SECRET}@{valkey.address}")
     assert "\nwarn  cannot tell the version and what is kept" in said

@@ -26,8 +26,8 @@ from guestbook.cli.restore import import_legacy, restore
 from guestbook.cli.transfer import exported
 from guestbook.core.messages import EntryId
 from guestbook.core.policy import Retention
+from guestbook.storage.archive import Archive
 from guestbook.storage.check import inspect
-from guestbook.storage.store import Store
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
@@ -146,7 +146,7 @@ async def _with_user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
         assert allowed - ran == {"info"}
         found = await inspect(address)
         assert [finding.mark for finding in found] == ["ok", "ok", "ok", "ok", "warn", "ok"]
-        tried = allowed - {"info", "select"}
+        tried = allowed - {"info", "persist", "rename", "select"}
         assert str(found[3]) == f"ok    allowed to use all {len(tried)} commands that are needed"
         await _is_refused_the_rest(valkey)
     finally:
@@ -162,13 +162,17 @@ def _documented_rights() -> list[str]:
 
 
 async def _export_and_import(address: RedisURL) -> None:
-    store = Store(create_client(address, timeout=5), Retention(3, 0))
+    store = Archive(create_client(address, timeout=5), Retention(3, 0))
     messages = [message async for page in exported(store) for message in page]
     newest = replace(messages[-1], id=EntryId(messages[-1].id.ms + 1_000, 0))
     lines = b"\n".join(message.json() for message in [*messages, newest])
     counts = await restore(store, io.BytesIO(lines), lambda _size: None)
     assert counts == {"known": 3, "added": 1}
     assert sum([len(page) async for page in exported(store)]) == 2
+    counts = await restore(store, io.BytesIO(lines), lambda _size: None, is_staged=True)
+    assert counts == {"added": 4}
+    assert await store.replace(newest.id) == (0, 0)
+    assert sum([len(page) async for page in exported(store)]) == 3
     await store.close()
 
 
@@ -363,7 +367,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
 
 async def _imports_a_list_from(node: Valkey, url: str) -> None:
     """The original application's list may be on another node than the guestbook's keys."""
-    store = Store(create_client(RedisURL.parse(url), timeout=5), Retention(1000, 0))
+    store = Archive(create_client(RedisURL.parse(url), timeout=5), Retention(1000, 0))
     async with node.client() as redis:
         for number in range(100):
             with contextlib.suppress(ResponseError):

@@ -166,8 +166,8 @@ class Fanout:
             self._go_live(stream, start, start)
         elif not self._log.is_loaded or (cursor is not None and cursor > self._log.last):
             self._move_to(stream, State.WAITING)
-        elif cursor is None:
-            # It opened before the log was loaded, or its cursor has been trimmed.
+        elif cursor is None or self._log.is_outdated(cursor):
+            # It opened before the log was loaded, or its cursor has been trimmed or replaced.
             self._reset(stream)
         else:
             self.counts.replays["redis"] += 1
@@ -177,6 +177,8 @@ class Fanout:
         """Return the position after a cursor, if the log has everything from there on."""
         log = self._log
         if not log.is_loaded or cursor is None or not log.low_watermark <= cursor <= log.last:
+            return None
+        if log.is_outdated(cursor):
             return None
         position = log.position_after(cursor)
         self.counts.replays["memory"] += position < log.end

@@ -73,10 +73,12 @@ class Replay:
         self._count = _MIN_ENTRIES
 
     async def after(self, cursor: EntryId, frame: Frame) -> ReplayChunk | None:
-        """Return a chunk that goes on after a cursor; None if that has been trimmed.
+        """Return a chunk that goes on after a cursor; None if that has been trimmed or replaced.
 
         Raises ReplayUnavailableError.
         """
+        if self._log.is_outdated(cursor):
+            return None
         if self._revision != self._log.revision:
             self.clear()
         for chunk in reversed(self._chunks):

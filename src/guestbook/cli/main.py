@@ -48,6 +48,7 @@ def main(
 app.command("serve", epilog=_settings_help())(serve.serve)
 app.command("list")(messages.list_messages)
 app.command("delete")(messages.delete_messages)
+app.command("clear")(messages.clear)
 app.command("export")(transfer.export_messages)
 app.command("import")(transfer.import_messages)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import run_with_store
 from guestbook.cli.terminal import as_json, escape_control, format_message, progress_bar
 from guestbook.core import EntryId, Message
-from guestbook.storage import Store
+from guestbook.storage import Archive, Store
 
 _PAGE = 500
 # Deletions that are done before a bar has been imported.
@@ -98,6 +99,25 @@ def delete_messages(
     report(f"deleted {count_of_messages(deleted)}" + ("" if targets else ": no id was given"))
     if deleted < len(targets):
         raise typer.Exit(1)
+
+
+@cleanup_on_signal()
+def clear(
+    is_confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete all messages for good, from every open page at once.
+
+    Export them first. What waits to be approved stays, and so do the keys of posts: a post that is
+    sent again with its key is not stored again.
+    """
+    if not is_confirmed:
+        if not sys.stdin.isatty():
+            fail("clear asks on a terminal: without one, add --yes")
+        if not typer.confirm("Delete all messages for good?", err=True):
+            report("nothing was changed")
+            raise typer.Exit(1)
+    run_with_store(Archive.clear)
+    report("deleted all messages")
 
 
 def _arguments(ids: list[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from guestbook.core import (
     NewMessage,
     normalise,
 )
-from guestbook.storage import Store
+from guestbook.storage import Archive
 
 _BATCH = 250
 _LEGACY_BATCH = 500
@@ -39,17 +39,19 @@ class _Bound:
     messages: int | None = None
 
 
-async def restore(store: Store, file: BinaryIO, on_read: Callable[[int], None]) -> Counter[str]:
+async def restore(
+    store: Archive, file: BinaryIO, on_read: Callable[[int], None], *, is_staged: bool = False
+) -> Counter[str]:
     """Put exported messages back under their own ids, and count them by their outcome.
 
-    The outcomes are those of `Store.restore`, and `blank` for messages in which nothing is visible.
+    The outcomes are those of `Archive.restore`, and `blank`: nothing is visible in the message.
     `incomplete` counts the exports in the file of which the last line or messages are missing.
     `on_read` gets the number of bytes that were read. Raises ImportFileError; then the messages
-    before the line that it names are back.
+    before the line that it names are back, or staged.
     """
     counts: Counter[str] = Counter()
     for messages, size in _batches(file, counts):
-        counts += await store.restore(messages)
+        counts += await store.restore(messages, is_staged=is_staged)
         on_read(size)
     return counts
 
@@ -118,7 +120,7 @@ def _parse(number: int, line: bytes, latest: EntryId) -> Message | _Bound | None
 
 
 async def import_legacy(
-    store: Store, list_key: str, on_read: Callable[[int], None]
+    store: Archive, list_key: str, on_read: Callable[[int], None]
 ) -> Counter[str]:
     """Import the original application's list, from where the last import of it ended.
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from guestbook import settings
 from guestbook.cli.output import fail
 from guestbook.settings import Settings
-from guestbook.storage import REDIS_ERRORS, Store, create_client, explain
+from guestbook.storage import REDIS_ERRORS, Archive, create_client, explain
 
 T = TypeVar("T")
 
@@ -24,12 +24,12 @@ def load_settings() -> Settings:
         fail(str(error))
 
 
-def run_with_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+def run_with_store(work: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
     """Run work that needs the store; fail in one line if Redis does."""
     chosen = load_settings()
 
     async def connected() -> T:
-        store = Store(create_client(chosen.redis_url, timeout=_TIMEOUT), chosen.retention)
+        store = Archive(create_client(chosen.redis_url, timeout=_TIMEOUT), chosen.retention)
         try:
             return await work(store)
         finally:

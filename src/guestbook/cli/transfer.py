@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -25,7 +25,7 @@ from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import load_settings, run_with_store
 from guestbook.cli.terminal import progress_bar
 from guestbook.core import ORIGIN, EntryId, Message
-from guestbook.storage import Store
+from guestbook.storage import Archive, Store
 
 _PAGE = 500
 
@@ -92,42 +92,92 @@ def import_messages(
         str | None,
         typer.Option(metavar="KEY", help="Import this Redis list of texts instead."),
     ] = None,
+    replaces: Annotated[
+        bool,
+        typer.Option("--replace", help="Put the file's messages in the place of all others."),
+    ] = False,
 ) -> None:
     """Import messages from a file or from a Redis list.
 
     The file is a jsonl file of `export`, or has lines like those of `list --json` with the oldest
     first. The list is that of the original application.
 
-    Messages keep their ids, and so their order and time: import into an empty guestbook. After an
-    interruption run the command again: no message is imported twice. The exit status is 1 if the
-    file is an export that was cut off: everything in it is imported all the same.
+    Messages keep their ids, and so their order and time: import into an empty guestbook, or with
+    --replace, which changes nothing before the whole file is known to be good, and then replaces
+    all messages at once, on every open page too. Messages posted meanwhile are kept.
+
+    After an interruption run the command again: no message is imported twice. The exit status is 1
+    if the file is an export that was cut off: without --replace everything in it is imported all
+    the same.
     """
     if file is not None and legacy_list is None:
-        _import_file(file)
-    elif file is None and legacy_list is not None:
+        if replaces:
+            _replace_by_file(file)
+        else:
+            _import_file(file)
+    elif file is None and legacy_list is not None and not replaces:
         _import_legacy(legacy_list)
     else:
-        fail("import needs either FILE or --legacy-list KEY")
+        fail("import needs either FILE, which may go with --replace, or --legacy-list KEY")
 
 
 def _import_file(path: Path) -> None:
+    counts = _read_file(path, restore.restore)
+    _report_import(counts)
+    if counts["too old"]:
+        fail(
+            f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
+            "import into an empty guestbook, or replace all messages with --replace"
+        )
+    if counts["incomplete"]:
+        raise typer.Exit(1)
+
+
+def _replace_by_file(path: Path) -> None:
+    async def replace(
+        store: Archive, file: BinaryIO, on_read: Callable[[int], None]
+    ) -> Counter[str]:
+        since = (await store.head()).last_id
+        counts = await restore.restore(store, file, on_read, is_staged=True)
+        if counts["too old"]:
+            raise restore.ImportFileError("the messages are not in the order of their ids")
+        if counts["incomplete"]:
+            raise restore.ImportFileError("the file is not a complete export: it was cut off")
+        if not counts["added"]:
+            raise restore.ImportFileError("there is no message to import: see guestbook clear")
+        counts["kept"], counts["lost"] = await store.replace(since)
+        return counts
+
+    counts = _read_file(path, replace, failed=": nothing was changed")
+    _report_import(counts)
+    if counts["kept"]:
+        report(f"kept {count_of_messages(counts['kept'])} posted meanwhile")
+    if counts["lost"]:
+        fail(f"lost {count_of_messages(counts['lost'])} posted meanwhile: the file has newer ones")
+
+
+def _read_file(
+    path: Path,
+    work: Callable[[Archive, BinaryIO, Callable[[int], None]], Awaitable[Counter[str]]],
+    *,
+    failed: str = "",
+) -> Counter[str]:
     is_stdin = str(path) == "-"
     with contextlib.nullcontext(standard_input()) if is_stdin else open_input(path) as file:
         size = os.fstat(file.fileno()).st_size if file.seekable() else None
 
-        async def import_all(store: Store) -> Counter[str]:
+        async def read(store: Archive) -> Counter[str]:
             with progress_bar("importing", size) as advance:
-                return await restore.restore(store, file, advance)
+                return await work(store, file, advance)
 
         try:
-            counts = run_with_store(import_all)
+            return run_with_store(read)
         except restore.ImportFileError as error:
-            fail(str(error))
-    _report_import(counts)
+            fail(f"{error}{failed}")
 
 
 def _import_legacy(key: str) -> None:
-    async def import_all(store: Store) -> Counter[str]:
+    async def import_all(store: Archive) -> Counter[str]:
         with progress_bar("importing", await store.length(key)) as advance:
             return await restore.import_legacy(store, key, advance)
 
@@ -146,10 +196,3 @@ def _report_import(counts: Counter[str]) -> None:
         report(f"only the newest {kept} are kept, see GUESTBOOK_MAX_MESSAGES")
     if counts["incomplete"]:
         report("the file is not a complete export: it was cut off, or edited")
-    if counts["too old"]:
-        fail(
-            f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
-            "import into an empty guestbook"
-        )
-    if counts["incomplete"]:
-        raise typer.Exit(1)

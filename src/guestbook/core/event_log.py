@@ -62,6 +62,8 @@ class EventLog:
         """The id up to which the stream has been read."""
         self.is_complete = False
         """Whether memory has all that Redis keeps."""
+        self.replaced_at = ORIGIN
+        """The id at which all messages were replaced."""
         self.is_loaded = False
         """Whether the log has been loaded from Redis since the process started."""
         self.revision = 0
@@ -73,7 +75,13 @@ class EventLog:
         return self.start + len(self._entries)
 
     def load(
-        self, entries: list[LogEntry], *, low_watermark: EntryId, last: EntryId, is_complete: bool
+        self,
+        entries: list[LogEntry],
+        *,
+        low_watermark: EntryId,
+        last: EntryId,
+        is_complete: bool,
+        replaced_at: EntryId = ORIGIN,
     ) -> None:
         """Replace everything; `entries` is what the stream has after `low_watermark`."""
         # One more, so that the old end is not taken for the new start.
@@ -82,6 +90,7 @@ class EventLog:
         self._framed = self._bytes = 0
         self.low_watermark = low_watermark
         self.is_complete = is_complete
+        self.replaced_at = replaced_at
         self.revision += 1
         self.is_loaded = True
         self.append(entries, last)
@@ -143,6 +152,17 @@ class EventLog:
         self.low_watermark = trimmed
         # All that Redis had and memory had not was older than this.
         self.is_complete = True
+
+    def is_outdated(self, cursor: EntryId) -> bool:
+        """Return whether a cursor is of messages that have been replaced since.
+
+        A client that has just loaded the list goes on after its newest message, which may be older,
+        or after 0-0 if it was empty.
+        """
+        if cursor >= self.replaced_at or cursor == ORIGIN:
+            return False
+        newest = next(self.newest(), None)
+        return newest is None or cursor != newest.id
 
     def position_after(self, cursor: EntryId) -> int:
         """Return the position of the first entry after `cursor` (>= `low_watermark`)."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from guestbook.core import ORIGIN, EntryId, EventLog, LogEntry, Message
-from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, explain
+from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, explain, replaced_at
 
 BLOCK_MS = 1000
 _PAGE = 500
@@ -148,11 +148,16 @@ class Follower:
     async def _read(self) -> None:
         # The first reply shows that the connection works: that one is not waited for.
         block_ms = BLOCK_MS if self._is_connected else 1
-        page, trimmed = await self._store.read(self._log.last, count=_PAGE, block_ms=block_ms)
+        page, trimmed, dataset_id = await self._store.read(
+            self._log.last, count=_PAGE, block_ms=block_ms
+        )
         if self._needs_verification and not await self._verify_continuity():
             # After a fail-over the newest entries may be gone while newer ones have come.
             self._needs_load = True
             logger.warning("Redis lacks the entry read last: loading it again")
+        elif self._is_other(dataset_id):
+            self._needs_load = True
+            logger.info("Redis has other messages: loading them")
         elif trimmed > max(self._log.last, self._log.low_watermark):
             # Entries were stored and trimmed that this process has not seen.
             self._needs_load = True
@@ -162,6 +167,13 @@ class Follower:
             if page.reached is not None:
                 self._log.append(map(LogEntry.encode, page.entries), page.reached)
                 self._on_entries()
+
+    def _is_other(self, dataset_id: str) -> bool:
+        """Return whether the messages have been replaced since the log was loaded."""
+        if dataset_id and not self._dataset_id and replaced_at(dataset_id) <= self._log.replaced_at:
+            # The log was loaded from a Redis whose data had no identity yet.
+            self._dataset_id = dataset_id
+        return dataset_id not in ("", self._dataset_id)
 
     async def _verify_continuity(self) -> bool:
         """Return whether Redis has the entry read last, or has removed or trimmed it since."""
@@ -202,6 +214,7 @@ class Follower:
             low_watermark=ORIGIN if older is None else older.before(),
             last=head.last_id,
             is_complete=older is None,
+            replaced_at=head.replaced_at,
         )
         self._log.trim_to(trimmed)
         self._know(head.dataset_id, head.entries_added, head.last_id)

@@ -1,5 +1,6 @@
 """The guestbook in Redis. The only package that imports redis."""
 
+from guestbook.storage.archive import Archive
 from guestbook.storage.check import CLOCK_AHEAD_SECONDS, Finding, inspect
 from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
 from guestbook.storage.errors import (
@@ -10,7 +11,7 @@ from guestbook.storage.errors import (
 )
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
-from guestbook.storage.replies import HeartbeatReply, Page, Stored
+from guestbook.storage.replies import HeartbeatReply, Page, Stored, replaced_at
 from guestbook.storage.store import EVENTS, Store
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
@@ -21,6 +22,7 @@ __all__ = [
     "QUEUE_MAX",
     "REDIS_ERRORS",
     "WAIT_MS",
+    "Archive",
     "Command",
     "CommandQueue",
     "DeadlineExceededError",
@@ -37,4 +39,5 @@ __all__ = [
     "create_client",
     "explain",
     "inspect",
+    "replaced_at",
 ]

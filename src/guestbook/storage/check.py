@@ -53,6 +53,7 @@ _CLUSTER_TRIALS = ("cluster|slots",)
 _WAIT_TRIALS = ("eval return 0", "wait 0 1")
 _LAB_TRIALS = ("blpop KEY 0.01", "llen KEY", "rpush KEY value")
 _LEGACY_TRIALS = ("info server",)
+_REPLACE_TRIALS = (f"persist {_SCRATCH}:none", f"rename KEY {_SCRATCH}")
 _IMPORT_TRIALS = ("incr KEY", "llen KEY", "lrange KEY 0 0")
 
 Mark = Literal["ok", "warn", "fail"]
@@ -85,6 +86,9 @@ async def inspect(
             *await _writing(client),
             await _rights(client, _TRIALS + (_CLUSTER_TRIALS if url.kind == "cluster" else ())),
         ]
+        by = "guestbook import --replace"
+        replacing = await _rights(client, _REPLACE_TRIALS, by=by, mark="warn")
+        found += [replacing] if replacing.mark != "ok" else []
         if wait_replicas:
             found.append(await _waiting(client, wait_replicas))
         if lab:

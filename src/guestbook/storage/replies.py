@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from guestbook.core import Entry, EntryId, Message
+from guestbook.core import ORIGIN, Entry, EntryId, Message
 
 
 class Page(NamedTuple):
@@ -22,6 +22,17 @@ class StreamHead(NamedTuple):
     """Identifies the data; empty before the first heartbeat."""
     last_id: EntryId
     entries_added: int
+
+    @property
+    def replaced_at(self) -> EntryId:
+        """The id at which an operator replaced all messages."""
+        return replaced_at(self.dataset_id)
+
+
+def replaced_at(dataset_id: str) -> EntryId:
+    """Return the id at which an operator replaced all messages, 0-0 if none ever did."""
+    _, _, entry_id = dataset_id.partition("@")
+    return EntryId.parse(entry_id) if entry_id else ORIGIN
 
 
 class Stored(NamedTuple):

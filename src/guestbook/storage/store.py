@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -28,14 +27,13 @@ from guestbook.storage.replies import HeartbeatReply, Page, Stored, StreamHead
 # All keys have one hash tag: on a Cluster a script may only use keys of one slot. The names are
 # older than some words of the code, and stay: pods of several versions share one Redis.
 EVENTS = "{guestbook}:events"
-_TRIMMED = "{guestbook}:trimmed"
-_EDITS = "{guestbook}:edits"
-_DATASET_ID = "{guestbook}:history"
+TRIMMED = "{guestbook}:trimmed"
+EDITS = "{guestbook}:edits"
+DATASET_ID = "{guestbook}:history"
 _PODS = "{guestbook}:pods"
 _RECEIPT = "{guestbook}:receipt:"
 _MARKER = "{guestbook}:replicated"
 _RATE = "{guestbook}:rate:"
-_IMPORTED_LEGACY = "{guestbook}:taken-over:"
 
 _DAY_MS = 24 * 3600 * 1000
 _MINUTE_MS = 60 * 1000
@@ -58,8 +56,6 @@ class Store:
         self._edit = client.register_script(load_script("edit"))
         self._delete = client.register_script(load_script("delete"))
         self._heartbeat = client.register_script(load_script("heartbeat"))
-        self._restore = client.register_script(load_script("restore"))
-        self._import_legacy = client.register_script(load_script("import_legacy"))
         self._info = client.register_script(load_script("info"))
         self._replicated = load_script("replicated")
 
@@ -91,7 +87,7 @@ class Store:
         posts, seconds = rate or (0, 0)
         fields = encode(new.author, new.text, pod, trace)
         outcome, *rest = await self._post(
-            keys=[EVENTS, _TRIMMED, _EDITS, _RECEIPT + key, _RATE + rate_key(address)],
+            keys=[EVENTS, TRIMMED, EDITS, _RECEIPT + key, _RATE + rate_key(address)],
             args=[*self._retention, lifetime, until_ms, memo, posts, seconds * 1000, *fields],
         )
         _raise_refusal(outcome, *rest)
@@ -127,7 +123,7 @@ class Store:
         # Without the name "text" a pod of an older version takes it for something unknown.
         _, *fields = encode(message.author, text, message.pod, trace)
         outcome, *rest = await self._edit(
-            keys=[EVENTS, _TRIMMED, _EDITS, _RECEIPT + key, _RATE + rate_key(address)],
+            keys=[EVENTS, TRIMMED, EDITS, _RECEIPT + key, _RATE + rate_key(address)],
             args=[
                 *self._retention,
                 *(_MINUTE_MS, until_ms, posts, seconds * 1000, str(message.id)),
@@ -160,7 +156,7 @@ class Store:
         Raises DeadlineExceededError.
         """
         receipt = await self._delete(
-            keys=[EVENTS, _EDITS, _RECEIPT + key],
+            keys=[EVENTS, EDITS, _RECEIPT + key],
             args=[_MINUTE_MS, until_ms, str(target), *encode_trace(trace)],
         )
         _raise_refusal(receipt)
@@ -180,7 +176,7 @@ class Store:
         """
         text = "" if record is None else json.dumps(record)
         now, named, last, added, flat = await self._heartbeat(
-            keys=[_PODS, _DATASET_ID, EVENTS, _TRIMMED, _EDITS],
+            keys=[_PODS, DATASET_ID, EVENTS, TRIMMED, EDITS],
             args=[process, text, dataset_id, self._retention.age_ms, int(with_peers)],
         )
         peers = {}
@@ -195,17 +191,20 @@ class Store:
             peers if with_peers else None,
         )
 
-    async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId]:
+    async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId, str]:
         """Wait up to `block_ms` for entries newer than `after`.
 
-        Returns them, oldest first, and the newest id that has been trimmed by then.
+        Returns them, oldest first, the newest id that has been trimmed by then, and the identity of
+        the data.
         """
         pipeline = self._client.pipeline(transaction=False)
         pipeline.xread({EVENTS: str(after)}, count=count, block=block_ms)
-        pipeline.get(_TRIMMED)
-        streams, trimmed = await pipeline.execute()
+        pipeline.get(TRIMMED)
+        pipeline.get(DATASET_ID)
+        streams, trimmed, dataset_id = await pipeline.execute()
         # Without the words of later edits: those edits follow.
-        return _page(streams[0][1] if streams else []), _id_or_origin(trimmed)
+        page = _page(streams[0][1] if streams else [])
+        return page, _id_or_origin(trimmed), (dataset_id or b"").decode()
 
     async def older(self, before: EntryId | None, count: int) -> Page:
         """Return up to `count` entries older than `before` (None: the newest), newest first."""
@@ -235,60 +234,24 @@ class Store:
         ids = [str(entry.id) for entry in page.entries if isinstance(entry, Message)]
         if not ids:
             return page
-        edits = iter(await self._client.hmget(_EDITS, ids))
+        edits = iter(await self._client.hmget(EDITS, ids))
         entries = [
             with_edit(entry, next(edits)) if isinstance(entry, Message) else entry
             for entry in page.entries
         ]
         return Page(entries, page.reached)
 
-    async def restore(self, messages: list[Message]) -> Counter[str]:
-        """Add some hundred exported messages under their own ids, and count the outcomes.
-
-        Each is `added`, was `known`, is `too old` to be put before what is there, was `trimmed`
-        as older than what is kept, or is `expired`: older than messages are to be kept.
-        """
-        fields = [
-            part
-            for m in messages
-            for part in (str(m.id), m.text, m.pod, m.author or "", m.edited_at or "")
-        ]
-        outcomes = await self._restore(
-            keys=[EVENTS, _TRIMMED, _EDITS], args=[*self._retention, *fields]
-        )
-        return Counter(outcome.decode() for outcome in outcomes)
-
     async def count(self) -> int:
         """Return how many entries the stream has."""
         return int(await self._client.xlen(EVENTS))
 
-    async def length(self, list_key: str) -> int:
-        """Return the length of a list that belongs to another application."""
-        return int(await self._client.llen(list_key))
-
-    async def items(self, list_key: str, start: int, count: int) -> list[bytes]:
-        """Return some items of a list that belongs to another application."""
-        return list(await self._client.lrange(list_key, start, start + count - 1))
-
-    async def imported_legacy(self, list_key: str) -> int:
-        """Return how many items of a list have been imported."""
-        return int(await self._client.get(_IMPORTED_LEGACY + list_key) or 0)
-
-    async def import_legacy(self, list_key: str, index: int, texts: list[str], *, pod: str) -> bool:
-        """Store an item of a list, once, as one or several messages; False if it has been."""
-        added = await self._import_legacy(
-            keys=[EVENTS, _TRIMMED, _EDITS, _IMPORTED_LEGACY + list_key],
-            args=[*self._retention, index, pod, *texts],
-        )
-        return bool(added)
-
     async def trimmed(self) -> EntryId:
         """Return the newest id that has been trimmed: older entries are not kept."""
-        return _id_or_origin(await self._client.get(_TRIMMED))
+        return _id_or_origin(await self._client.get(TRIMMED))
 
     async def head(self) -> StreamHead:
         """Return where the stream ends, and of which data it is."""
-        dataset_id = (await self._client.get(_DATASET_ID) or b"").decode()
+        dataset_id = (await self._client.get(DATASET_ID) or b"").decode()
         if not await self._client.exists(EVENTS):
             return StreamHead(dataset_id, ORIGIN, 0)
         info = await self._client.xinfo_stream(EVENTS)
