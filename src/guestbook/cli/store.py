@@ -7,13 +7,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from guestbook import settings
-from guestbook.cli.output import fail
+from guestbook.cli import embedded
+from guestbook.cli.output import fail, report
 from guestbook.settings import Settings
-from guestbook.storage import REDIS_ERRORS, Archive, create_client, explain
+from guestbook.storage import REDIS_ERRORS, Archive, RedisURL, create_client, explain
 
 T = TypeVar("T")
 
 _TIMEOUT = 10.0
+_HINT = (
+    "; set REDIS_URL. Beside `make run` or `guestbook serve --embedded`, run the command in the "
+    f"folder in which that runs; with --data DIR, set REDIS_URL=unix:///path/to/DIR/{embedded.SOCKET}"
+)
 
 
 def load_settings() -> Settings:
@@ -24,12 +29,21 @@ def load_settings() -> Settings:
         fail(str(error))
 
 
+def find_redis(chosen: Settings) -> RedisURL:
+    """Return where Redis is: without REDIS_URL, the embedded server in this folder if it runs."""
+    if "redis_url" in chosen.model_fields_set or not embedded.is_running():
+        return chosen.redis_url
+    report(f"REDIS_URL is not set: using the guestbook in {embedded.DATA}")
+    return RedisURL.parse(f"unix://{embedded.own_socket(embedded.DATA)}")
+
+
 def run_with_store(work: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
     """Run work that needs the store; fail in one line if Redis does."""
     chosen = load_settings()
+    redis_url = find_redis(chosen)
 
     async def connected() -> T:
-        store = Archive(create_client(chosen.redis_url, timeout=_TIMEOUT), chosen.retention)
+        store = Archive(create_client(redis_url, timeout=_TIMEOUT), chosen.retention)
         try:
             return await work(store)
         finally:
@@ -38,4 +52,5 @@ def run_with_store(work: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
     try:
         return asyncio.run(connected())
     except REDIS_ERRORS as error:
-        fail(f"REDIS_URL: Redis at {chosen.redis_url}: {explain(error)}")
+        hint = "" if "redis_url" in chosen.model_fields_set else _HINT
+        fail(f"REDIS_URL: Redis at {redis_url}: {explain(error).rstrip('.')}{hint}")
