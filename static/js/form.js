@@ -1,4 +1,4 @@
-import { byId, newKey } from "./browser.js";
+import { byId, newKey, part } from "./browser.js";
 import { normalise } from "./text.js";
 
 const GROWS = CSS.supports("field-sizing", "content");
@@ -23,12 +23,13 @@ export class Problems {
   }
 
   /** @param {ProblemDetails} problem @param {Record<string, any>} draft @returns {Problem} */
-  explain({ status, errors: [{ field, code } = {}] = [] }, draft) {
+  explain({ status, code, detail = "", errors: [{ field, code: fault } = {}] = [] }, draft) {
+    if (code === "closed") return { field: "form", reason: detail };
     const input = this.field(field);
     const name = input?.name ?? "form";
     const own = byId(`${name}-problem`).dataset;
     const { dataset } = byId("form-problem");
-    const words = own[code ?? ""] ?? own[status] ?? dataset[status] ?? dataset.refused;
+    const words = own[fault ?? code ?? ""] ?? own[status] ?? dataset[status] ?? dataset.other;
     const values = { n: lengthOf(draft[name] ?? ""), max: Number(input?.dataset.max) };
     return { field: name, reason: this.#page.texts.fill(words, values) };
   }
@@ -50,6 +51,7 @@ export class Form {
   #text;
   #author;
   #note = byId("note");
+  #closed = byId("closed");
   #room = byId("room");
   /** @type {Set<string>} */
   #written = new Set();
@@ -67,17 +69,27 @@ export class Form {
     this.#author.value ||= storage["guestbook.author"] ?? "";
     this.#listen();
     list.element.addEventListener("click", ({ target }) => this.#choose(/** @type {HTMLElement} */ (target)));
-    bus.on("emptied", ({ isSent }) => {
-      if (!["sending", "waiting"].includes(form.dataset.state ?? "")) return;
-      if (isSent) this.#show("sent", this.#note.dataset.sent);
+    bus.on("pods", ({ closed }) => this.#close(closed));
+    bus.on("emptied", ({ isSent, isHeld }) => {
+      if (!["sending", "waiting", "held"].includes(form.dataset.state ?? "")) return;
+      if (isHeld) this.#show("held", this.#note.dataset.held);
+      else if (isSent) this.#show("sent", this.#note.dataset.sent);
       else this.#show("idle");
     });
     bus.on("delayed", (why) => this.#show("waiting", this.#note.dataset[why], this.#note.dataset.waiting));
-    bus.on("refused", ({ key }) => {
+    bus.on("refused", ({ key, held }) => {
       this.#show("refused");
-      if (!this.#text.value && this.#written.has(key)) this.#takeBack(key);
+      if (!held && !this.#text.value && this.#written.has(key)) this.#takeBack(key);
     });
     this.#edited();
+    this.#close(this.#closed.textContent);
+  }
+
+  /** What is in the form stays there. @param {string | null} [why] */
+  #close(why) {
+    if (this.#closed.textContent !== (why ?? "")) this.#closed.textContent = why ?? "";
+    byId("fields").hidden = Boolean(why && !this.#text.value);
+    part(this.#page.form, "button").toggleAttribute("disabled", Boolean(why));
   }
 
   #listen() {
@@ -101,10 +113,11 @@ export class Form {
   #choose(target) {
     const { key } = /** @type {HTMLElement | null} */ (target.closest(".pending"))?.dataset ?? {};
     if (target.matches(".edit")) this.#takeBack(key);
-    else if (target.matches(".discard")) this.#discard(key);
+    else if (target.matches(".discard") && !target.closest("[data-state=held]")) this.#discard(key);
   }
 
   #submit() {
+    if (this.#closed.textContent) return this.#closed.scrollIntoView();
     const text = normalise(this.#text.value);
     const author = normalise(this.#author.value);
     const fault = this.#findFault({ text, author });
@@ -126,7 +139,7 @@ export class Form {
       this.#page.outbox.keep(draft);
     } catch {
       // The storage is full.
-      return this.#page.problems.show("form", byId("form-problem").dataset.refused ?? "");
+      return this.#page.problems.show("form", byId("form-problem").dataset.other ?? "");
     }
     this.#takenBack = undefined;
     this.#written.add(draft.key);
@@ -144,6 +157,7 @@ export class Form {
     this.#author.value = draft.author;
     this.#takenBack = draft;
     this.#edited();
+    this.#close(this.#closed.textContent);
     this.#page.problems.clear();
     if (draft.refused) this.#page.problems.show(draft.refused.field, draft.refused.reason);
     else this.#show("idle");

@@ -25,6 +25,7 @@ export class MessageList {
       this.deleted.add(id);
       find(id)?.remove();
     });
+    bus.on("edited", (message) => this.#edit(message));
     bus.on("pods", ({ skew }) => {
       if (!(Math.abs(skew - texts.skew) > 5_000)) return;
       texts.skew = skew;
@@ -60,7 +61,17 @@ export class MessageList {
     this.#texts.showTime(time);
     part(item, ".pod").textContent = message.pod;
     part(item, ".pod").dataset.hue = hueOf(message.pod);
+    if (message.edited_at) item.dataset.edited = message.edited_at;
+    part(item, ".edited").hidden = !message.edited_at;
     return item;
+  }
+
+  /** What is shown may be newer: a listing is as old as its request. @param {Message} message */
+  #edit(message) {
+    const item = find(message.id);
+    if (!item || (message.edited_at ?? "") <= (item.dataset.edited ?? "")) return;
+    item.dataset.edited = message.edited_at;
+    item.replaceChildren(...this.createItem(message).childNodes);
   }
 
   /** @param {Message} message */
@@ -110,6 +121,7 @@ export class MessageList {
       if (!ids.has(item.id) && !isOlder) item.remove();
     }
     for (const message of [...messages].reverse()) {
+      this.#edit(message);
       if (isNews) this.#bus.emit("message", message);
       else this.show(message);
     }

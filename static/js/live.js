@@ -169,7 +169,7 @@ export class Live {
       this.#shareState();
       this.#renew(event.lastEventId);
     });
-    for (const name of /** @type {Item["name"][]} */ (["message", "deleted", "pods", "ping"])) {
+    for (const name of /** @type {Item["name"][]} */ (["message", "deleted", "edited", "pods", "ping"])) {
       stream.addEventListener(name, (event) => this.#receive(name, /** @type {MessageEvent} */ (event)));
     }
   }
@@ -180,7 +180,7 @@ export class Live {
     const data = JSON.parse(json);
     this.#markAlive();
     // The others bear the id of the last one that had its own.
-    const id = name === "message" || name === "deleted" ? lastEventId : undefined;
+    const id = name === "pods" || name === "ping" ? undefined : lastEventId;
     if (name === "pods") data.skew = Date.now() - data.now; // for the other tabs, too
     if (cursor || !id) this.#page.timeline.share(name, data, id);
     if (name === "pods") this.#reportMove(data.pod);

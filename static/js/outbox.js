@@ -1,8 +1,15 @@
 import { backOff, cloneTemplate, exclusively, find, isMessage, parse, part, request } from "./browser.js";
 
 const PREFIX = "guestbook.outbox.";
+export const OWN = "guestbook.own."; // a message's id; the value is its key
 const KEY_LIVES = 23 * 3600 * 1000; // the server forgets them after 24
 const LATER = [408, 429];
+
+/** At the guestbook, but not approved yet. @param {Draft} draft */
+export const isHeld = ({ held, refused }) => Boolean(held && !refused);
+
+/** @param {Draft} draft @param {Message} message */
+export const isSame = (draft, { text, author }) => draft.text === text && (draft.author || null) === author;
 
 /** @param {Draft} draft */
 const nameOf = ({ at, key }) => `${PREFIX}${at}-${key}`;
@@ -37,7 +44,7 @@ export class Outbox {
     });
     bus.on("deleted", ({ id }) => this.#held.delete(id));
     bus.on("settled", (settled) => this.#settle(settled));
-    bus.on("sending", (key) => this.#mark(key, "sending"));
+    bus.on("sending", (key) => this.mark(key, "sending"));
     bus.on("waiting", (delay) => {
       this.#delay(delay);
       // In case the tab that sends is closed.
@@ -66,7 +73,7 @@ export class Outbox {
   /** @param {string} key */
   announce(key) {
     this.show();
-    this.#mark(key, this.isFree ? "sending" : "waiting");
+    this.mark(key, this.isFree ? "sending" : "waiting");
     this.send();
   }
 
@@ -84,14 +91,18 @@ export class Outbox {
     for (const item of this.#items()) if (!keys.has(item.dataset.key ?? "")) item.remove();
     for (const draft of this.drafts) {
       if (!this.#find(draft.key)) this.#page.list.element.prepend(this.#createItem(draft));
-      if (draft.refused) this.#mark(draft.key, "refused", draft.refused.reason);
+      if (draft.refused) this.mark(draft.key, "refused", draft.refused.reason);
+      else if (draft.held) this.mark(draft.key, "held");
     }
     for (const [id, message] of this.#held) {
       if (this.#isOnItsWay(message)) continue;
       this.#held.delete(id);
       this.#page.bus.emit("message", message);
     }
-    if (!this.drafts.length) this.#page.bus.emit("emptied", { isSent });
+    if (this.drafts.some(isHeld) || Object.keys(this.#page.storage).some((name) => name.startsWith(OWN)))
+      this.#page.bus.emit("own", undefined);
+    const left = this.drafts.filter(({ held }) => !held).length;
+    if (!left) this.#page.bus.emit("emptied", { isSent, isHeld: this.drafts.some(isHeld) });
   }
 
   send() {
@@ -127,23 +138,27 @@ export class Outbox {
   }
 
   #next() {
-    return this.#read().find(({ key, refused }) => !refused && !this.#settled.has(key));
+    return this.#read().find(({ key, refused, held }) => !refused && !held && !this.#settled.has(key));
   }
 
   /** @param {Draft} draft */
   async #sendOne(draft) {
-    if (Date.now() - draft.at > KEY_LIVES) return this.#refuse(draft, { status: "stale" });
-    this.#mark(draft.key, "sending");
+    if (Date.now() - draft.at > KEY_LIVES) return this.refuse(draft, { status: "stale" });
+    this.mark(draft.key, "sending");
     this.#page.bus.emit("broadcast", { sending: draft.key });
     this.#isBack = false;
-    const { message, problem, why = "unreachable", seconds = 0 } = await this.#post(draft);
-    if (message) {
-      const settled = { key: draft.key, message };
-      this.#attempts = 0;
-      this.#settle(settled);
-      this.#page.bus.emit("broadcast", { settled });
-      delete this.#page.storage[nameOf(draft)];
-    } else if (problem) this.#refuse(draft, problem);
+    this.#posting = new AbortController();
+    const {
+      message,
+      held,
+      problem,
+      why = "unreachable",
+      seconds = 0,
+    } = await this.post(draft, this.#posting);
+    if (message || held) this.#attempts = 0;
+    if (message) this.finish(draft, message);
+    else if (held) this.#update(draft, { held: held.id });
+    else if (problem) this.refuse(draft, problem);
     else if (why === "often" || !this.#isBack) {
       this.#attempts += 1;
       const ms = seconds > 0 ? seconds * 1000 + Math.random() * 500 : backOff(this.#attempts);
@@ -152,22 +167,39 @@ export class Outbox {
     }
   }
 
-  /** @param {Draft} draft @returns {Promise<Outcome>} */
-  async #post({ key, text, author }) {
+  /** @param {Draft} draft @param {AbortController} [abort] @returns {Promise<Outcome>} */
+  async post({ key, text, author }, abort) {
     const options = {
       method: "POST",
       headers: { Accept: "application/json", "Content-Type": "application/json", "Idempotency-Key": key },
       body: JSON.stringify({ text, author: author || undefined }),
     };
-    this.#posting = new AbortController();
-    const answer = await request(this.#page.form.action, options, 15_000, this.#posting);
+    const answer = await request(this.#page.form.action, options, 15_000, abort);
     if (!answer) return { why: "unreachable" };
     const { status, ok, isProblem, body, seconds } = answer;
-    if (ok && isMessage(body)) return { message: body };
+    if (ok && isMessage(body)) return status === 202 ? { held: body } : { message: body };
     if (status >= 400 && status < 500 && !LATER.includes(status))
       // A firewall's 403 has reasons of its own.
-      return { problem: isProblem || status !== 403 ? { status, ...body } : { status: "refused" } };
+      return { problem: isProblem || status !== 403 ? { status, ...body } : { status: "other" } };
     return { why: status === 429 ? "often" : "busy", seconds };
+  }
+
+  /** @param {Draft} draft @param {Message} message */
+  finish(draft, message) {
+    const settled = { key: draft.key, message };
+    this.#page.storage[OWN + message.id] = draft.key;
+    this.#page.bus.emit("settled", settled);
+    this.#page.bus.emit("broadcast", { settled });
+    delete this.#page.storage[nameOf(draft)];
+  }
+
+  /** Unless it was taken back meanwhile. @param {Draft} draft @param {Partial<Draft>} change */
+  #update(draft, change) {
+    Object.assign(draft, change);
+    if (!(nameOf(draft) in this.#page.storage)) return;
+    this.keep(draft);
+    this.show();
+    if (draft.refused) this.#page.bus.emit("refused", draft);
   }
 
   /** @param {Settled} settled */
@@ -182,24 +214,20 @@ export class Outbox {
 
   /** @param {Delay} delay */
   #delay({ why, ms }) {
-    for (const { key, refused } of this.drafts) if (!refused) this.#mark(key, "waiting");
+    for (const { key, refused, held } of this.drafts) if (!refused && !held) this.mark(key, "waiting");
     if (this.drafts.length) this.#page.bus.emit("delayed", why);
     this.#notBefore = performance.now() + ms;
     if (why === "often") this.#rateLimit = this.#notBefore;
   }
 
   /** @param {Draft} draft @param {ProblemDetails} problem */
-  #refuse(draft, problem) {
-    draft.refused = this.#page.problems.explain(problem, draft);
-    if (!(nameOf(draft) in this.#page.storage)) return; // taken back meanwhile
-    this.keep(draft);
-    this.show();
-    this.#page.bus.emit("refused", draft);
+  refuse(draft, problem) {
+    this.#update(draft, { refused: this.#page.problems.explain(problem, draft) });
   }
 
-  /** @param {{text: string, author: string | null}} message */
-  #isOnItsWay({ text, author }) {
-    return this.drafts.some((draft) => draft.text === text && (draft.author || null) === author);
+  /** @param {Message} message */
+  #isOnItsWay(message) {
+    return this.drafts.some((draft) => !draft.held && isSame(draft, message));
   }
 
   /** @returns {Draft[]} */
@@ -238,7 +266,7 @@ export class Outbox {
   }
 
   /** @param {string} key @param {string} state @param {string} [reason] */
-  #mark(key, state, reason) {
+  mark(key, state, reason) {
     const item = this.#find(key);
     if (!item) return;
     item.dataset.state = state;

@@ -39,6 +39,12 @@ export function start() {
     page.problems = new Problems(page);
     page.outbox = new Outbox(page);
     new Form(page);
+    const showOwn = () =>
+      import("./own.js").then(
+        ({ Own }) => (page.own ??= new Own(page)).show(),
+        () => {}, // no network: at the next occasion
+      );
+    page.bus.on("own", showOwn);
   }
   const news = new News(page);
   const tabs = new Tabs(page);

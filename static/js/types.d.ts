@@ -5,6 +5,7 @@ interface Message {
   author: string | null;
   text: string;
   posted_at: string;
+  edited_at?: string;
   pod: string;
 }
 
@@ -29,6 +30,7 @@ interface PodsEvent {
   now?: number; // Redis's time in ms
   skew: number; // how far this was behind the browser's when it came
   redis?: string;
+  closed?: string; // why nothing can be written now
 }
 
 interface Move {
@@ -41,7 +43,7 @@ type State = "live" | "polling" | "away" | "reconnecting" | "offline";
 
 /** What a stream, a poll or another tab brings; with an id where it has a place in the order. */
 interface Item {
-  name: "message" | "deleted" | "pods" | "moved" | "state" | "ping";
+  name: "message" | "deleted" | "edited" | "pods" | "moved" | "state" | "ping";
   data?: any;
   id?: string;
   after?: string; // the cursor before it: for another tab to see whether it missed something
@@ -54,7 +56,8 @@ interface Problem {
 
 /** The server's answer to a message that it does not take (RFC 9457). */
 interface ProblemDetails {
-  status: number | "stale" | "refused";
+  status: number | "stale" | "other";
+  code?: string;
   detail?: string;
   errors?: { field?: string; code?: string }[];
 }
@@ -64,6 +67,7 @@ interface Draft {
   text: string;
   author: string;
   at: number;
+  held?: string; // its id while it waits to be approved
   refused?: Problem;
 }
 
@@ -77,6 +81,7 @@ interface Delay {
 
 interface Outcome {
   message?: Message;
+  held?: Message;
   problem?: ProblemDetails;
   why?: Obstacle;
   seconds?: number;
@@ -115,6 +120,7 @@ interface PageEvents {
   // In the stream's order, whatever brings them
   message: Message;
   deleted: { id: string };
+  edited: Message;
   pods: PodsEvent;
   moved: Move;
   state: State;
@@ -126,8 +132,10 @@ interface PageEvents {
   sending: string;
   waiting: Delay;
   settled: Settled;
+  // This browser wrote something that is at the guestbook
+  own: undefined;
   // From the outbox to the form
-  emptied: { isSent: boolean };
+  emptied: { isSent: boolean; isHeld: boolean };
   delayed: Obstacle;
   refused: Draft;
 }
@@ -146,4 +154,5 @@ interface Page {
   form: HTMLFormElement; // and what follows: only where the page has one
   problems: import("./form.js").Problems;
   outbox: import("./outbox.js").Outbox;
+  own?: import("./own.js").Own;
 }

@@ -60,6 +60,7 @@ class Page:
             version=__version__,
             text_max=TEXT_MAX,
             author_max=AUTHOR_MAX,
+            undo_seconds=0,
         )
         self._page = environment.get_template("page.html")
         self._error = environment.get_template("error.html")
@@ -143,6 +144,7 @@ class Page:
             "lang": language,
             "title": settings.title or words["title"],
             "welcome": settings.welcome or words["welcome"],
+            "closed": "",
             "messages": [_entry(message) for message in messages],
             "cursor": str(log.last) if log.is_loaded else "",
         }
@@ -169,6 +171,7 @@ def _entry(message: Message) -> dict[str, Any]:
         "id": str(message.id),
         "author": message.author,
         "posted_at": message.posted_at,
+        "edited_at": message.edited_at,
         "pod": message.pod,
         "html": linkify(text),
         "is_long": text.count("\n") >= _LINES,
