@@ -24,6 +24,16 @@ export function openStorage(name) {
   }
 }
 
+/** As far as there is room. @param {Record<string, string>} storage @param {string} name @param {string} value */
+export function store(storage, name, value) {
+  try {
+    storage[name] = value;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** @param {string} name */
 export function openChannel(name) {
   try {

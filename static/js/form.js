@@ -1,4 +1,4 @@
-import { byId, newKey, part } from "./browser.js";
+import { byId, newKey, openStorage, part, store } from "./browser.js";
 import { normalise } from "./text.js";
 
 const GROWS = CSS.supports("field-sizing", "content");
@@ -58,6 +58,7 @@ export class Form {
   /** @type {Draft | undefined} */
   #takenBack;
   #newest = 0;
+  #session = openStorage("sessionStorage");
 
   /** @param {Page} page */
   constructor(page) {
@@ -65,8 +66,11 @@ export class Form {
     const { form, bus, problems, storage, list } = page;
     this.#text = /** @type {Field} */ (problems.field("text"));
     this.#author = /** @type {Field} */ (problems.field("author"));
-    form.noValidate = true;
-    this.#author.value ||= storage["guestbook.author"] ?? "";
+    // To a screen reader a required field that is empty would be invalid from the start.
+    this.#text.required = false;
+    this.#text.setAttribute("aria-required", "true");
+    this.#text.value ||= this.#session["guestbook.text"] ?? "";
+    this.#author.value ||= this.#session["guestbook.author"] ?? storage["guestbook.author"] ?? "";
     this.#listen();
     list.element.addEventListener("click", ({ target }) => this.#choose(/** @type {HTMLElement} */ (target)));
     bus.on("pods", ({ closed }) => this.#close(closed));
@@ -100,7 +104,7 @@ export class Form {
     this.#page.form.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
       event.preventDefault();
-      this.#submit();
+      if (!event.repeat) this.#submit();
     });
     this.#page.form.addEventListener("input", ({ target }) => {
       this.#page.problems.show(/** @type {Field} */ (target).name, "");
@@ -120,6 +124,7 @@ export class Form {
     if (this.#closed.textContent) return this.#closed.scrollIntoView();
     const text = normalise(this.#text.value);
     const author = normalise(this.#author.value);
+    if (!text && Date.now() - this.#newest < 2_000) return; // a double click
     const fault = this.#findFault({ text, author });
     if (fault) {
       this.#show("refused");
@@ -134,13 +139,8 @@ export class Form {
     // Sent again unchanged it is the same message.
     if (text === this.#takenBack?.text && author === this.#takenBack.author) draft.key = this.#takenBack.key;
     const { isFree } = this.#page.outbox;
-    try {
-      this.#page.storage["guestbook.author"] = this.#author.value;
-      this.#page.outbox.keep(draft);
-    } catch {
-      // The storage is full.
-      return this.#page.problems.show("form", byId("form-problem").dataset.other ?? "");
-    }
+    store(this.#page.storage, "guestbook.author", this.#author.value);
+    this.#page.outbox.keep(draft);
     this.#takenBack = undefined;
     this.#written.add(draft.key);
     this.#text.value = "";
@@ -178,6 +178,8 @@ export class Form {
   }
 
   #edited() {
+    for (const { name, value } of [this.#text, this.#author])
+      store(this.#session, `guestbook.${name}`, value);
     const room = Number(this.#text.dataset.max) - lengthOf(normalise(this.#text.value));
     const { left, over } = this.#room.dataset;
     if (room < 0) this.#room.textContent = this.#page.texts.fill(over, { n: -room });

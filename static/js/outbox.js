@@ -1,4 +1,14 @@
-import { backOff, cloneTemplate, exclusively, find, isMessage, parse, part, request } from "./browser.js";
+import {
+  backOff,
+  cloneTemplate,
+  exclusively,
+  find,
+  isMessage,
+  parse,
+  part,
+  request,
+  store,
+} from "./browser.js";
 
 const PREFIX = "guestbook.outbox.";
 export const OWN = "guestbook.own."; // a message's id; the value is its key
@@ -31,6 +41,8 @@ export class Outbox {
   #posting;
   #isBack = false; // the stream, since a post began
   #turn = Promise.resolve();
+  /** What the storage has no room for. @type {Record<string, string>} */
+  #unkept = {};
 
   /** @param {Page} page */
   constructor(page) {
@@ -67,7 +79,14 @@ export class Outbox {
 
   /** Each draft is an item: no tab writes another's. @param {Draft} draft */
   keep(draft) {
-    this.#page.storage[nameOf(draft)] = JSON.stringify(draft);
+    const json = JSON.stringify(draft);
+    this.#drop(draft);
+    if (!store(this.#page.storage, nameOf(draft), json)) this.#unkept[nameOf(draft)] = json;
+  }
+
+  /** @param {Draft} draft */
+  #drop(draft) {
+    for (const storage of [this.#page.storage, this.#unkept]) delete storage[nameOf(draft)];
   }
 
   /** @param {string} key */
@@ -80,7 +99,7 @@ export class Outbox {
   /** @param {string | undefined} key */
   take(key) {
     const draft = this.drafts.find((other) => other.key === key);
-    if (draft) delete this.#page.storage[nameOf(draft)];
+    if (draft) this.#drop(draft);
     this.show();
     return draft;
   }
@@ -187,16 +206,16 @@ export class Outbox {
   /** @param {Draft} draft @param {Message} message */
   finish(draft, message) {
     const settled = { key: draft.key, message };
-    this.#page.storage[OWN + message.id] = draft.key;
+    store(this.#page.storage, OWN + message.id, draft.key);
     this.#page.bus.emit("settled", settled);
     this.#page.bus.emit("broadcast", { settled });
-    delete this.#page.storage[nameOf(draft)];
+    this.#drop(draft);
   }
 
   /** Unless it was taken back meanwhile. @param {Draft} draft @param {Partial<Draft>} change */
   #update(draft, change) {
     Object.assign(draft, change);
-    if (!(nameOf(draft) in this.#page.storage)) return;
+    if (!this.#read().some(({ key }) => key === draft.key)) return;
     this.keep(draft);
     this.show();
     if (draft.refused) this.#page.bus.emit("refused", draft);
@@ -232,10 +251,11 @@ export class Outbox {
 
   /** @returns {Draft[]} */
   #read() {
-    return Object.keys(this.#page.storage)
+    const { storage } = this.#page;
+    return [...Object.keys(storage), ...Object.keys(this.#unkept)]
       .filter((name) => name.startsWith(PREFIX))
       .sort()
-      .map((name) => parse(this.#page.storage[name]))
+      .map((name) => parse(storage[name] ?? this.#unkept[name]))
       .filter((draft) => typeof draft?.text === "string" && typeof draft.key === "string");
   }
 

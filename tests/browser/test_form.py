@@ -119,3 +119,71 @@ async def test_without_script(pods: Pods, visit: Visit) -> None:
     await shows(page, "two", "one")
     await expect(page.locator(".author").first).to_have_text("Ada")
     await expect(page.locator("#text")).to_have_value("")
+
+
+async def test_double_click_sends_once(pods: Pods, visit: Visit) -> None:
+    """The second click, or a key that is held, finds the form empty: that is no mistake."""
+    page = await visit(pods.a.url)
+    await page.fill("#text", "clicked twice")
+    await page.dblclick("form button")
+    await form_is(page, "sent")
+    await expect(page.locator("#text-problem")).to_be_empty()
+    await expect(page.locator("form button")).to_be_focused()
+
+    await page.fill("#text", "sent by keys")
+    await page.keyboard.down("Control")
+    for _ in range(3):
+        await page.keyboard.down("Enter")
+    await page.keyboard.up("Enter")
+    await page.keyboard.up("Control")
+    await form_is(page, "sent")
+    await expect(page.locator("#text-problem")).to_be_empty()
+    await shows_only(page, pods.a, "sent by keys", "clicked twice")
+
+    await page.reload()
+    await page.click("form button")
+    await expect(page.locator("#text-problem")).not_to_be_empty()
+
+
+async def test_half_written_text_outlives_the_page(pods: Pods, visit: Visit) -> None:
+    """After a link and Back, or a reload, in this tab; not once it was sent, nor in other tabs."""
+    page = await visit(pods.a.url)
+    other = await page.context.new_page()  # with it no browser keeps the page as it was
+    await other.goto(pods.a.url)
+    await page.fill("#text", "half a tho")
+    await page.fill("#author", "Ad")
+    await page.get_by_role("link", name="Projector view").click()
+    await page.go_back()
+    await expect(page.locator("#text")).to_have_value("half a tho")
+    await expect(page.locator("#author")).to_have_value("Ad")
+    await other.reload()
+    await expect(other.locator("html")).to_have_attribute("data-state", "live")
+    await expect(other.locator("#text")).to_have_value("")
+
+    await page.locator("#text").press_sequentially("ught")
+    await page.click("form button")
+    await form_is(page, "sent")
+    await page.reload()
+    await expect(page.locator("html")).to_have_attribute("data-state", "live")
+    await expect(page.locator("#text")).to_have_value("")
+    await shows_only(page, pods.a, "half a thought")
+
+
+async def test_empty_form_is_not_announced_as_wrong(pods: Pods, visit: Visit) -> None:
+    """Screen readers learn that the text is required, and of a mistake once there is one."""
+    page = await visit(pods.a.url)
+    session = await page.context.new_cdp_session(page)
+
+    async def announced() -> dict[str, object]:
+        tree = await session.send("Accessibility.getFullAXTree")
+        (node,) = (
+            n
+            for n in tree["nodes"]
+            if n["role"]["value"] == "textbox" and n["name"]["value"] == "Your message"
+        )
+        return {p["name"]: p["value"].get("value") for p in node["properties"]}
+
+    properties = await announced()
+    assert (properties["required"], properties["invalid"]) == (True, "false")
+    await page.click("form button")
+    assert (await announced())["invalid"] == "true"
