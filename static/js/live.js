@@ -1,8 +1,7 @@
 import { backOff, byId, getListing } from "./browser.js";
 import { isNewer } from "./text.js";
 
-export const SILENCE = 40_000; // two pings and a half
-const PATIENCE = 12_000; // for the first event
+const PATIENCE = 8_000; // for the first event
 const SETTLED = 5_000; // a stream this old was no failure
 const BLOCKED = 5; // failures in a row
 const POLL = 3_000;
@@ -92,7 +91,7 @@ export class Live {
       this.#isRedisAway = redis === "away";
       if (this.isLeading && this.#aliveSince) this.#shareState();
     });
-    addEventListener("offline", () => this.#fail());
+    addEventListener("offline", () => this.fail());
   }
 
   /** @returns {State} */
@@ -118,16 +117,21 @@ export class Live {
 
   wake(isHidden = false) {
     this.#isHidden = isHidden;
-    if (isHidden || this.#isClosed() || this.#page.timeline.isSilentFor(SILENCE / 2)) this.#connect();
+    if (isHidden || this.#isClosed()) this.#connect();
   }
 
-  watch() {
+  /** False where the stream is up. */
+  retry() {
     if (this.#isClosed()) {
       if (Date.now() >= this.#due && !this.#page.timeline.renewals) this.#connect();
-    } else if (!this.#aliveSince && this.#page.timeline.isSilentFor(PATIENCE)) {
+      return true;
+    }
+    if (this.#aliveSince) return false;
+    if (this.#page.timeline.isSilentFor(PATIENCE)) {
       this.#failures += BLOCKED; // something holds it back
-      this.#fail();
-    } else if (this.#page.timeline.isSilentFor(SILENCE)) this.#fail();
+      this.fail();
+    }
+    return true;
   }
 
   #isClosed() {
@@ -150,14 +154,14 @@ export class Live {
     } catch {
       this.#source = undefined;
       this.#failures += BLOCKED;
-      return this.#fail();
+      return this.fail();
     }
     this.#listen(this.#source);
   }
 
   /** @param {EventSource} stream */
   #listen(stream) {
-    stream.onerror = () => this.#fail();
+    stream.onerror = () => this.fail();
     stream.addEventListener("bye", () => {
       this.#rememberLoss();
       this.#pause(100 + Math.random() * 500);
@@ -207,17 +211,17 @@ export class Live {
     if (!this.isLeading || this.#source !== stream) return;
     if (outcome) this.#page.bus.emit("broadcast", { renew: true });
     if (outcome === "moved") this.#connect();
-    else if (isEnded) this.#fail(); // not at once: the answer would be the same
+    else if (isEnded) this.fail(); // not at once: the answer would be the same
   }
 
-  #rememberLoss() {
-    const at = this.#page.timeline.isSilentFor(SILENCE) ? this.#page.timeline.lastEventAt : Date.now();
+  #rememberLoss(at = Date.now()) {
     this.#lost ??= { pod: this.#page.main.dataset.pod ?? "", at };
   }
 
-  #fail() {
+  /** @param {number} [since] */
+  fail(since) {
     if (!this.isLeading) return;
-    if (this.#aliveSince) this.#rememberLoss();
+    if (this.#aliveSince) this.#rememberLoss(since);
     const wasSettled = this.#aliveSince && Date.now() - this.#aliveSince > SETTLED;
     this.#failures = wasSettled ? 0 : this.#failures + 1;
     if (this.#failures >= BLOCKED) this.#startPolling();

@@ -1,33 +1,46 @@
-import { openChannel } from "./browser.js";
-import { SILENCE } from "./live.js";
+import { openChannel, request } from "./browser.js";
 import { isNewer } from "./text.js";
+
+const SILENCE = 20_000; // a ping is due every 15 s
+const QUIET = 7_000;
+
+/** Whichever pod answers knows by the heartbeats; none in time, twice, is an answer, too. @param {string} pod */
+async function isGone(pod) {
+  let answer;
+  for (let attempt = 0; attempt < 2 && !answer; attempt += 1)
+    answer = await request(`/healthz?pod=${encodeURIComponent(pod)}`, { cache: "no-store" }, 2_500);
+  return !answer || answer.body?.status === "not alive";
+}
 
 export class Tabs {
   #page;
-  #channel = openChannel("guestbook");
-  #isAlone = !this.#channel || !navigator.locks;
+  /** @type {BroadcastChannel | undefined} */
+  #channel;
+  #isAlone = !navigator.locks;
   /** @type {AbortController | undefined} */
   #application;
   #resign = () => {};
+  #checkedAt = 0;
 
   /** @param {Page} page */
   constructor(page) {
     this.#page = page;
-    const { bus, live } = page;
-    bus.on("broadcast", (message) => this.#broadcast(message));
-    this.#channel?.addEventListener("message", ({ data }) => this.#receive(data));
-    // Behind the back button a page holds neither stream nor lock.
-    addEventListener("pagehide", () => {
-      this.#application?.abort();
-      this.#application = undefined;
-      this.#resign();
-      this.#follow();
-    });
-    addEventListener("pageshow", ({ persisted }) => persisted && this.apply());
-    setInterval(() => (live.isLeading ? live.watch() : this.#watchLeader()), 5_000);
+    page.bus.on("broadcast", (message) => this.#broadcast(message));
+    // Behind the back button and when it is frozen a page holds neither stream nor lock.
+    addEventListener("pagehide", () => this.#leave());
+    document.addEventListener("freeze", () => this.#leave());
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#return());
+    document.addEventListener("resume", () => this.#return());
+    setInterval(() => this.#watch(), 2_000);
   }
 
   async apply({ steal = false } = {}) {
+    this.#page.timeline.lastEventAt = Date.now();
+    if (!this.#channel) {
+      this.#channel = openChannel("guestbook");
+      this.#channel?.addEventListener("message", ({ data }) => this.#receive(data));
+      this.#isAlone ||= !this.#channel;
+    }
     if (this.#isAlone) return this.#lead();
     this.#application?.abort(); // else granted, too, later
     const mine = (this.#application = new AbortController());
@@ -54,12 +67,25 @@ export class Tabs {
 
   wake() {
     if (this.#page.live.isLeading) this.#page.live.wake(this.#isAlone && document.hidden);
-    else if (this.#page.timeline.isSilentFor(SILENCE / 2)) this.#broadcast({ wake: true });
+    this.#watch();
   }
 
   /** @param {TabMessage} message */
   #broadcast(message) {
     this.#channel?.postMessage(message);
+  }
+
+  #leave() {
+    this.#application?.abort();
+    this.#application = undefined;
+    this.#resign();
+    this.#follow();
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
+  #return() {
+    if (!this.#application) this.apply();
   }
 
   #hello() {
@@ -79,16 +105,21 @@ export class Tabs {
     this.#page.live.stop();
   }
 
-  #watchLeader() {
-    if (this.#page.timeline.isSilentFor(SILENCE + 20_000)) {
-      this.#page.timeline.lastEventAt = Date.now();
-      this.apply({ steal: true });
-    } else if (
-      this.#page.timeline.isSilentFor(SILENCE) ||
-      (!document.hidden && this.#page.status.current !== "live")
-    ) {
-      this.#broadcast({ watch: true });
+  /** A hidden tab's timers may be a minute late: a visible one does not wait for it. */
+  async #watch() {
+    const { live, timeline, main } = this.#page;
+    const { lastEventAt } = timeline;
+    if (live.isLeading && live.retry()) return;
+    if (timeline.isSilentFor(live.isLeading || !document.hidden ? SILENCE : 3 * SILENCE)) this.#takeOver();
+    else if (!document.hidden && timeline.isSilentFor(QUIET) && this.#checkedAt !== lastEventAt) {
+      this.#checkedAt = lastEventAt;
+      if ((await isGone(main.dataset.pod ?? "")) && lastEventAt === timeline.lastEventAt) this.#takeOver();
     }
+  }
+
+  #takeOver() {
+    if (this.#page.live.isLeading) this.#page.live.fail(this.#page.timeline.lastEventAt);
+    else this.apply({ steal: true });
   }
 
   /** @param {TabMessage} message */
@@ -96,22 +127,15 @@ export class Tabs {
     if (message.settled) this.#page.bus.emit("settled", message.settled);
     else if (message.waiting) this.#page.bus.emit("waiting", message.waiting);
     else if (message.sending) this.#page.bus.emit("sending", message.sending);
-    else if (this.#page.live.isLeading) this.#answer(message);
-    else {
+    else if (this.#page.live.isLeading) {
+      if (message.hello !== undefined) this.#answerHello(message.hello);
+    } else {
       if (message.item || message.catchUp) this.#page.timeline.lastEventAt = Date.now();
       if (message.item) this.#take(message.item);
       else if (message.catchUp) this.#catchUp(message.catchUp);
       else if (message.led) this.#hello();
       else if (message.renew) this.#renew();
     }
-  }
-
-  /** @param {TabMessage} message */
-  #answer({ hello, wake, watch }) {
-    if (hello !== undefined) this.#answerHello(hello);
-    else if (wake) this.#page.live.wake();
-    else if (watch) this.#page.live.watch();
-    if (wake || watch) this.#page.timeline.share("ping");
   }
 
   /** @param {string} after */

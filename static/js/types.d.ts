@@ -108,8 +108,6 @@ interface TabMessage {
   catchUp?: CatchUp;
   led?: true; // another tab leads now
   renew?: true; // the list was read again: do so, too
-  wake?: true; // the stream is silent and a visitor looks
-  watch?: true; // see whether the stream works
   sending?: string; // a draft's key
   waiting?: Delay;
   settled?: Settled;

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import signal
 
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
 from guestbook.storage.store import EVENTS
 from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
-from tests.browser.visitor import AWAY, LOST, UNAVAILABLE, is_state, post, shows_only
+from tests.browser.visitor import AWAY, LOST, UNAVAILABLE, is_state, post, shows, shows_only
 from tests.conftest import Serve
+from tests.support.proxy import Proxy
 from tests.support.valkey import Valkey
 
 
@@ -52,21 +53,57 @@ async def test_pod_drains(pods: Pods, visit: Visit) -> None:
     await shows_only(page, pods.b, "three", "two", "one", "before")
 
 
-async def test_pod_hangs(pods: Pods, visit: Visit) -> None:
-    """A stream that is silent for 40 s counts as dead, though its connection is open."""
+async def _state_lasts(page: Page, is_live: bool) -> float:
+    """Return for how many seconds, by the page's clock, it is live, or is not."""
+    before = await page.evaluate("Date.now()")
+    seconds = 0.0
+    while (await page.locator("html").get_attribute("data-state") == "live") is is_live:
+        await page.clock.run_for(500)
+        seconds = (await page.evaluate("Date.now()") - before) / 1000
+        assert seconds < 90
+    return seconds
+
+
+async def test_frozen_pod_is_left(pods: Pods, visit: Visit) -> None:
+    """A pod that hangs is left within 15 s, though its connection is open."""
     page = await visit(pods.a.url, clock=True, expects=(LOST,))
-    pods.a.signal(signal.SIGSTOP)
+    pods.a.freeze()
     try:
-        await page.clock.run_for(35_000)
-        await is_state(page, "live", "Live")
-        await page.clock.run_for(10_000)
+        assert 7 < await _state_lasts(page, True) < 15
         await is_state(page, "reconnecting", "Reconnecting…")
         await post(pods.b, "meanwhile")
     finally:
-        pods.a.signal(signal.SIGCONT)
+        pods.a.thaw()
     await page.clock.run_for(2_000)
     await is_state(page, "live", "Live")
     await shows_only(page, pods.b, "meanwhile")
+
+
+async def test_frozen_pod_behind_a_load_balancer(pods: Pods, visit: Visit) -> None:
+    """Another pod says whether it is alive: one that is only quiet is not left."""
+    async with Proxy(pods.a.port) as balancer:
+        page = await visit(f"http://{balancer.address}", clock=True, expects=(LOST, UNAVAILABLE))
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        balancer.target = pods.b.port
+        async with page.expect_response("**/healthz?pod=pod-a") as answer:
+            await page.clock.run_for(10_000)
+        assert (await answer.value).status == 200
+        await page.clock.run_for(6_000)
+        await is_state(page, "live", "Live")
+        assert not any("/events" in url for url in requests)
+
+        pods.a.freeze()
+        try:
+            assert await _state_lasts(page, True) < 15
+            await post(pods.b, "meanwhile")
+            # Connections that were kept alive lead to the frozen pod still.
+            await _state_lasts(page, False)
+            await shows(page, "meanwhile")
+            await expect(page.locator("#pod")).to_have_text("pod-b")
+        finally:
+            pods.a.thaw()
+        await shows_only(page, pods.a, "meanwhile")
 
 
 async def test_network_is_lost(pods: Pods, visit: Visit) -> None:

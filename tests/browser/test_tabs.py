@@ -54,6 +54,41 @@ async def test_eight_tabs_share_one_stream(pods: Pods, visit: Visit) -> None:
     await asyncio.gather(*(shows(tab, "four", "three", "two", "one") for tab in tabs))
 
 
+async def test_frozen_leader(pods: Pods, visit: Visit) -> None:
+    """A tab that the browser freezes gives up the stream, and has everything when it goes on."""
+    leader = await visit(pods.a.url)
+    tab = await leader.context.new_page()
+    await tab.goto(pods.a.url)
+    await is_state(tab, "live", "Live")
+    # Without a window no tab is hidden, and only hidden ones can be frozen.
+    await leader.evaluate("document.dispatchEvent(new Event('freeze'))")
+    await expect(tab.locator(LEADER)).to_have_count(1)
+    await post(pods.b, "one")
+    await shows(tab, "one")
+    await shows(leader)
+    await leader.evaluate("document.dispatchEvent(new Event('resume'))")
+    await post(pods.b, "two")
+    await asyncio.gather(*(shows(each, "two", "one") for each in (leader, tab)))
+    assert await leading([leader, tab]) == [tab]
+
+
+async def test_leader_that_no_longer_runs(pods: Pods, visit: Visit) -> None:
+    """A visible tab that hears nothing takes the stream from it."""
+    leader = await visit(pods.a.url)
+    tab = await leader.context.new_page()
+    await tab.clock.install()
+    await tab.goto(pods.a.url)
+    await is_state(tab, "live", "Live")
+    await leader.evaluate("BroadcastChannel.prototype.postMessage = () => {}")
+    await post(pods.b, "one")
+    await tab.clock.run_for(25_000)
+    await shows(tab, "one")
+    await expect(leader.locator(LEADER)).to_have_count(0)
+    await post(pods.b, "two")
+    await asyncio.gather(*(shows(each, "two", "one") for each in (leader, tab)))
+    assert await leading([leader, tab]) == [tab]
+
+
 async def test_hour_of_sleep(pods: Pods, visit: Visit) -> None:
     """After an hour in which neither timers nor the network did anything the page has it all."""
     await post(pods.b, "before")

@@ -160,6 +160,24 @@ async def test_probes_without_redis(serve: Serve) -> None:
         assert SECRET not in ready.text + page.text + server.lines()
 
 
+async def test_any_pod_says_whether_another_is_alive(serve: Serve) -> None:
+    """By its heartbeats; a pod of which it never heard is not alive."""
+    one, other = await serve("pod-a"), await serve("pod-b")
+    for name in ("pod-a", "pod-b"):
+        for server in (one, other):
+            await server.until(f"/healthz?pod={name}", 200)
+    other.freeze()
+    try:
+        await one.until("/healthz?pod=pod-b", 503)
+        await one.until("/healthz", 200)
+        async with httpx.AsyncClient(base_url=one.url) as client:
+            for name in ("pod-b", "pod-c", "", "%00"):
+                answer = await client.get(f"/healthz?pod={name}")
+                assert (answer.status_code, answer.json()["status"]) == (503, "not alive")
+    finally:
+        other.thaw()
+
+
 async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -> None:
     """Redis rejects the connection: the reason is this, without the password."""
     redis = f"redis://nobody:{SECRET}@{shared_valkey.address}/9004"

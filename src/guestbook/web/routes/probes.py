@@ -40,8 +40,12 @@ def environment(variables: Mapping[str, str], name: str) -> dict[str, str]:
     responses={503: {"description": "This process must be restarted", "model": Health}},
     summary="Liveness: whether the process does its work",
 )
-async def healthz(guestbook: GuestbookDep) -> Response:
-    return _health("alive", guestbook.liveness_problems())
+async def healthz(guestbook: GuestbookDep, pod: str | None = None) -> Response:
+    """With `pod`: whether that pod sends heartbeats, as far as this one knows."""
+    if pod is None:
+        return _health("alive", guestbook.liveness_problems())
+    names = {record["name"] for record in guestbook.presence.records().values()}
+    return _health("alive", [] if pod in names else ["the pod sends no heartbeats"])
 
 
 @router.get(
