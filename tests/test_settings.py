@@ -60,6 +60,7 @@ def test_defaults_are_the_documented_ones(environment: pytest.MonkeyPatch) -> No
     assert chosen.max_streams == 10_000
     assert chosen.max_streams_per_address is None
     assert chosen.post_rate == PostRate(20, 10)
+    assert chosen.undo_seconds == 300
     assert chosen.legacy_api is chosen.lab is False
     assert chosen.wait_replicas == 0
     assert chosen.drain_seconds == 1
@@ -85,6 +86,7 @@ def test_names_are_the_documented_ones() -> None:
         "GUESTBOOK_MAX_STREAMS",
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS",
         "GUESTBOOK_POST_RATE",
+        "GUESTBOOK_UNDO_SECONDS",
         "GUESTBOOK_LEGACY_API",
         "GUESTBOOK_LAB",
         "GUESTBOOK_WAIT_REPLICAS",
@@ -113,6 +115,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "GUESTBOOK_MAX_STREAMS": "8",
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "9",
         "GUESTBOOK_POST_RATE": "5/m",
+        "GUESTBOOK_UNDO_SECONDS": "60",
         "GUESTBOOK_LEGACY_API": "true",
         "GUESTBOOK_LAB": "true",
         "GUESTBOOK_WAIT_REPLICAS": "2",
@@ -225,6 +228,8 @@ WRONG = [
     ("GUESTBOOK_POST_RATE", "20/0s"),
     ("GUESTBOOK_POST_RATE", "20/10"),
     ("GUESTBOOK_POST_RATE", "20/10s\nx"),
+    ("GUESTBOOK_UNDO_SECONDS", "-1"),
+    ("GUESTBOOK_UNDO_SECONDS", "86401"),
     ("GUESTBOOK_LEGACY_API", "perhaps"),
     ("GUESTBOOK_WAIT_REPLICAS", "-1"),
     ("GUESTBOOK_DRAIN_SECONDS", "-1"),

@@ -182,6 +182,8 @@ def test_import_names_bad_line(redis_url: str) -> None:
         b'{"id":"6-0","text":"","pod":""}',
         b'{"id":"6-0","text":"x","pod":"\\ud800"}',
         b'{"id":"99999999999999-0","text":"x","pod":"p"}',
+        b'{"id":"6-0","text":"x","pod":"p","edited_at":"yesterday"}',
+        b'{"id":"6-0","text":"x","pod":"p","edited_at":1}',
         b"[" * 70_000,
         b'{"end": true}',
         b'{"end": true, "messages": "x"}',

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tests.support import leaks
 from tests.support.waiting import PATIENCE, allowed
 
-LASTING = ("message", "deleted", "reset")
+LASTING = ("message", "edited", "deleted", "reset")
 """The events that have an id, which a client must not miss."""
 
 
@@ -170,7 +170,7 @@ class EventStream:
         return events
 
     async def entries(self, count: int, *, within: float = PATIENCE) -> list[Event]:
-        """Return the next `count` messages, deletions and resets."""
+        """Return the next `count` messages, edits, deletions and resets."""
         events: list[Event] = []
         async with asyncio.timeout(allowed(within)):
             while len(events) < count:
@@ -191,7 +191,7 @@ class Visitor:
     def __init__(self, cursor: str | None) -> None:
         self.cursor = cursor
         self.events: list[Event] = []
-        """The messages, deletions and resets that it was sent, over all connections."""
+        """The messages, edits, deletions and resets that it was sent, over all connections."""
         self.visits = 0
 
     @property

@@ -31,6 +31,17 @@ async def _post(server: Server, *texts: str) -> list[str]:
     return [answer.json()["id"] for answer in answers]
 
 
+async def _post_and_edit(server: Server) -> str:
+    key = {"Idempotency-Key": "of-the-clients"}
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+        posted = await http.post("/messages", json={"text": "teh"}, headers=key)
+        path = posted.headers["location"]
+        edited = await http.patch(path, json={"text": "the new words"}, headers=key)
+        assert edited.status_code == 200
+    name: str = edited.json()["id"]
+    return name
+
+
 async def _restart(server: Server, number: signal.Signals) -> None:
     server.signal(number)
     await server.ended()
@@ -68,6 +79,9 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
         await until(*first)
         before = await _post(server, r"live \n", "deleted soon")
         await until(*first, *before)
+        edited = await _post_and_edit(server)
+        before += [edited] * 2
+        await until(*first, *before)
         async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
             token = {"Authorization": "Bearer secret-of-the-clients"}
             assert (await http.delete(f"/messages/{before[1]}", headers=token)).status_code == 204
@@ -81,3 +95,4 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
         os.killpg(client.pid, signal.SIGKILL)
         client.wait()
     assert log.read_text().count("deleted ") == 1 + log.read_text().count("deleted soon")
+    assert log.read_text().count("the new words") == 1

@@ -108,6 +108,8 @@ def test_description_has_the_routes_and_their_errors(description: dict[str, Any]
     assert operations["GET /messages"] >= {"200", "422", "503"}
     assert operations["GET /messages/{message_id}"] >= {"200", "404", "503"}
     assert operations["DELETE /messages/{message_id}"] >= {"204", "401", "403", "404", "503"}
+    edit = operations["PATCH /messages/{message_id}"]
+    assert edit == {"200", "403", "404", "413", "415", "422", "429", "503"}
     assert operations["GET /events"] >= {"200", "422", "503"}
     assert operations["GET /feed.atom"] >= {"200", "503"}
     assert operations["GET /ready"] >= {"200", "503"}
@@ -132,7 +134,7 @@ def test_api_md_describes_every_route_and_event() -> None:
     for path in paths:
         written = re.sub(r"\{(?:\w+_)?(\w+)\}", lambda match: match[1].upper(), path)
         assert written in text, f"describe {path} in docs/api.md"
-    for event in ("deleted", "pods", "ping", "reset", "bye"):
+    for event in ("edited", "deleted", "pods", "ping", "reset", "bye"):
         assert f"| `{event}` |" in text
 
 

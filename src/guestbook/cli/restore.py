@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import BinaryIO
 
 from guestbook.core import (
@@ -103,7 +104,13 @@ def _parse(number: int, line: bytes, latest: EntryId) -> Message | _Bound | None
         if value.keys().isdisjoint({"id", "text"}):
             return _Bound() if "export" in value else _Bound(int(value["messages"]))
         new = NewMessage.parse(value["text"], value.get("author"))
-        message = Message(EntryId.parse(value["id"]), new.author, new.text, normalise(value["pod"]))
+        pod, edited_at = normalise(value["pod"]), value.get("edited_at")
+        if edited_at is not None:
+            at = datetime.strptime(edited_at, "%Y-%m-%dT%H:%M:%S.%fZ")
+            edited_at = f"{at.isoformat(timespec='milliseconds')}Z"
+        message = Message(
+            EntryId.parse(value["id"]), new.author, new.text, pod, edited_at=edited_at
+        )
         message.json()
     except InvalidMessageError as error:
         if error.code == "empty" and value["text"]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from guestbook.broadcast import Fanout
-from guestbook.core import EntryId, EventLog, Message, NewMessage
+from guestbook.core import EntryId, EventLog, Message, NewMessage, ProblemError
 from guestbook.pod.follower import Follower
 from guestbook.pod.presence import Presence
 from guestbook.pod.retry import RETRY_PAUSE, UnavailableError, retry
@@ -35,6 +37,12 @@ class Listing(NamedTuple):
 
     messages: list[Message]
     has_more: bool
+
+
+class _Change(Protocol):
+    """A command of the store that changes a message, once for each key."""
+
+    def __call__(self, *, key: str, until_ms: int, trace: str) -> Awaitable[EntryId | None]: ...
 
 
 class Guestbook:
@@ -142,24 +150,72 @@ class Guestbook:
         await self._wait_until_visible(message.id, deadline)
         return message
 
+    async def edit(
+        self, target: EntryId, text: str, *, key: str | None, address: str
+    ) -> Message | None:
+        """Change the text of a message whose author has the key; None if there is none any more.
+
+        Raises ProblemError for another key or too late, TooManyPostsError and UnavailableError.
+        """
+        posted = await self._posted_lately(target, key)
+        if posted is None:
+            return None
+        edit = functools.partial(
+            self.store.edit, posted, text, address=address, rate=self.settings.post_rate
+        )
+        edited = await self._change("edit", edit)
+        return None if edited is None else replace(posted, text=text, edited_at=edited.time)
+
+    async def withdraw(self, target: EntryId, *, key: str | None) -> bool:
+        """Delete a message whose author has the key; return False if there is none any more.
+
+        Raises ProblemError for another key or too late, and UnavailableError.
+        """
+        posted = await self._posted_lately(target, key)
+        return posted is not None and await self.delete(target)
+
     async def delete(self, target: EntryId) -> bool:
         """Delete a message; return False if there is none. Raises UnavailableError."""
+        delete = functools.partial(self.store.delete, target)
+        return await self._change("delete", delete) is not None
+
+    async def _posted_lately(self, target: EntryId, key: str | None) -> Message | None:
+        """Return the message as it was posted, if with this key and within the time for changes."""
+        posted = await _within_request(self.store.posted(f"client:{key}")) if key else None
+        if posted is None or posted.id != target:
+            if await self.get(target) is None:
+                return None
+            raise ProblemError(
+                403,
+                "Only its author may change a message: send the Idempotency-Key of its post.",
+                code="not_author",
+            )
+        if self.presence.clock is None:
+            raise UnavailableError
+        seconds = self.settings.undo_seconds
+        age_ms = self.presence.clock.time(time.monotonic()) - target.ms
+        if not seconds or age_ms > seconds * 1000:
+            raise ProblemError(
+                403, f"It is too late: a message can be changed for {seconds} s.", code="too_late"
+            )
+        return posted
+
+    async def _change(self, name: str, change: _Change) -> EntryId | None:
+        """Change a message, and return the id of the change as soon as reads show it."""
         deadline = time.monotonic() + REQUEST_SECONDS
         key = f"own:{secrets.token_hex(16)}"
 
-        async def delete() -> EntryId | None:
-            deletion = await self.store.delete(
-                target, key=key, until_ms=self._redis_deadline(deadline), trace=trace
-            )
+        async def attempt() -> EntryId | None:
+            until_ms = self._redis_deadline(deadline)
+            entry_id = await change(key=key, until_ms=until_ms, trace=trace)
             await self._replicas.have(key)
-            return deletion
+            return entry_id
 
-        with self._traced("delete") as trace:
-            deletion = await retry(delete, deadline=deadline)
-        if deletion is None:
-            return False
-        await self._wait_until_visible(deletion, deadline)
-        return True
+        with self._traced(name) as trace:
+            entry_id = await retry(attempt, deadline=deadline)
+        if entry_id is not None:
+            await self._wait_until_visible(entry_id, deadline)
+        return entry_id
 
     def _traced(self, name: str) -> contextlib.AbstractContextManager[str]:
         """Make a span for a script; its value goes along in the entry."""

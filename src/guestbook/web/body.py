@@ -1,4 +1,4 @@
-"""The body of POST /messages: JSON or a form, on one path, and at most 16 KiB.
+"""The bodies of POST /messages, JSON or a form, and of PATCH: at most 16 KiB.
 
 FastAPI's own body parameters do not fit. They take either JSON or a form, a parser of forms would
 be another dependency, deeply nested JSON is a 400, and `max_body_size` answers as plain text.
@@ -6,6 +6,8 @@ be another dependency, deeply nested JSON is a 400, and `max_body_size` answers 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -17,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from guestbook.core import NewMessage, ProblemError
 from guestbook.web.dependencies import refuse_cross_site
 from guestbook.web.pages.renderer import Typed
-from guestbook.web.schemas import MessageForm, MessageIn
+from guestbook.web.schemas import EditIn, MessageForm, MessageIn
 
 MAX_BYTES = 16 * 1024
 JSON = "application/json"
@@ -34,7 +36,7 @@ class Posted(NamedTuple):
 
 async def read_posted(request: Request) -> Posted:
     """Read and check the message. Raises ProblemError and what NewMessage.parse raises."""
-    media_type = _media_type(request)
+    media_type = _media_type(request, JSON, FORM)
     is_form = media_type == FORM
     if is_form:
         # From here on an error is shown in the page, with what the visitor typed.
@@ -42,26 +44,42 @@ async def read_posted(request: Request) -> Posted:
     await refuse_cross_site(request)
     body = await _read(request)
     message: MessageIn
-    try:
+    with _validation():
         if is_form:
             fields = _parse_form(body)
             request.state.typed = Typed(fields.get("text", ""), fields.get("author", ""))
             message = MessageForm.model_validate(fields)
         else:
             message = MessageIn.model_validate_json(body)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from None
     return Posted(NewMessage.parse(message.text, message.author), is_form)
 
 
-def _media_type(request: Request) -> str:
-    """Return the media type without parameters; ProblemError 415 unless it is JSON or a form."""
+async def read_new_text(request: Request) -> str:
+    """Read and check the new text of a message. Raises what `read_posted` raises."""
+    _media_type(request, JSON)
+    await refuse_cross_site(request)
+    body = await _read(request)
+    with _validation():
+        text = EditIn.model_validate_json(body).text
+    return NewMessage.parse(text).text
+
+
+@contextlib.contextmanager
+def _validation() -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from None
+
+
+def _media_type(request: Request, *allowed: str) -> str:
+    """Return the media type without parameters; ProblemError 415 unless it is allowed."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in (JSON, FORM):
+    if media_type not in allowed:
         raise ProblemError(
             415,
-            f"The body's type is {media_type or 'missing'}: send {JSON} or {FORM}.",
-            headers={"Accept-Post": f"{JSON}, {FORM}"},
+            f"The body's type is {media_type or 'missing'}: send {' or '.join(allowed)}.",
+            headers={f"Accept-{request.method.title()}": ", ".join(allowed)},
         )
     return media_type
 

@@ -89,12 +89,13 @@ async def get_idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="The same key returns the same message for 24 hours, stored once",
+            description="A key of your own, other for each message: for 24 hours a post with it is "
+            "stored once, and it proves that you are the author",
             json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
         ),
     ] = None,
 ) -> str | None:
-    """Return the key of a post; ProblemError 422 for one that cannot be used."""
+    """Return the key that a message is posted with; ProblemError 422 for an unusable one."""
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise ProblemError(422, "must be 1-128 visible ASCII characters", field="Idempotency-Key")
     return idempotency_key
@@ -165,10 +166,10 @@ async def refuse_cross_site(request: Request) -> None:
 _bearer = HTTPBearer(scheme_name="admin", auto_error=False)
 
 
-async def require_admin(
-    settings: SettingsDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> None:
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+async def require_admin(settings: SettingsDep, credentials: _Credentials) -> None:
     """Raise ProblemError unless the request has the admin token (RFC 6750)."""
     if settings.admin_token is None:
         raise ProblemError(403, "Deleting is off: GUESTBOOK_ADMIN_TOKEN is not set.")
@@ -181,3 +182,13 @@ async def require_admin(
             "This needs the header Authorization: Bearer with the admin token.",
             headers={"WWW-Authenticate": 'Bearer realm="guestbook"'},
         )
+
+
+async def get_author_key(
+    settings: SettingsDep, credentials: _Credentials, key: IdempotencyKey
+) -> str | None:
+    """Return the key that stands in place of the admin token, or require that: then None."""
+    if key is not None and credentials is None:
+        return key
+    await require_admin(settings, credentials)
+    return None

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from guestbook.core import PROBLEM_TYPE
 from guestbook.web.dependencies import ID_PATTERN
 from guestbook.web.routes import events
-from guestbook.web.schemas import MessageForm, MessageIn, problems
+from guestbook.web.schemas import EditIn, MessageForm, MessageIn, problems
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _ID = {"type": "string", "pattern": ID_PATTERN}
@@ -36,8 +36,8 @@ _EVENTS: dict[str, Any] = {
     ],
     "responses": {
         "200": {
-            "description": "Server-sent events: messages without a name, and `deleted`, `pods`, "
-            "`ping`, `reset`, `bye`",
+            "description": "Server-sent events: messages without a name, and `edited`, "
+            "`deleted`, `pods`, `ping`, `reset`, `bye`",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         **{
@@ -63,7 +63,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     # web/body.py reads these, without FastAPI.
-    for model in (MessageIn, MessageForm):
+    for model in (MessageIn, MessageForm, EditIn):
         schemas[model.__name__] = model.model_json_schema()
     description["paths"][events.PATH] = {"get": _EVENTS}
     return description

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from guestbook.core import AUTHOR_MAX, TEXT_MAX, Message
 
+_Text = Annotated[
+    str, Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1})
+]
+
 
 class MessageIn(BaseModel):
     """A message to post."""
@@ -18,15 +22,18 @@ class MessageIn(BaseModel):
         json_schema_extra={"examples": [{"text": "Good evening from Bern!", "author": "Ada"}]}
     )
 
-    text: Annotated[
-        str,
-        Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1}),
-    ]
+    text: _Text
     author: Annotated[str | None, Field(description=f"At most {AUTHOR_MAX} characters")] = None
 
 
 class MessageForm(MessageIn):
     """A message to post, as the page's form sends it."""
+
+
+class EditIn(BaseModel):
+    """The new text of a message."""
+
+    text: _Text
 
 
 class MessageOut(BaseModel):
@@ -37,6 +44,9 @@ class MessageOut(BaseModel):
     text: str
     posted_at: str
     pod: str
+    edited_at: Annotated[
+        str | None, Field(description="Only where it was edited", exclude_if=lambda at: at is None)
+    ] = None
 
     @classmethod
     def of(cls, message: Message) -> Self:
@@ -47,6 +57,7 @@ class MessageOut(BaseModel):
             text=message.text,
             posted_at=message.posted_at,
             pod=message.pod,
+            edited_at=message.edited_at,
         )
 
 
@@ -91,7 +102,8 @@ class Problem(BaseModel):
 
 _REASONS = {
     401: "No token, or a wrong one",
-    403: "Not allowed: another site's post, or no admin token is configured",
+    403: "Not allowed: another site's post, another author's message or too late, or no admin "
+    "token is configured",
     404: "There is none of that name: it was deleted, or never existed",
     413: "The body is too long",
     415: "The body is neither JSON nor a form",

@@ -20,8 +20,8 @@ if wait then return {'rate_limited', wait} end
 local fields = {'edited', message, 'body', words, unpack(ARGV, 9)}
 local id, replaced = add_change(events, edits, message, fields)
 local ids = replaced and id .. ',' .. replaced or id
--- 20 ids have at most 439 characters; the last may be cut.
-if #ids > 439 then ids = string.match(string.sub(ids, 1, 439), '^(.*),') end
+-- That is 20 ids, if all end in -0; the last one may be cut.
+if #ids > 319 then ids = string.match(string.sub(ids, 1, 320), '^(.*),') end
 redis.call('HSET', edits, message, ids .. ' ' .. words)
 redis.call('SET', receipt, id, 'PX', lifetime)
 trim(events, trimmed, edits, tonumber(max), tonumber(age))

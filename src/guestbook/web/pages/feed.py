@@ -71,7 +71,7 @@ class Feed:
 
 def _entry(message: Message) -> dict[str, Any]:
     # Two guestbooks may each have a message of the same id, and a reader may follow both.
-    name = f"{message.id} {message.pod} {message.text}"
+    name = f"{message.id} {message.pod} {message.author}"
     return {
         "message": message,
         "id": uuid.uuid5(uuid.NAMESPACE_OID, name).urn,

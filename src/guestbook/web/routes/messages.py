@@ -1,4 +1,4 @@
-"""The routes of messages: post, list, read, delete."""
+"""The routes of messages: post, list, read, edit, delete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from guestbook.core import ProblemError
-from guestbook.web.body import FORM, JSON, Posted, read_posted
+from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
     After,
     Before,
@@ -19,11 +19,19 @@ from guestbook.web.dependencies import (
     Language,
     MessageId,
     PageDep,
+    get_author_key,
     no_message,
-    require_admin,
 )
 from guestbook.web.pages.i18n import prefers_page
-from guestbook.web.schemas import MessageForm, MessageIn, MessageList, MessageOut, body_of, problems
+from guestbook.web.schemas import (
+    EditIn,
+    MessageForm,
+    MessageIn,
+    MessageList,
+    MessageOut,
+    body_of,
+    problems,
+)
 
 LIMIT_MAX = 1000
 
@@ -114,14 +122,41 @@ async def read_message(
     return Response(json, headers={"Vary": "Accept"}, media_type=JSON)
 
 
+@router.patch(
+    "/messages/{message_id}",
+    response_model=MessageOut,
+    responses=problems(403, 404, 413, 415, 422, 429, 503),
+    openapi_extra=body_of({JSON: EditIn}),
+    summary="Edit an own message, within the first minutes",
+)
+async def edit_message(
+    guestbook: GuestbookDep,
+    entry_id: MessageId,
+    text: Annotated[str, Depends(read_new_text)],
+    address: ClientAddress,
+    key: IdempotencyKey,
+) -> MessageOut:
+    edited = await guestbook.edit(entry_id, text, key=key, address=address)
+    if edited is None:
+        raise no_message(entry_id)
+    return MessageOut.of(edited)
+
+
 @router.delete(
     "/messages/{message_id}",
-    dependencies=[Depends(require_admin)],
     status_code=204,
-    responses=problems(401, 403, 404, 503),
-    summary="Delete a message",
+    responses=problems(401, 403, 404, 422, 503),
+    summary="Delete a message; with its key an own one, within the first minutes",
 )
-async def delete_message(guestbook: GuestbookDep, entry_id: MessageId) -> Response:
-    if not await guestbook.delete(entry_id):
+async def delete_message(
+    guestbook: GuestbookDep,
+    entry_id: MessageId,
+    author_key: Annotated[str | None, Depends(get_author_key)],
+) -> Response:
+    if author_key is None:
+        is_deleted = await guestbook.delete(entry_id)
+    else:
+        is_deleted = await guestbook.withdraw(entry_id, key=author_key)
+    if not is_deleted:
         raise no_message(entry_id)
     return Response(status_code=204)
