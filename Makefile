@@ -51,7 +51,7 @@ coverage: $(TESTS)  ## Run the tests and measure what they cover, servers and co
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 
-slow: $(TESTS)  ## Run the tests that take long: load, fuzzing, memory
+slow: $(TESTS) .venv/browsers.done  ## Run the tests that take long: load, fuzzing, memory, Firefox, WebKit
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
@@ -180,4 +180,14 @@ tools/js/node_modules/.done: tools/js/package-lock.json
 	       && apt-get install -y -qq --no-install-recommends chromium-headless-shell >/dev/null; } \
 	  || command -v chromium chromium-browser google-chrome >/dev/null \
 	  || $(BIN)/playwright install --only-shell chromium
+	@touch $@
+
+# For the visitors' journeys. Installed on Debian; elsewhere those in Firefox and WebKit look for them.
+.venv/browsers.done: .venv/browser.done
+	@{ command -v firefox-esr || command -v firefox; } >/dev/null \
+	  && command -v WebKitWebDriver >/dev/null && command -v xvfb-run >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	       && apt-get install -y -qq --no-install-recommends \
+	            firefox-esr webkit2gtk-driver xauth xvfb >/dev/null; } \
+	  || echo "Firefox or WebKit is not installed: the journeys in them are skipped."
 	@touch $@
