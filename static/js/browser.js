@@ -81,7 +81,8 @@ export async function request(url, options, ms, abort = new AbortController()) {
   }
   const { ok, status, headers } = response;
   const isProblem = headers.get("Content-Type")?.startsWith("application/problem");
-  return { ok, status, isProblem, body: parse(text), seconds: Number(headers.get("Retry-After")) };
+  const skew = Date.now() - Date.parse(headers.get("Date") ?? "");
+  return { ok, status, isProblem, body: parse(text), seconds: Number(headers.get("Retry-After")), skew };
 }
 
 /** @param {any} value @returns {value is Message} */
@@ -92,7 +93,7 @@ export async function getListing(url) {
   const answer = await request(url, { cache: "no-store" }, 10_000);
   const messages = answer?.ok && answer.body?.messages;
   const isListing = Array.isArray(messages) && messages.every(isMessage);
-  return isListing ? /** @type {Listing} */ (answer?.body) : undefined;
+  return isListing ? /** @type {Listing} */ ({ ...answer?.body, skew: answer?.skew }) : undefined;
 }
 
 /** With jitter, so that not all pages come back at once. @param {number} failures */

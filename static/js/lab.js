@@ -33,17 +33,21 @@ export class Lab {
     if (!answer) this.#happenings.add("unreachable");
     else if (answer.ok) this.#happenings.add("asked", { pod, action: words });
     else if (answer.status !== 401) this.#happenings.add(answer.body?.detail ?? "unreachable");
-    else if (await this.#askForToken()) await this.#act(pod, action, words);
+    else if (await this.#askForToken(token)) await this.#act(pod, action, words);
   }
 
-  /** @returns {Promise<boolean>} */
-  #askForToken() {
+  /** @param {string | undefined} wrong @returns {Promise<boolean>} */
+  #askForToken(wrong) {
     const dialog = /** @type {HTMLDialogElement} */ (byId("token"));
     const input = /** @type {HTMLInputElement} */ (byId("token-value"));
     delete this.#storage["guestbook.token"];
     input.value = "";
     dialog.returnValue = "";
     dialog.showModal();
+    const problem = byId("token-problem");
+    problem.textContent = (wrong && problem.dataset.wrong) ?? "";
+    if (wrong) input.setAttribute("aria-invalid", "true");
+    else input.removeAttribute("aria-invalid");
     return new Promise((resolve) => {
       dialog.onclose = () => {
         const value = input.value.trim();

@@ -26,13 +26,19 @@ export class MessageList {
       find(id)?.remove();
     });
     bus.on("edited", (message) => this.#edit(message));
-    bus.on("pods", ({ skew }) => {
-      if (!(Math.abs(skew - texts.skew) > 5_000)) return;
-      texts.skew = skew;
-      this.showTimes();
+    bus.on("pods", ({ skew }) => this.#adjust(skew));
+    bus.on("listing", (listing) => {
+      this.#adjust(listing.skew);
+      if (!this.isArchive) this.#reconcile(listing);
     });
-    bus.on("listing", (listing) => this.isArchive || this.#reconcile(listing));
     if (this.#older) this.#watchEnd(this.#older);
+  }
+
+  /** @param {number} skew */
+  #adjust(skew) {
+    if (!(Math.abs(skew - this.#texts.skew) > 5_000)) return; // or unknown
+    this.#texts.skew = skew;
+    this.showTimes();
   }
 
   measure() {

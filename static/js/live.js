@@ -262,7 +262,7 @@ export class Live {
 
   async #poll() {
     const { cursor } = this.#page.timeline;
-    const isToRenew = this.#polls % 10 === 9 || !cursor;
+    const isToRenew = this.#polls % 10 === 0 || !cursor;
     const listing = isToRenew ? undefined : await getListing(`/messages?limit=500&after=${cursor}`);
     const works = isToRenew ? await this.#page.timeline.renew() : listing;
     if (!this.isLeading || this.#aliveSince) return this.#stopPolling();

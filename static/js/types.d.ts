@@ -12,6 +12,7 @@ interface Message {
 interface Listing {
   messages: Message[]; // newest first; oldest first after a cursor
   next: string | null;
+  skew: number; // how far the server's clock is behind the browser's
 }
 
 interface Pod {
@@ -28,7 +29,7 @@ interface PodsEvent {
   streams: number;
   pod: string; // the one at the other end of the stream
   now?: number; // Redis's time in ms
-  skew: number; // how far this was behind the browser's when it came
+  skew: number; // how far this was behind the browser's clock when it came
   redis?: string;
   closed?: string; // why nothing can be written now
 }

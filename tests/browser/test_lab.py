@@ -26,9 +26,10 @@ async def test_pod_is_broken_by_hand(serve: Serve, visit: Visit) -> None:
     await is_accessible(page)
     await page.click("#pods [data-action=not-ready]")
     await expect(page.locator("#token")).to_be_visible()
-    await is_accessible(page)
-    for token in ("wrong", "open sesame"):
+    for token, problem in (("wrong", ""), ("open sesame", "This is not the admin token.")):
         await expect(page.locator("#token-value")).to_be_focused()
+        await expect(page.locator("#token-problem")).to_have_text(problem)
+        await is_accessible(page)
         await page.fill("#token-value", token)
         async with page.expect_response("**/lab/pod-a/not-ready"):
             await page.keyboard.press("Enter")

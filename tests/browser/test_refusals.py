@@ -152,6 +152,17 @@ async def test_no_streams(pods: Pods, visit: Visit, event_source: str) -> None:
     await _works(page, pods)
 
 
+async def test_visitors_clock_is_wrong(pods: Pods, visit: Visit) -> None:
+    """Ages go by the server's clock, also where the page only asks every few seconds."""
+    await post(pods.b, "just now")
+    ahead = "const now = Date.now; Date.now = () => now() + 3 * 3600 * 1000;"
+    page = await visit(pods.a.url, before=ahead)
+    await expect(page.locator("#messages time")).to_have_text("now")
+    page = await visit(pods.a.url, until=None, before=f"{ahead} delete window.EventSource;")
+    await expect(page.locator("html")).to_have_attribute("data-state", "polling")
+    await expect(page.locator("#messages time")).to_have_text("now")
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
