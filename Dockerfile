@@ -25,7 +25,9 @@ FROM builder AS package
 COPY requirements/embedded.txt .
 RUN pip install --require-hashes --requirement embedded.txt
 COPY . .
-RUN pip wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . \
+# There is no repository here to take it from. Empty: the release, and "unknown".
+ARG VERSION
+RUN GUESTBOOK_BUILD_VERSION="${VERSION}" pip wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . \
     && pip install --no-compile --no-warn-script-location --no-index --no-deps --root /layer dist/*.whl \
     && python -m compileall -q --invalidation-mode unchecked-hash /layer
 
@@ -53,7 +55,7 @@ server = http.client.HTTPConnection(host, int(port), timeout=2); \
 server.request('GET', '/healthz'); \
 sys.exit(server.getresponse().status != 200)"]
 
-ARG VERSION=0.1.0
+ARG VERSION=0.1.0+unknown
 LABEL org.opencontainers.image.title="guestbook" \
       org.opencontainers.image.description="A live guestbook on a Redis stream" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -77,10 +77,10 @@ audit: .venv/dev.done  ## Ask PyPI's advisories about every locked package (need
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/client.txt
 
 image:  ## Build the container image guestbook:0.1.0 with docker
-	docker build --tag guestbook:0.1.0 .
+	docker build --build-arg VERSION="$$($(PYTHON) tools/version.py)" --tag guestbook:0.1.0 .
 
 images:  ## Build the image for amd64 and arm64 (needs docker buildx and qemu)
-	docker buildx build --platform linux/amd64,linux/arm64 .
+	docker buildx build --build-arg VERSION="$$($(PYTHON) tools/version.py)" --platform linux/amd64,linux/arm64 .
 
 compose:  ## Try compose.yaml: start it, post, stop it, delete its volume (needs docker)
 	docker compose up --build --wait --wait-timeout 120

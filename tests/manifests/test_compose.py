@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
-from guestbook import __version__, settings
+from guestbook import settings
 from tests.manifests.test_manifests import ROOT
+from tools.version import RELEASE
 
 _SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())[
     "services"
@@ -38,7 +39,7 @@ def test_versions_and_variables_are_known() -> None:
         (ROOT / "manifests" / "components" / "images" / "kustomization.yaml").read_text()
     )["images"]
     tags = {image["name"]: image["newTag"] for image in images}
-    assert _SERVICES["guestbook"]["image"] == f"guestbook:{__version__}"
+    assert _SERVICES["guestbook"]["image"] == f"guestbook:{RELEASE}"
     assert _SERVICES["redis"]["image"] == f"valkey/valkey:{tags['valkey/valkey']}"
     known = {variable.name for variable in settings.variables()}
     assert _SERVICES["guestbook"]["environment"].keys() <= known
