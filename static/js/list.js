@@ -1,6 +1,7 @@
 import { byId, cloneTemplate, find, getListing, part } from "./browser.js";
 import { condense, hueOf, isNewer, writeText } from "./text.js";
 
+const MOST_SHOWN = 1_000;
 const LINES = 12; // as in Python's renderer.py
 const ANCHORS = CSS.supports("overflow-anchor", "auto"); // Safari has none
 
@@ -12,7 +13,6 @@ export class MessageList {
   #older = /** @type {HTMLAnchorElement | null} */ (find("older"));
   #bus;
   #texts;
-  #mostShown;
   #shownAt = [0, 0, 0];
 
   /** @param {Page} page */
@@ -20,7 +20,6 @@ export class MessageList {
     this.#bus = bus;
     this.#texts = texts;
     this.isArchive = main.dataset.archive !== undefined;
-    this.#mostShown = main.dataset.view === "wall" ? 40 : 1000;
     bus.on("deleted", ({ id }) => {
       this.deleted.add(id);
       find(id)?.remove();
@@ -111,8 +110,8 @@ export class MessageList {
   }
 
   #trim() {
-    if (this.isBelow || this.element.childElementCount <= this.#mostShown) return;
-    while (this.element.childElementCount > this.#mostShown) this.element.lastElementChild?.remove();
+    if (this.isBelow || this.element.childElementCount <= MOST_SHOWN) return;
+    while (this.element.childElementCount > MOST_SHOWN) this.element.lastElementChild?.remove();
     this.#showOlder(true);
   }
 
@@ -195,7 +194,7 @@ export class News {
   constructor(page) {
     this.#page = page;
     page.bus.on("message", (message) => {
-      if (!page.list.knows(message.id) && !page.outbox?.hold(message)) this.#add(message);
+      if (!page.list.knows(message.id) && !(page.wall ?? page.outbox)?.hold(message)) this.#add(message);
     });
     addEventListener("scroll", () => this.look(), { passive: true });
     this.#pill?.addEventListener("click", () => this.#goToTop());

@@ -33,6 +33,7 @@ export function start() {
   page.happenings = new Happenings(page);
   new PodPanel(page);
   if (find("token")) import("./lab.js").then(({ Lab }) => new Lab(page));
+  if (page.main.dataset.view) import("./wall.js").then(({ Wall }) => new Wall(page));
   const form = page.main.querySelector("form");
   if (form) {
     page.form = form;

@@ -150,6 +150,7 @@ interface Page {
   timeline: import("./live.js").Timeline;
   live: import("./live.js").Live;
   happenings: import("./pods.js").Happenings;
+  wall?: import("./wall.js").Wall; // only on the wall
   form: HTMLFormElement; // and what follows: only where the page has one
   problems: import("./form.js").Problems;
   outbox: import("./outbox.js").Outbox;

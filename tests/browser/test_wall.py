@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import Pods, Visit
+from tests.browser.conftest import ADMIN, Pods, Visit
 from tests.browser.visitor import LOST, fits, is_state, post, shows
 
 
@@ -54,3 +55,83 @@ async def test_wall_comes_back_by_itself(pods: Pods, visit: Visit) -> None:
     await page.context.set_offline(False)
     await is_state(page, "live", "Live")
     await shows(page, "meanwhile")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
+async def test_wall_is_one_screen(pods: Pods, visit: Visit, width: int, height: int) -> None:
+    """A presenter's clicker only looks further down; the wall returns to the newest by itself."""
+    await post(pods.a, *map(str, range(30)))
+    page = await visit(f"{pods.a.url}/wall", width=width, height=height, clock=True)
+    newest = page.locator("#messages > li").first
+    for key in ("PageDown", "PageDown", "PageUp", "End", "ArrowDown"):
+        await page.keyboard.press(key)
+    await page.keyboard.press("PageDown")
+    await expect(newest).not_to_be_in_viewport()
+    await post(pods.b, "meanwhile")
+    for fixed in (".cover h1", ".qr svg"):
+        await expect(page.locator(fixed)).to_be_in_viewport(ratio=1)
+    size = await page.evaluate("[document.documentElement.scrollHeight, scrollY]")
+    assert size == [height, 0]
+    await page.clock.run_for(21_000)
+    await expect(page.get_by_text("meanwhile", exact=True)).to_be_in_viewport()
+    await expect(page.locator(".marked")).to_have_count(0)
+
+
+async def test_wall_pauses_and_loses_nothing(pods: Pods, visit: Visit) -> None:
+    """The space bar stops the wall; again, and all that came stands there in its order."""
+    await post(pods.a, "before")
+    page = await visit(f"{pods.a.url}/wall")
+    await page.keyboard.press("Space")
+    await expect(page.locator("#paused")).to_have_text("Paused, 0 waiting")
+    texts = [f"number {number}" for number in range(12)]
+    posted = await post(pods.b, *texts)
+    await expect(page.locator("#paused")).to_have_text("Paused, 12 waiting")
+    async with httpx.AsyncClient(base_url=pods.b.url, headers=ADMIN) as client:
+        await client.delete(f"/messages/{posted[3]['id']}")
+    await expect(page.locator("#paused")).to_have_text("Paused, 11 waiting")
+    await shows(page, "before")
+    await page.keyboard.press("Space")
+    await expect(page.locator("#paused")).to_be_hidden()
+    await shows(page, *[text for text in reversed(texts) if text != "number 3"], "before")
+
+
+async def test_wall_hides_a_message(pods: Pods, visit: Visit) -> None:
+    """The newest or the marked one: on this wall, also when it is loaded again; until undone."""
+    await post(pods.a, "one", "two", "three", "four")
+    page = await visit(f"{pods.a.url}/wall")
+    await page.keyboard.press("h")
+    await shows(page, "three", "two", "one")
+    for key in ("ArrowDown", "ArrowDown", "h"):
+        await page.keyboard.press(key)
+    await shows(page, "three", "one")
+    await page.reload()
+    await shows(page, "three", "one")
+    await shows(await visit(f"{pods.a.url}/wall"), "four", "three", "two", "one")
+    await page.keyboard.press("u")
+    await shows(page, "four", "three", "two", "one")
+
+
+async def test_wall_has_keys_for_type_and_screen(pods: Pods, visit: Visit) -> None:
+    """They are listed on demand, and work as buttons; the screen stays awake."""
+    await post(pods.a, "one")
+    awake = "if (isSecureContext) navigator.wakeLock.request = async (what) => { awake = what; };"
+    page = await visit(f"{pods.a.url}/wall", before=awake)
+    assert await page.evaluate("awake") == "screen"
+    text, size = page.locator(".text"), "(e) => parseFloat(getComputedStyle(e).fontSize)"
+    usual = await text.evaluate(size)
+    await page.keyboard.press("+")
+    assert await text.evaluate(size) == pytest.approx(usual * 1.15)
+    await page.reload()
+    assert await text.evaluate(size) == pytest.approx(usual * 1.15)
+    await expect(page.locator("#keys")).to_be_hidden()
+    await page.get_by_role("button", name="Keys").click()
+    await expect(page.locator("#keys")).to_be_visible()
+    for is_visible in (False, True):
+        await page.keyboard.press("?")
+        await expect(page.locator("#keys")).to_be_visible(visible=is_visible)
+    await page.get_by_role("button", name="smaller type").click()
+    assert await text.evaluate(size) == pytest.approx(usual)
+    await page.keyboard.press("f")
+    await expect(page.locator("html:fullscreen")).to_be_attached()
+    await page.keyboard.press("f")
+    await expect(page.locator("html:fullscreen")).to_have_count(0)

@@ -235,8 +235,8 @@ async def test_page_is_light(api: httpx.AsyncClient) -> None:
     page = await api.get("/", headers=headers)
     files = set(re.findall(r'"(/static/[^"]+\.(?:js|css))"', page.text))
     answers = [page, *[await api.get(file, headers=headers) for file in files]]
-    # The others are loaded where there is a lab, by authors and by moderators.
-    others = {"lab.js", "own.js", "moderate.js", "held.js"}
+    # The others are loaded where there is a lab, by the wall, by authors and by moderators.
+    others = {"lab.js", "wall.js", "own.js", "moderate.js", "held.js"}
     modules = {path.name for path in (ROOT / "static/js").glob("*.js")} - others
     assert {file.rpartition("/")[2] for file in files} == {"guestbook.css", *modules}
     assert sum(int(answer.headers["content-length"]) for answer in answers) < 25_000
@@ -359,6 +359,25 @@ async def test_wall_shows_the_address_of_the_request(
     feed = ElementTree.fromstring((await api.get("/feed.atom", headers=headers)).content)
     links = {link.get("rel"): link.get("href") for link in feed.findall(f"{ATOM}link")}
     assert links == {"self": f"{expected}/feed.atom", "alternate": f"{expected}/"}
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        ("localhost:3000", True),
+        ("127.0.0.1", True),
+        ("[::1]:3000", True),
+        ("guestbook.localhost", True),
+        ("localhost.example.org", False),
+        ("192.0.2.1:3000", False),
+    ],
+)
+async def test_wall_warns_of_an_address_for_this_computer_alone(
+    api: httpx.AsyncClient, host: str, is_local: bool
+) -> None:
+    """A telephone that scans `localhost` finds itself."""
+    wall = (await api.get("/wall", headers={"Host": host})).text
+    assert ("Only this computer can open this address" in Document(wall).text) == is_local
 
 
 async def test_wall_changes_with_address_and_messages(api: httpx.AsyncClient) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import segno
 from markupsafe import Markup
@@ -105,7 +106,13 @@ class Page:
         def make() -> CachedResponse:
             newest = itertools.islice(self._guestbook.log.newest(), _COUNT)
             context = self._context(language, newest)
-            html = self._wall.render(context, is_single=False, address=public, qr=_qr(public))
+            html = self._wall.render(
+                context,
+                is_single=False,
+                address=public,
+                is_local=_is_local(public),
+                qr=_qr(public),
+            )
             return _response(html, language, public_url.VARY)
 
         return self._cache.get((language, public), make)
@@ -186,6 +193,12 @@ def hue(pod: str) -> int:
     for byte in pod.encode():
         value = (value ^ byte) * 16777619 & 0xFFFFFFFF
     return value % _HUES
+
+
+def _is_local(public: str) -> bool:
+    """Whether an address leads each device to itself."""
+    name = urlsplit(public).hostname or ""
+    return name == "::1" or name.startswith("127.") or name.rpartition(".")[2] == "localhost"
 
 
 @functools.lru_cache(maxsize=16)
