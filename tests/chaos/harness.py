@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import httpx
+
 from tests.chaos.actions import FAULTS, Fault
 from tests.chaos.readers import Reader
 from tests.chaos.site import Site
-from tests.chaos.verdict import Period, Verdict, judge
+from tests.chaos.verdict import Entries, Period, Verdict, judge
 from tests.chaos.watch import TRUTH_SECONDS, Watch, cpu_seconds, memory_kib
 from tests.chaos.writers import Writers
 
@@ -113,6 +115,7 @@ class Harness:
             await asyncio.gather(writing, *self._reading, return_exceptions=True)
         self._note_failures(ended)
         stream = await self._site.stream()
+        await self._compare_lists(stream)
         self._report.verdict = judge(stream, before, self._writers, self._readers, self._periods)
         self._report.visits = sum(reader.visits for reader in self._readers)
         self._report.lag = self._watch.lag
@@ -181,6 +184,18 @@ class Harness:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_SECONDS):
                 await asyncio.gather(*self._reading)
+
+    async def _compare_lists(self, stream: Entries) -> None:
+        """Compare what each server lists with the newest words in Redis."""
+        deleted = {fields["deleted"] for _, fields in stream if "deleted" in fields}
+        words = {i: f["text"] for i, f in stream if "text" in f}
+        words |= {f["edited"]: f["body"] for _, f in stream if "edited" in f}
+        async with httpx.AsyncClient(timeout=30, verify=False) as http:
+            for server in self._site.servers:
+                answer = await http.get(f"{server.url}/messages?limit=1000")
+                for message in answer.json()["messages"]:
+                    if message["id"] in deleted or message["text"] != words[message["id"]]:
+                        self._complain(f"{server.name} lists {message}")
 
     def _note_failures(self, ended: list[BaseException | None]) -> None:
         for outcome in ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -127,6 +128,8 @@ class Reader:
         self.ids: list[str] = []
         self.resets = 0
         self.visits = 0
+        self.words: dict[str, str] = {}
+        """The last texts of edited messages, by id."""
         self._common = common
         self._complain = complain
         self._last = ""
@@ -138,7 +141,11 @@ class Reader:
             self.resets += 1
         else:
             self.ids.append(event_id)
-            if self._common.setdefault(event_id, event) != event:
+            if b'"edited_at":' in event:
+                # An edited message is sent as it was or is, depending on when.
+                message = json.loads(event.rpartition(b"data: ")[2])
+                self.words[message["id"]] = message["text"]
+            elif self._common.setdefault(event_id, event) != event:
                 self._complain(f"{event_id} was sent as {event!r} and {self._common[event_id]!r}")
         if event_id == self._last and self._leaving is not None and not self._leaving.done():
             self._leaving.set_result(None)

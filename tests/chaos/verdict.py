@@ -85,6 +85,9 @@ class _Judge:
         self._tallies: dict[str, Tally] = {}
         self._ids: list[str] = []
         self._deleted: set[str] = set()
+        self._replaced: set[str] = set()
+        # The newest words of edited messages, with the id of the edit.
+        self._edits: dict[str, tuple[str, str]] = {}
 
     def _of(self, entry_id: str) -> Tally:
         """Return the tally of the period in which an entry was stored, by its id."""
@@ -102,9 +105,12 @@ class _Judge:
     def stored(self, stream: Entries, before: str, writers: Writers) -> None:
         self._ids = [entry_id for entry_id, _ in stream]
         self._deleted = {fields["deleted"] for _, fields in stream if "deleted" in fields}
+        self._edits = {f["edited"]: (i, f["body"]) for i, f in stream if "edited" in f}
+        for _, fields in stream:
+            self._replaced.update(filter(None, fields.get("replaces", "").split(",")))
         new = [(i, f["text"]) for i, f in stream if order(i) > order(before) and "text" in f]
         texts = dict(new)
-        for entry_id in [*texts, *self._deleted]:
+        for entry_id in [*texts, *self._deleted, *self._edits]:
             self._of(entry_id).messages += 1
         for text, entry_id in writers.acknowledged.items():
             if entry_id not in self._deleted and texts.get(entry_id) != text:
@@ -121,6 +127,10 @@ class _Judge:
                 self._of(entry_id).doubled += 1
                 self.verdict.violations["stored again after it was deleted"] += 1
             seen.add(text)
+        for entry_id, text in writers.edited.items():
+            if entry_id not in self._deleted and self._edits.get(entry_id, ("", ""))[1] != text:
+                self._of(entry_id).lost += 1
+                self.verdict.violations["an edit was acknowledged, but not stored"] += 1
         for entry_id in writers.deleted - self._deleted:
             self._of(entry_id).lost += 1
             self.verdict.violations["a deletion was acknowledged, but not stored"] += 1
@@ -142,8 +152,12 @@ class _Judge:
             newest = max(newest, place)
         first = order(reader.first)
         due = {entry_id for entry_id in self._ids if order(entry_id) > first}
-        # A late reader does not get messages that were deleted before.
-        for entry_id in (due - seen) | (seen - due - self._deleted):
+        for message_id, (edit_id, text) in self._edits.items():
+            if edit_id in due and reader.words.get(message_id) != text:
+                self._of(edit_id).lost += 1
+                self.verdict.violations["a reader has old words"] += 1
+        # A late reader gets no message that was deleted before, and no edit that was replaced.
+        for entry_id in (due - seen) | (seen - due - self._deleted - self._replaced):
             self._of(entry_id).lost += 1
             self.verdict.violations[
                 "not delivered" if entry_id in due else "delivered, but not stored any more"

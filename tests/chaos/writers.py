@@ -1,4 +1,4 @@
-"""Writers, which retry a message with its key until it is acknowledged; some also delete."""
+"""Writers, which retry a message with its key until it is acknowledged; some edit or delete it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tests.chaos.site import TOKEN, Site
 
 _TIMEOUT = 8.0
 _PAUSE = 0.1
-# One of so many messages is deleted, has no key, is posted again once acknowledged, is read.
-_DELETED, _KEYLESS, _REPEATED, _READ = 15, 10, 10, 5
+# One of so many messages is edited, is deleted, has no key, is posted again once acknowledged, is
+# read.
+_EDITED, _DELETED, _KEYLESS, _REPEATED, _READ = 5, 15, 10, 10, 5
 _WORDS = "Sometimes ünïcode, sometimes 日本語, sometimes an emoji 🎉, always some words more. "
 
 
@@ -31,6 +32,8 @@ class Writers:
         self._is_over = asyncio.Event()
         self.acknowledged: dict[str, str] = {}
         """The ids, by text."""
+        self.edited: dict[str, str] = {}
+        """The last texts of edited messages, by id."""
         self.deleted: set[str] = set()
         self.attempted: set[str] = set()
         """Texts that were sent once, without a key, and may have been refused."""
@@ -74,9 +77,27 @@ class Writers:
             again = await self._retry(http, "POST", "/messages", text="other words", key=key)
             if again.json() != message:
                 self._complain(f"the same key returned {message} and {again.json()}")
+        if self._rng.randrange(_EDITED) == 0:
+            await self._edit(http, message["id"], text, key)
         if self._rng.randrange(_DELETED) == 0:
-            await self._retry(http, "DELETE", f"/messages/{message['id']}")
+            own = key if self._rng.random() < 0.5 else None
+            await self._retry(http, "DELETE", f"/messages/{message['id']}", key=own)
             self.deleted.add(message["id"])
+
+    async def _edit(self, http: httpx.AsyncClient, message_id: str, text: str, key: str) -> None:
+        """Edit a message, and again while no request is left that may still be carried out."""
+        path = f"/messages/{message_id}"
+        for number in range(self._rng.randint(1, 3)):
+            edited = f"{text} edited {number}"
+            answer = await self._send(http, "PATCH", path, text=edited, key=key)
+            is_repeated = answer is None or answer.status_code != 200
+            if is_repeated:
+                answer = await self._retry(http, "PATCH", path, text=edited, key=key)
+            if answer is None or answer.status_code != 200 or answer.json()["text"] != edited:
+                self._complain(f"the edit of {message_id} was not made: {answer}")
+            self.edited[message_id] = edited
+            if is_repeated:
+                return
 
     async def _attempt(self, http: httpx.AsyncClient, text: str) -> None:
         """Post once, without a key, as a simple client does."""
@@ -109,7 +130,7 @@ class Writers:
         while True:
             answer = await self._send(http, method, path, text=text, key=key)
             # A deletion whose answer was lost finds nothing the second time.
-            if answer is not None and answer.status_code in (201, 204, 404):
+            if answer is not None and answer.status_code in (200, 201, 204, 404):
                 return answer
             pause = _PAUSE
             if answer is not None and is_patient:
@@ -127,9 +148,9 @@ class Writers:
     ) -> httpx.Response | None:
         """Send a request to one server; return None if it is not answered."""
         server = self._rng.choice(self._site.servers)
-        headers = {"Authorization": f"Bearer {TOKEN}"} if method == "DELETE" else {}
-        if key is not None:
-            headers["Idempotency-Key"] = key
+        headers = {} if key is None else {"Idempotency-Key": key}
+        if method == "DELETE" and key is None:
+            headers["Authorization"] = f"Bearer {TOKEN}"
         body: Any = None if text is None else {"text": text}
         try:
             answer = await http.request(method, server.url + path, json=body, headers=headers)
@@ -139,7 +160,7 @@ class Writers:
         if is_refusal and not answer.headers.get("retry-after", "").isdigit():
             self._complain(f"{answer.status_code} without Retry-After")
             return None
-        if not is_refusal and answer.status_code not in (201, 204, 404):
+        if not is_refusal and answer.status_code not in (200, 201, 204, 404):
             self._complain(f"{method} {path}: {answer.status_code}: {answer.text[:200]}")
             await asyncio.sleep(1)
             return None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from guestbook.core import EventLog, NewMessage
+from guestbook.core import EventLog, Message, NewMessage
 from guestbook.pod import UnavailableError, open_guestbook
 from guestbook.pod.follower import Follower
 from guestbook.settings import Settings
@@ -39,11 +39,25 @@ class Watched:
     def _count(self) -> None:
         self.reloads += 1
 
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the follower, as after a lost connection."""
+        self.follower.verify_after_reconnect()
+        task = asyncio.create_task(self.follower.run())
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
     def has_reloaded(self, times: int) -> bool:
         """Whether the log was reloaded so often."""
         return self.reloads == times
 
-    async def post(self, text: str) -> None:
+    async def edit(self, message: Message, text: str) -> None:
+        """Store an edit."""
+        options: dict[str, Any] = {"key": text, "address": "", "rate": None, "until_ms": 0}
+        assert await self.store.edit(message, text, **options) is not None
+
+    async def post(self, text: str) -> Message:
         """Store a message, and wait until the follower has read it."""
         stored = await self.store.post(
             NewMessage.parse(text),
@@ -55,6 +69,7 @@ class Watched:
             until_ms=0,
         )
         await eventually(lambda: self.log.get(stored.message.id) is not None)
+        return stored.message
 
     async def heartbeat(self, dataset_id: str) -> bool:
         """Let the follower check a heartbeat, which names a dataset that has no id."""
@@ -68,17 +83,21 @@ def _settings(valkey: Valkey) -> Settings:
 
 
 @pytest.fixture
-async def watched(valkey: Valkey) -> AsyncIterator[Watched]:
+async def stopped(valkey: Valkey) -> AsyncIterator[Watched]:
+    """A follower that is not running."""
     settings = _settings(valkey)
     clients = [create_client(settings.redis_url, timeout=5) for _ in range(2)]
     stores = [Store(client, settings.retention) for client in clients]
-    watched = Watched(*stores)
-    running = asyncio.create_task(watched.follower.run())
-    yield watched
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    yield Watched(*stores)
     for store in stores:
         await store.close()
+
+
+@pytest.fixture
+async def watched(stopped: Watched) -> AsyncIterator[Watched]:
+    """A follower that is running."""
+    async with stopped.running():
+        yield stopped
 
 
 async def test_loss_that_the_follower_notices_is_none_for_the_heartbeat(
@@ -136,6 +155,31 @@ async def test_reply_that_is_older_than_the_log_is_ignored(
     assert await watched.heartbeat("one")
     assert not watched.follower.check(old, asked_at)
     assert watched.reloads == 0
+
+
+async def test_edits_that_are_gone_are_no_loss(stopped: Watched) -> None:
+    """Each of these replaces what the follower has read last while it has no connection."""
+    async with stopped.running():
+        message = await stopped.post("one")
+    for number, change in enumerate(("edited", "edited twice", "deleted")):
+        async with stopped.running():
+            await stopped.edit(message, f"two {number}")
+            await eventually(functools.partial(_has_text, stopped, message, f"two {number}"))
+        if change != "edited":
+            await stopped.edit(message, f"three {number}")
+        await stopped.edit(message, f"four {number}")
+        text: str | None = f"four {number}"
+        if change == "deleted":
+            await stopped.store.delete(message.id, key="deleted", until_ms=0)
+            text = None
+        async with stopped.running():
+            await eventually(functools.partial(_has_text, stopped, message, text))
+            assert stopped.reloads == 0
+
+
+def _has_text(watched: Watched, message: Message, text: str | None) -> bool:
+    found = watched.log.get(message.id)
+    return (found.text if found else None) == text
 
 
 @pytest.fixture
