@@ -54,19 +54,29 @@ async def test_eight_tabs_share_one_stream(pods: Pods, visit: Visit) -> None:
     await asyncio.gather(*(shows(tab, "four", "three", "two", "one") for tab in tabs))
 
 
-async def test_frozen_leader(pods: Pods, visit: Visit) -> None:
-    """A tab that the browser freezes gives up the stream, and has everything when it goes on."""
+FREEZE = "document.dispatchEvent(new Event('freeze'))"
+RESUME = "document.dispatchEvent(new Event('resume'))"
+LEAVE = "dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))"
+RETURN = "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+
+
+@pytest.mark.parametrize(("sleep", "wake"), [(FREEZE, RESUME), (LEAVE, RETURN)])
+async def test_sleeping_leader(pods: Pods, visit: Visit, sleep: str, wake: str) -> None:
+    """A tab that is frozen, or left for another page, gives up the stream and hears nothing.
+
+    It has everything when it goes on. Here the events alone: without a window no tab is hidden,
+    and only hidden ones can be frozen.
+    """
     leader = await visit(pods.a.url)
     tab = await leader.context.new_page()
     await tab.goto(pods.a.url)
     await is_state(tab, "live", "Live")
-    # Without a window no tab is hidden, and only hidden ones can be frozen.
-    await leader.evaluate("document.dispatchEvent(new Event('freeze'))")
+    await leader.evaluate(sleep)
     await expect(tab.locator(LEADER)).to_have_count(1)
     await post(pods.b, "one")
     await shows(tab, "one")
     await shows(leader)
-    await leader.evaluate("document.dispatchEvent(new Event('resume'))")
+    await leader.evaluate(wake)
     await post(pods.b, "two")
     await asyncio.gather(*(shows(each, "two", "one") for each in (leader, tab)))
     assert await leading([leader, tab]) == [tab]
