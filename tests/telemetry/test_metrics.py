@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -191,6 +192,24 @@ async def test_posts_count_by_their_outcome(api: httpx.AsyncClient, since: Since
     reasons = {"invalid": 2, "media type": 1, "too large": 1, "cross site": 1, "rate": 1}
     for reason, number in reasons.items():
         assert await since("guestbook_messages_refused_total", reason=reason) == number, reason
+
+
+async def test_entries_count_by_their_kind(serve: Serve) -> None:
+    """A deleted message counts no more, its deletion does; the bytes are those of the stream."""
+    pod = await serve(GUESTBOOK_ADMIN_TOKEN="token-of-entries")
+    token = {"Authorization": "Bearer token-of-entries"}
+    async with httpx.AsyncClient(base_url=pod.url) as http:
+        for text in ("one", "two", "three"):
+            last = (await http.post("/messages", json={"text": text})).json()
+        await http.delete(f"/messages/{last['id']}", headers=token)
+        said = (await http.get("/metrics")).text
+        async with EventStream(pod.url, after="0-0") as stream:
+            events = await stream.entries(3)
+    for kind, number in (("message", 2), ("edit", 0), ("deletion", 1)):
+        assert f'\nguestbook_entries{{kind="{kind}"}} {number}.0\n' in said
+    data = sum(len(json.dumps(event.data, separators=(",", ":"))) for event in events)
+    (size,) = re.findall(r"\nguestbook_entries_bytes (\S+)\n", said)
+    assert data < float(size) < data + 3 * 60
 
 
 async def test_streams_count_by_their_end_and_refusals(pod: Server, since: Since) -> None:

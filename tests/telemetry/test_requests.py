@@ -199,6 +199,24 @@ async def test_refused_stream_is_logged_as_a_request(serve: Serve) -> None:
     assert (found["event"], found["path"], found["status"]) == ("request", "/events", 503)
 
 
+async def test_line_of_a_post_names_its_message(serve: Serve) -> None:
+    """As JSON, as a form, repeated with its key, and by the original application's interface."""
+    server = await serve(GUESTBOOK_LEGACY_API="true")
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        key = {"Idempotency-Key": "k"}
+        for name in ("json", "again"):
+            headers = {**key, "X-Request-ID": name}
+            answer = await http.post("/messages", json={"text": "x"}, headers=headers)
+            assert (await line(server, request_id=name))["message"] == answer.json()["id"]
+        await http.post("/messages", data={"text": "form"}, headers={"X-Request-ID": "form"})
+        await http.get("/rpush/guestbook/pushed", headers={"X-Request-ID": "rpush"})
+        listed = (await http.get("/messages")).json()["messages"]
+        for name, message in zip(("rpush", "form"), listed, strict=False):
+            assert (await line(server, request_id=name))["message"] == message["id"]
+        await http.post("/messages", json={"text": ""}, headers={"X-Request-ID": "refused"})
+        assert "message" not in await line(server, request_id="refused")
+
+
 async def test_stream_counts_entries_from_redis(serve: Serve, redis_url: str) -> None:
     """Entries replayed from Redis count as those from memory do."""
     async with redis_client(redis_url) as redis:

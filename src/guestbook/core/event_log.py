@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
@@ -26,6 +27,13 @@ class LogEntry:
     change: Change | None
     """None for a message."""
     trace: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What it is: a message, an edit or a deletion."""
+        if self.change is None:
+            return "message"
+        return "edit" if isinstance(self.change, Edit) else "deletion"
 
     @classmethod
     def encode(cls, entry: Entry) -> LogEntry:
@@ -68,6 +76,15 @@ class EventLog:
         """Whether the log has been loaded from Redis since the process started."""
         self.revision = 0
         """Goes up with each change and reload: what was read of the stream before is outdated."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of all frames."""
+        return self._bytes
+
+    def count(self) -> Counter[str]:
+        """Count the entries in memory by their kind, without what was deleted or replaced."""
+        return Counter(entry.kind for entry in self._entries if entry.frame)
 
     @property
     def end(self) -> int:

@@ -47,6 +47,11 @@ class GuestbookCollector(Collector):
         for name, meaning, value in (
             ("ready", "Whether the process is ready", not guestbook.readiness_problems()),
             ("streams", "Open event streams", len(guestbook.fanout)),
+            (
+                "entries_bytes",
+                "Bytes of the entries in memory, as streams send them",
+                guestbook.log.size,
+            ),
             ("redis_up", "Whether the last heartbeat reached Redis", presence.error is None),
             (
                 "redis_clock_ahead_seconds",
@@ -55,6 +60,11 @@ class GuestbookCollector(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"guestbook_{name}", meaning, value=value)
+        entries = GaugeMetricFamily("guestbook_entries", "Entries in memory", labels=("kind",))
+        counts = guestbook.log.count()
+        for kind in ("message", "edit", "deletion"):
+            entries.add_metric((kind,), counts[kind])
+        yield entries
 
     def _counters(self) -> Iterator[Metric]:
         guestbook, counts = self._guestbook, self._guestbook.fanout.counts

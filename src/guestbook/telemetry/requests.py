@@ -41,9 +41,17 @@ class AccessLog:
         return request_id
 
     def __call__(
-        self, *, method: str, path: bytes, status: int, seconds: float, address: str
+        self,
+        *,
+        method: str,
+        path: bytes,
+        status: int,
+        seconds: float,
+        address: str,
+        message_id: object = None,
     ) -> None:
-        """Log an answered request; its id is the current one."""
+        """Log an answered request; its id is the current one. `message_id`: what it posted."""
+        posted = {} if message_id is None else {"message": str(message_id)}
         logger.info(
             "request",
             method=method,
@@ -52,6 +60,7 @@ class AccessLog:
             status=status,
             ms=round(seconds * 1000, 2),
             address=address,
+            **posted,
         )
 
 

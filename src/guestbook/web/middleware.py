@@ -113,6 +113,7 @@ class RequestMiddleware:
                     status=status,
                     seconds=seconds,
                     address=_address(scope),
+                    message_id=scope.get("state", {}).get("message_id"),
                 )
         if self._tracing is not None and span is not None:
             self._tracing.end(span, method, route, status)

@@ -5,7 +5,7 @@ The key in a path may be any: there is one list.
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import PlainTextResponse
 
@@ -51,6 +51,8 @@ async def lrange(guestbook: GuestbookDep, key: str) -> Response:  # noqa: ARG001
     summary="Post a text; answers with all texts",
 )
 async def rpush(
+    *,
+    request: Request,
     guestbook: GuestbookDep,
     key: str,  # noqa: ARG001
     value: str,
@@ -61,7 +63,8 @@ async def rpush(
         message = NewMessage.parse(value)
     except InvalidMessageError as error:
         raise InvalidMessageError("value", error.code, error.reason) from None
-    await guestbook.post(message, address=address, key=idempotency_key)
+    stored = await guestbook.post(message, address=address, key=idempotency_key)
+    request.state.message_id = stored.id
     return await _texts(guestbook)
 
 

@@ -57,12 +57,14 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
     summary="Post a message",
 )
 async def post_message(
+    request: Request,
     guestbook: GuestbookDep,
     posted: Annotated[Posted, Depends(read_posted)],
     address: ClientAddress,
     key: IdempotencyKey,
 ) -> Response:
     stored = await guestbook.post(posted.message, address=address, key=key)
+    request.state.message_id = stored.id
     if posted.is_form:
         return RedirectResponse("/", 303)
     return Response(
