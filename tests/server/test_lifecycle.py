@@ -178,7 +178,7 @@ async def test_second_signal_ends_at_once(serve: Serve) -> None:
 
 
 async def test_drain_without_streams_keeps_answering(serve: Serve) -> None:
-    """A pod without streams drains as long, because load balancers learn of its end later."""
+    """A pod without streams goes on too, because load balancers learn of its end later."""
     server = await serve(GUESTBOOK_DRAIN_SECONDS="1")
     server.signal(signal.SIGTERM)
     started = time.monotonic()
@@ -188,6 +188,20 @@ async def test_drain_without_streams_keeps_answering(serve: Serve) -> None:
             await asyncio.sleep(0.1)
         assert (await http.get("/ready")).status_code == 503
     assert await server.ended() == -signal.SIGTERM
+
+
+async def test_drain_without_streams_ends_when_it_is_known(serve: Serve) -> None:
+    """At once if nothing asks for /ready, else soon after that said so, and no later."""
+    env = {"GUESTBOOK_DRAIN_SECONDS": "600"}
+    local, balanced = await asyncio.gather(
+        serve("pod-a", is_ready=False, **env), serve("pod-b", **env)
+    )
+    local.signal(signal.SIGTERM)
+    assert await local.ended(within=2) == -signal.SIGTERM
+    balanced.signal(signal.SIGTERM)
+    await balanced.until("/ready", 503)
+    await balanced.until("/healthz", 200)
+    assert await balanced.ended(within=3) == -signal.SIGTERM
 
 
 async def test_sigterm_while_redis_is_away(serve: Serve) -> None:

@@ -27,6 +27,10 @@ REQUEST_SECONDS = 3.0
 """How many seconds a request waits for Redis to come back."""
 
 _READ_COUNT = 200
+# Load balancers ask for readiness at least this often.
+_PROBE_SECONDS = 15.0
+# How long after the first of them has learned that the pod is not ready the others have, too.
+_NOTICED_SECONDS = 1.0
 _UNTRACED = contextlib.nullcontext("")
 
 T = TypeVar("T")
@@ -78,16 +82,32 @@ class Guestbook:
         self._tracing = tracing
         self.manual_not_ready_reason: str | None = None
         """Why an operator has taken this process out of service; None while it is in service."""
+        self._probed_at = float("-inf")
+        self._noticed = asyncio.Event()
         self.accepted = 0
         """How many messages this process has stored."""
         self.replayed = 0
         """How many posts were answered with the message that their key had stored before."""
 
     async def drain(self, seconds: float) -> None:
-        """Stop being ready, and end the streams, spread over `seconds`."""
+        """Stop being ready, and end the streams, spread over `seconds`.
+
+        Without a stream return as soon as load balancers know: at once if none asks for readiness.
+        """
         self.presence.state = "draining"
         self.presence.wake()
+        if not len(self.fanout):
+            self.fanout.is_draining = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wait_until_noticed()
+            seconds = 0
         await self.fanout.drain(seconds)
+
+    async def _wait_until_noticed(self) -> None:
+        if time.monotonic() - self._probed_at < _PROBE_SECONDS:
+            await self._noticed.wait()
+            await asyncio.sleep(_NOTICED_SECONDS)
 
     # Probes
 
@@ -99,6 +119,13 @@ class Guestbook:
         if self._follower.is_stuck:
             problems.append("the stream's reader is stuck")
         return problems
+
+    def probe_readiness(self) -> list[str]:
+        """Return `readiness_problems` to a load balancer."""
+        self._probed_at = time.monotonic()
+        if self.fanout.is_draining:
+            self._noticed.set()
+        return self.readiness_problems()
 
     def readiness_problems(self) -> list[str]:
         """Return why this process should not get requests now; empty while it is ready."""

@@ -55,7 +55,7 @@ async def healthz(guestbook: GuestbookDep, pod: str | None = None) -> Response:
     summary="Readiness: whether the process should get requests",
 )
 async def ready(guestbook: GuestbookDep) -> Response:
-    return _health("ready", guestbook.readiness_problems())
+    return _health("ready", guestbook.probe_readiness())
 
 
 @router.get(
