@@ -24,8 +24,8 @@ _TYPES = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
 }
-# A comment that has its line to itself; the line stays, so that a browser's numbers are right.
-_COMMENT = re.compile(rb"^ *(?:/\*+[^*\n]*\*/|// .*)$", re.MULTILINE)
+# Comments and indentation; each line stays, so that a browser's numbers are right.
+_UNSENT = re.compile(rb"^ *// .*$|^ +|/\*[^\n]*?\*/ ?", re.MULTILINE)
 _HASHED = re.compile(r"(?P<version>[0-9a-f]{12})/(?P<name>.+)", re.DOTALL)
 _FOR_GOOD = "public, max-age=31536000, immutable"
 
@@ -85,7 +85,7 @@ class Assets(StaticFiles):
 
 def _read(path: Path) -> bytes:
     content = path.read_bytes()
-    return _COMMENT.sub(b"", content) if path.suffix in (".css", ".js") else content
+    return _UNSENT.sub(b"", content) if path.suffix in (".css", ".js") else content
 
 
 def _response(name: str, content: bytes, cache_control: str) -> CachedResponse:
