@@ -57,7 +57,7 @@ async def test_wall_comes_back_by_itself(pods: Pods, visit: Visit) -> None:
     await shows(page, "meanwhile")
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844), (844, 390)])
 async def test_wall_is_one_screen(pods: Pods, visit: Visit, width: int, height: int) -> None:
     """A presenter's clicker only looks further down; the wall returns to the newest by itself."""
     await post(pods.a, *map(str, range(30)))
