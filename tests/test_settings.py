@@ -55,6 +55,7 @@ def test_defaults_are_the_documented_ones(environment: pytest.MonkeyPatch) -> No
     assert str(chosen.redis_url) == "localhost:6379"
     assert (chosen.host, chosen.port) == ("0.0.0.0", 3000)
     assert chosen.admin_token is None
+    assert chosen.moderation == "off"
     assert chosen.max_messages == 10_000
     assert chosen.max_age is None
     assert chosen.max_streams == 10_000
@@ -81,6 +82,7 @@ def test_names_are_the_documented_ones() -> None:
         "GUESTBOOK_TITLE",
         "GUESTBOOK_WELCOME",
         "GUESTBOOK_ADMIN_TOKEN",
+        "GUESTBOOK_MODERATION",
         "GUESTBOOK_MAX_MESSAGES",
         "GUESTBOOK_MAX_AGE",
         "GUESTBOOK_MAX_STREAMS",
@@ -110,6 +112,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "GUESTBOOK_TITLE": "Our book <3",
         "GUESTBOOK_WELCOME": "Grüezi",
         "GUESTBOOK_ADMIN_TOKEN": SECRET,
+        "GUESTBOOK_MODERATION": "Before",
         "GUESTBOOK_MAX_MESSAGES": "7",
         "GUESTBOOK_MAX_AGE": "12h",
         "GUESTBOOK_MAX_STREAMS": "8",
@@ -136,6 +139,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
     assert (chosen.title, chosen.welcome) == ("Our book <3", "Grüezi")
     assert chosen.admin_token is not None
     assert chosen.admin_token.get_secret_value() == SECRET
+    assert chosen.moderation == "before"
     assert (chosen.max_messages, chosen.max_streams, chosen.max_streams_per_address) == (7, 8, 9)
     assert chosen.max_age == 12 * 3600
     assert chosen.retention == (7, 12 * 3600 * 1000)

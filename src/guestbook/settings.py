@@ -12,7 +12,14 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from guestbook.core import PostRate, Retention, parse_origin
+from guestbook.core import (
+    SECONDS,
+    Moderation,
+    PostRate,
+    Retention,
+    parse_duration,
+    parse_origin,
+)
 from guestbook.storage import RedisURL
 
 PREFIX = "GUESTBOOK_"
@@ -21,10 +28,8 @@ _OF_KUBERNETES = re.compile(
     r"GUESTBOOK_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
 )
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(s|m|h)", re.ASCII)
-_AGE = re.compile(r"(\d{1,5})(s|m|h|d)", re.ASCII)
 # An age that reaches back before 1970 is before the first id that Redis can have.
 _AGE_MAX_DAYS = 18_250
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 class SettingsError(Exception):
@@ -45,18 +50,18 @@ def _parse_rate(value: str) -> PostRate:
     match = _RATE.fullmatch(value)
     if match is None:
         raise ValueError("should look like 20/10s (posts in seconds; also m, h) or be off")
-    rate = PostRate(int(match[1]), int(match[2] or 1) * _SECONDS[match[3]])
+    rate = PostRate(int(match[1]), int(match[2] or 1) * SECONDS[match[3]])
     if 0 in rate:
         raise ValueError("should allow at least one post in at least one second, or be off")
     return rate
 
 
 def _parse_age(value: str) -> int:
-    match = _AGE.fullmatch(value)
-    if match is None or not int(match[1]):
-        raise ValueError("should look like 30d (also h, m, s) or be off")
-    seconds = int(match[1]) * _SECONDS[match[2]]
-    if seconds > _AGE_MAX_DAYS * _SECONDS["d"]:
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error} or be off") from None
+    if seconds > _AGE_MAX_DAYS * SECONDS["d"]:
         raise ValueError(f"should be at most {_AGE_MAX_DAYS}d, or off to keep messages for good")
     return seconds
 
@@ -109,8 +114,11 @@ class Settings(BaseSettings):
     welcome: str | None = None
     """The sentence below the heading (unset: one in the visitor's language)."""
     admin_token: Annotated[SecretStr | None, _parsed(_strip)] = None
-    """The token for deleting messages (unset: not allowed over HTTP)
+    """The token for moderators and operators (unset: not allowed over HTTP)
     and for the lab (unset: no token needed)."""
+    moderation: Annotated[Moderation, _parsed(str.lower)] = "off"
+    """Whether messages wait for a moderator: off, or before they are seen.
+    Can be switched while the guestbook runs."""
     max_messages: int = Field(default=10_000, ge=1, le=10_000_000)
     """How many of the newest messages are kept."""
     max_age: Annotated[int | None, _or_off(_parse_age)] = "off"  # type: ignore[assignment]

@@ -205,8 +205,8 @@ async def test_tasks_survive_a_log_that_cannot_be_written(valkey: Valkey) -> Non
         async def is_posted(text: str) -> bool:
             new = NewMessage.parse(text)
             with contextlib.suppress(UnavailableError, BrokenPipeError):
-                message = await guestbook.post(new, address="", key=text)
-                return guestbook.log.get(message.id) is not None
+                stored = await guestbook.post(new, address="", key=text)
+                return guestbook.log.get(stored.message.id) is not None
             return False
 
         await eventually(lambda: is_posted("before"))

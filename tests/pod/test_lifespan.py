@@ -30,7 +30,7 @@ async def test_task_that_ends_fails_the_liveness_probe(
             await eventually(lambda: guestbook.readiness_problems() == [])
             assert guestbook.liveness_problems() == ["a background task has ended"]
             posted = await guestbook.post(NewMessage.parse("still here"), address="", key=None)
-            assert list(guestbook.log.newest()) == [posted]
+            assert list(guestbook.log.newest()) == [posted.message]
     (line,) = (line for line in lines if line["event"] == "a background task has ended")
     assert isinstance(line["exc_info"], ValueError)
 

@@ -44,6 +44,7 @@ class EventStream:
         self,
         url: str,
         *,
+        path: str = "/events",
         after: str | None = None,
         last_event_id: str | None = None,
         version: str = "1.1",
@@ -53,7 +54,7 @@ class EventStream:
     ) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
-        self._path = "/events" + (f"?after={after}" if after is not None else "")
+        self._path = path + (f"?after={after}" if after is not None else "")
         self._headers = {"Host": parts.netloc, "Accept": "text/event-stream", **headers}
         if last_event_id is not None:
             self._headers["Last-Event-ID"] = last_event_id

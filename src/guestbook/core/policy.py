@@ -1,11 +1,16 @@
-"""Limits: how often an address may post, and how many messages are kept."""
+"""Limits: how often an address may post, how many messages are kept, and for how long."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import NamedTuple
 
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+"""The units of durations."""
+
 _IPV6_SITE = 64
+_DURATION = re.compile(r"(\d{1,5})(s|m|h|d)", re.ASCII)
 
 
 class PostRate(NamedTuple):
@@ -20,6 +25,14 @@ class Retention(NamedTuple):
 
     messages: int
     age_ms: int
+
+
+def parse_duration(value: str) -> int:
+    """Return the seconds of a duration such as 30m or 2d. Raises ValueError."""
+    match = _DURATION.fullmatch(value)
+    if match is None or not int(match[1]):
+        raise ValueError("should look like 30d (also h, m, s)")
+    return int(match[1]) * SECONDS[match[2]]
 
 
 def rate_key(address: str) -> str:

@@ -40,6 +40,8 @@ class ProblemError(Exception):
             "status": self.status,
             "detail": f"{self.field}: {self.detail}" if self.field else self.detail,
         }
+        if self.code != "invalid":
+            problem["code"] = self.code
         if self.field:
             problem["errors"] = [{"field": self.field, "reason": self.detail, "code": self.code}]
         return json.dumps(problem, ensure_ascii=False).encode() + b"\n"

@@ -3,13 +3,16 @@
 from guestbook.pod.guestbook import Guestbook, Listing
 from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
+from guestbook.pod.moderation import Moderator, time_of
 from guestbook.pod.retry import UnavailableError
 
 __all__ = [
     "Guestbook",
     "GuestbookCollector",
     "Listing",
+    "Moderator",
     "UnavailableError",
     "open_guestbook",
     "own_name",
+    "time_of",
 ]

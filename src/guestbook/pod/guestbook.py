@@ -13,12 +13,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from guestbook.broadcast import Fanout
-from guestbook.core import EntryId, EventLog, Message, NewMessage, ProblemError
+from guestbook.core import EntryId, EventLog, Message, Moderation, NewMessage, ProblemError
 from guestbook.pod.follower import Follower
 from guestbook.pod.presence import Presence
 from guestbook.pod.retry import RETRY_PAUSE, UnavailableError, retry
 from guestbook.settings import Settings
-from guestbook.storage import REDIS_ERRORS, Page, Replicas, Store, Stored
+from guestbook.storage import (
+    REDIS_ERRORS,
+    ControlStore,
+    DeadlineExceededError,
+    HeldStore,
+    Page,
+    Replicas,
+    Store,
+    Stored,
+)
 
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
@@ -31,6 +40,7 @@ _READ_COUNT = 200
 _PROBE_SECONDS = 15.0
 # How long after the first of them has learned that the pod is not ready the others have, too.
 _NOTICED_SECONDS = 1.0
+_LONG_AGO = 1
 _UNTRACED = contextlib.nullcontext("")
 
 T = TypeVar("T")
@@ -60,6 +70,8 @@ class Guestbook:
         settings: Settings,
         *,
         store: Store,
+        held: HeldStore,
+        control: ControlStore,
         replicas: Replicas,
         log: EventLog,
         fanout: Fanout,
@@ -72,10 +84,12 @@ class Guestbook:
         self.settings = settings
         self.name = presence.name
         self.store = store
+        self.held = held
+        self.control = control
         self.log = log
         self.fanout = fanout
         self.presence = presence
-        self._replicas = replicas
+        self.replicas = replicas
         self._follower = follower
         self._tasks = tasks
         self._observe_command = observe_command
@@ -94,8 +108,7 @@ class Guestbook:
 
         Without a stream return as soon as load balancers know: at once if none asks for readiness.
         """
-        self.presence.state = "draining"
-        self.presence.wake()
+        self.presence.drain()
         if not len(self.fanout):
             self.fanout.is_draining = True
             with contextlib.suppress(TimeoutError):
@@ -144,38 +157,60 @@ class Guestbook:
 
     # Writes
 
-    async def post(self, new: NewMessage, *, address: str, key: str | None) -> Message:
+    async def post(self, new: NewMessage, *, address: str, key: str | None) -> Stored:
         """Store a message, once for each `key`, and return it as soon as reads show it.
 
-        Raises TooManyPostsError, and UnavailableError when Redis does not take it in time.
+        With moderation it waits instead. Raises TooManyPostsError, QueueFullError,
+        MessageRefusedError, ProblemError where posts are not accepted from this address now, and
+        UnavailableError when Redis does not take it in time.
         """
         started = time.monotonic()
         deadline = started + REQUEST_SECONDS
         receipt = f"client:{key}" if key else f"own:{secrets.token_hex(16)}"
 
         async def store() -> Stored:
-            stored = await self.store.post(
-                new,
-                self.name,
-                key=receipt,
-                is_own_key=key is None,
-                address=address,
-                rate=self.settings.post_rate,
-                until_ms=self._redis_deadline(deadline),
-                trace=trace,
-            )
-            await self._replicas.have(receipt)
+            refusal, moderation = self._judge(address)
+            if refusal is not None and key is None:
+                raise refusal
+            try:
+                stored = await self.store.post(
+                    new,
+                    self.name,
+                    key=receipt,
+                    is_own_key=key is None,
+                    address=address,
+                    rate=self.settings.post_rate,
+                    # A message that was accepted before is returned all the same.
+                    until_ms=_LONG_AGO if refusal else self.redis_deadline(deadline),
+                    trace=trace,
+                    hold=moderation == "before",
+                    remember_address=self.settings.admin_token is not None,
+                )
+            except DeadlineExceededError:
+                raise refusal or DeadlineExceededError from None
+            await self.replicas.have(receipt)
             return stored
 
-        with self._traced("post") as trace:
-            message, is_new = await retry(store, deadline=deadline)
+        with self.traced("post") as trace:
+            stored = await retry(store, deadline=deadline)
         self._observe_command("post", time.monotonic() - started)
-        if is_new:
+        if stored.is_new:
             self.accepted += 1
         else:
             self.replayed += 1
-        await self._wait_until_visible(message.id, deadline)
-        return message
+        if not stored.is_held:
+            await self.wait_until_visible(stored.message.id, deadline)
+        return stored
+
+    def _judge(self, address: str) -> tuple[ProblemError | None, Moderation]:
+        """Return why an address may not post now, and whether its message has to wait."""
+        control = self.presence.control
+        if control is None:
+            raise ConnectionError("Redis has not answered yet")
+        refusal = None
+        if control.closed is not None or control.bans:
+            refusal = control.refusal(address, self.presence.now_ms or 0)
+        return refusal, control.moderation or self.settings.moderation
 
     async def edit(
         self, target: EntryId, text: str, *, key: str | None, address: str
@@ -187,6 +222,12 @@ class Guestbook:
         posted = await self._posted_lately(target, key)
         if posted is None:
             return None
+        refusal, moderation = self._judge(address)
+        if refusal is not None:
+            raise refusal
+        if moderation == "before":
+            # New words would be seen without a moderator.
+            raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
         edit = functools.partial(
             self.store.edit, posted, text, address=address, rate=self.settings.post_rate
         )
@@ -208,7 +249,7 @@ class Guestbook:
 
     async def _posted_lately(self, target: EntryId, key: str | None) -> Message | None:
         """Return the message as it was posted, if with this key and within the time for changes."""
-        posted = await _within_request(self.store.posted(f"client:{key}")) if key else None
+        posted = await within_request(self.store.posted(f"client:{key}")) if key else None
         if posted is None or posted.id != target:
             if await self.get(target) is None:
                 return None
@@ -233,27 +274,27 @@ class Guestbook:
         key = f"own:{secrets.token_hex(16)}"
 
         async def attempt() -> EntryId | None:
-            until_ms = self._redis_deadline(deadline)
+            until_ms = self.redis_deadline(deadline)
             entry_id = await change(key=key, until_ms=until_ms, trace=trace)
-            await self._replicas.have(key)
+            await self.replicas.have(key)
             return entry_id
 
-        with self._traced(name) as trace:
+        with self.traced(name) as trace:
             entry_id = await retry(attempt, deadline=deadline)
         if entry_id is not None:
-            await self._wait_until_visible(entry_id, deadline)
+            await self.wait_until_visible(entry_id, deadline)
         return entry_id
 
-    def _traced(self, name: str) -> contextlib.AbstractContextManager[str]:
+    def traced(self, name: str) -> contextlib.AbstractContextManager[str]:
         """Make a span for a script; its value goes along in the entry."""
         return _UNTRACED if self._tracing is None else self._tracing.command(name)
 
-    def _redis_deadline(self, deadline: float) -> int:
+    def redis_deadline(self, deadline: float) -> int:
         """Return the Redis time after which a command must do nothing: before `retry` gives up."""
         clock = self.presence.clock
         return 0 if clock is None else clock.deadline(deadline - 2 * RETRY_PAUSE)
 
-    async def _wait_until_visible(self, entry_id: EntryId, deadline: float) -> None:
+    async def wait_until_visible(self, entry_id: EntryId, deadline: float) -> None:
         """Wait until the reads of this process show the entry.
 
         Returns at the deadline even if they do not: the entry is stored.
@@ -300,7 +341,7 @@ class Guestbook:
         )
         if self.log.is_loaded and is_in_memory:
             return None
-        return await _within_request(self.store.get(entry_id))
+        return await within_request(self.store.get(entry_id))
 
     async def _read(
         self, read: Callable[..., Awaitable[Page]], edge: EntryId | None, count: int
@@ -308,7 +349,7 @@ class Guestbook:
         """Read messages page by page, skipping deletions."""
         found: list[Message] = []
         while len(found) < count:
-            page = await _within_request(read(edge, _READ_COUNT))
+            page = await within_request(read(edge, _READ_COUNT))
             if page.reached is None:
                 break
             edge = page.reached
@@ -316,7 +357,8 @@ class Guestbook:
         return found[:count]
 
 
-async def _within_request(answer: Awaitable[T]) -> T:
+async def within_request(answer: Awaitable[T]) -> T:
+    """Await an answer of Redis as long as a request waits. Raises UnavailableError."""
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
             return await answer

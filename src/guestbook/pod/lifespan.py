@@ -22,7 +22,9 @@ from guestbook.settings import Settings
 from guestbook.storage import (
     REDIS_ERRORS,
     WAIT_MS,
+    ControlStore,
     HeartbeatReply,
+    HeldStore,
     PipeliningRedis,
     Replicas,
     Store,
@@ -63,11 +65,13 @@ async def open_guestbook(
     streams; `observe_command` gets the name of a command and the seconds that Redis took.
     """
 
-    def connect(timeout: float, **options: Any) -> Store:
+    def open_client(timeout: float, **options: Any) -> Any:
         client = create_client(settings.redis_url, timeout=timeout, **options)
-        store = Store(client, settings.retention)
-        stack.push_async_callback(store.close)
-        return store
+        stack.push_async_callback(client.aclose)
+        return client
+
+    def connect(timeout: float, **options: Any) -> Store:
+        return Store(open_client(timeout, **options), settings.retention)
 
     # Callbacks between parts that are made later.
     def greeting() -> bytes:
@@ -97,7 +101,8 @@ async def open_guestbook(
     async with contextlib.AsyncExitStack() as stack:
         # Each part has a client of its own, because a timeout that suits one is wrong for another:
         # a blocking read may take long, a heartbeat may not.
-        store = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
+        commands = open_client(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
+        store = Store(commands, settings.retention)
         replicas = Replicas(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.wait_replicas)
         stack.push_async_callback(replicas.close)
         log = EventLog(settings.max_messages, _LOG_BYTES)
@@ -125,6 +130,8 @@ async def open_guestbook(
         yield Guestbook(
             settings,
             store=store,
+            held=HeldStore(commands, settings.retention),
+            control=ControlStore(commands),
             replicas=replicas,
             log=log,
             fanout=fanout,

@@ -44,7 +44,11 @@ class GuestbookCollector(Collector):
         info.add_metric((__version__, platform.python_version()), 1)
         yield info
         guestbook, presence = self._guestbook, self._guestbook.presence
+        held, now_ms = presence.held, presence.now_ms
+        oldest = (now_ms - held.oldest.ms) / 1000 if held.oldest and now_ms else 0.0
         for name, meaning, value in (
+            ("held_messages", "Messages that wait for a moderator", held.waiting),
+            ("held_oldest_seconds", "How long the oldest of them has waited", max(oldest, 0.0)),
             ("ready", "Whether the process is ready", not guestbook.readiness_problems()),
             ("streams", "Open event streams", len(guestbook.fanout)),
             (

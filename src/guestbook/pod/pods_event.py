@@ -19,11 +19,18 @@ Record = dict[str, Any]
 
 
 def encode(
-    pods: list[Record], total: int, *, name: str, is_away: bool, now_ms: int | None
+    pods: list[Record],
+    total: int,
+    *,
+    name: str,
+    is_away: bool,
+    closed: str | None,
+    now_ms: int | None,
 ) -> bytes:
     """Encode the event of the pod called `name`.
 
-    `is_away` is whether Redis is away, `now_ms` its time if it is known.
+    `is_away` is whether Redis is away, `now_ms` its time if it is known, `closed` the words with
+    which the guestbook is closed.
     """
     if len(pods) > LISTED_MAX:
         # This pod is always listed.
@@ -35,6 +42,8 @@ def encode(
         data["now"] = now_ms
     if is_away:
         data["redis"] = "away"
+    if closed is not None:
+        data["closed"] = closed
     return sse.event(json.dumps(data, separators=(",", ":")).encode(), name="pods")
 
 
@@ -50,11 +59,17 @@ class Greeting:
         self._key: object = None
 
     def encode(
-        self, own: Record, peers: Mapping[str, Record], *, is_away: bool, now_ms: int | None
+        self,
+        own: Record,
+        peers: Mapping[str, Record],
+        *,
+        is_away: bool,
+        closed: str | None,
+        now_ms: int | None,
     ) -> bytes:
         """Encode the event of the pod with the record `own`; `peers` is not modified later."""
         has_time = now_ms is not None
-        key = (own["state"], str(own.get("lab")), is_away, has_time)
+        key = (own["state"], str(own.get("lab")), is_away, closed, has_time)
         if self._peers is not peers or self._key != key:
             self._peers, self._key = peers, key
             pods = by_name([{**own, "streams": _OWN_COUNT}, *peers.values()])
@@ -63,6 +78,7 @@ class Greeting:
                 _TOTAL,
                 name=own["name"],
                 is_away=is_away,
+                closed=closed,
                 now_ms=_NOW if has_time else None,
             )
         total = own["streams"] + sum(pod["streams"] for pod in peers.values())

@@ -13,12 +13,14 @@ from typing import Literal
 
 import structlog
 
+from guestbook.core import Control
 from guestbook.pod import pods_event
 from guestbook.pod.pods_event import Greeting, Record
 from guestbook.storage import (
     CLOCK_AHEAD_SECONDS,
     REDIS_ERRORS,
     HeartbeatReply,
+    HeldState,
     Store,
     explain,
 )
@@ -96,6 +98,7 @@ class Presence:
         self._failures = 0
         self._reasons: set[str] = set()
         self._published: list[Record] = []
+        self._published_closed: str | None = None
         self._published_at = float("-inf")
         self._greeting = Greeting()
         self.state: State = "ready"
@@ -107,6 +110,13 @@ class Presence:
         """How many seconds the newest id is ahead of Redis's clock. Ids never go back."""
         self.reconnects = 0
         """How often Redis came back after it was away."""
+        self.control: Control | None = None
+        """What moderators and operators have decided; None: it is not known yet."""
+        self._controlled_at = float("-inf")
+        self.held = HeldState()
+        """The messages that wait for a moderator."""
+        self.held_changed = asyncio.Event()
+        """Set when `held` or `state` changes; another event then takes its place."""
 
     async def run(self) -> None:
         """Send heartbeats until the task is cancelled."""
@@ -128,6 +138,22 @@ class Presence:
     def wake(self) -> None:
         """Send the next heartbeat at once."""
         self._woken.set()
+
+    def drain(self) -> None:
+        """Announce that this process is about to stop."""
+        self.state = "draining"
+        self.wake()
+        self._notify_moderators()
+
+    def apply(self, control: Control) -> None:
+        """Heed at once what was just decided; the other pods do with their next heartbeat."""
+        self._controlled_at = time.monotonic()
+        self.control = control
+        self._publish_changes()
+
+    def _notify_moderators(self) -> None:
+        self.held_changed.set()
+        self.held_changed = asyncio.Event()
 
     async def leave(self) -> None:
         """Tell the other pods that this process is gone, after `run` was cancelled."""
@@ -179,6 +205,11 @@ class Presence:
             # No pod could announce itself while Redis was away: give all of them time.
             self._keep_peers_until = now + _GONE_AFTER_MS / 1000
         self._replied_at = now
+        if asked_at >= self._controlled_at:
+            self.control = reply.control
+        if self.held != reply.held:
+            self.held = reply.held
+            self._notify_moderators()
         if reply.peers is not None:
             self._note_peers(reply.peers, now)
         if was_shown_away:
@@ -232,29 +263,42 @@ class Presence:
         return self._failures >= _AWAY_AFTER
 
     @property
-    def _now_ms(self) -> int | None:
+    def now_ms(self) -> int | None:
+        """Redis's time; None: it is not known yet."""
         return None if self.clock is None else int(self.clock.time(time.monotonic()))
 
     def _pods(self) -> list[Record]:
         return pods_event.by_name(self.records().values())
 
+    @property
+    def closed(self) -> str | None:
+        """The words with which the guestbook is closed; None: it is open, or that is not known."""
+        return None if self.control is None else self.control.closed
+
     def _publish_changes(self) -> None:
         pods = self._pods()
-        if pods == self._published:
+        if (pods, self.closed) == (self._published, self._published_closed):
             return
-        only_counts = pods_event.without_counts(pods) == pods_event.without_counts(self._published)
+        only_counts = self.closed == self._published_closed and (
+            pods_event.without_counts(pods) == pods_event.without_counts(self._published)
+        )
         listed = min(len(pods), pods_event.LISTED_MAX)
         seconds = _COUNTS_SECONDS * max(1, listed / _PODS_EACH_EVENT)
         if not only_counts or time.monotonic() - self._published_at >= seconds:
             self._publish(pods)
 
     def _publish(self, pods: list[Record]) -> None:
-        self._published = pods
+        self._published, self._published_closed = pods, self.closed
         self._published_at = time.monotonic()
         total = sum(pod["streams"] for pod in pods)
         self._on_change(
             pods_event.encode(
-                pods, total, name=self.name, is_away=self._is_shown_away, now_ms=self._now_ms
+                pods,
+                total,
+                name=self.name,
+                is_away=self._is_shown_away,
+                closed=self.closed,
+                now_ms=self.now_ms,
             )
         )
 
@@ -262,5 +306,9 @@ class Presence:
         """Return the `pods` event for a stream that opens, with the counts of this moment."""
         own = self._own_record()
         return self._greeting.encode(
-            own, self._peers, is_away=self._is_shown_away, now_ms=self._now_ms
+            own,
+            self._peers,
+            is_away=self._is_shown_away,
+            closed=self.closed,
+            now_ms=self.now_ms,
         )

@@ -3,20 +3,25 @@
 from guestbook.storage.archive import Archive
 from guestbook.storage.check import CLOCK_AHEAD_SECONDS, Finding, inspect
 from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
+from guestbook.storage.control import BANS_MAX, ControlStore, TooManyBansError
 from guestbook.storage.errors import (
     REDIS_ERRORS,
     DeadlineExceededError,
+    MessageRefusedError,
+    QueueFullError,
     TooManyPostsError,
     explain,
 )
+from guestbook.storage.held import HeldMessage, HeldStore, approval_key
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
-from guestbook.storage.replies import HeartbeatReply, Page, Stored, replaced_at
+from guestbook.storage.replies import HeartbeatReply, HeldState, Page, Stored, replaced_at
 from guestbook.storage.store import EVENTS, Store
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 
 __all__ = [
+    "BANS_MAX",
     "CLOCK_AHEAD_SECONDS",
     "EVENTS",
     "QUEUE_MAX",
@@ -25,17 +30,25 @@ __all__ = [
     "Archive",
     "Command",
     "CommandQueue",
+    "ControlStore",
     "DeadlineExceededError",
     "Finding",
     "HeartbeatReply",
+    "HeldMessage",
+    "HeldState",
+    "HeldStore",
+    "MessageRefusedError",
     "Page",
     "PipeliningRedis",
+    "QueueFullError",
     "RedisURL",
     "Replicas",
     "Store",
     "Stored",
     "TooFewReplicasError",
+    "TooManyBansError",
     "TooManyPostsError",
+    "approval_key",
     "create_client",
     "explain",
     "inspect",

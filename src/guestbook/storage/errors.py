@@ -50,6 +50,14 @@ _MEANINGS = {
 }
 
 
+class QueueFullError(Exception):
+    """As many messages wait for a moderator as may be kept."""
+
+
+class MessageRefusedError(Exception):
+    """A moderator has refused the message that this key posted, or its author withdrew it."""
+
+
 class TooManyPostsError(Exception):
     """The address may post again in `seconds`."""
 

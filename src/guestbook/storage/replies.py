@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from guestbook.core import ORIGIN, Entry, EntryId, Message
+from guestbook.core import ORIGIN, Control, Entry, EntryId, Message
 
 
 class Page(NamedTuple):
@@ -36,10 +38,21 @@ def replaced_at(dataset_id: str) -> EntryId:
 
 
 class Stored(NamedTuple):
-    """The result of a post; `is_new` is false where its key had stored the message before."""
+    """The result of a post."""
 
     message: Message
     is_new: bool
+    """False where its key had stored the message before."""
+    is_held: bool
+    """Whether it waits for a moderator."""
+
+
+class HeldState(NamedTuple):
+    """The messages that wait for a moderator: how many, since when, and how many ever did."""
+
+    waiting: int = 0
+    oldest: EntryId | None = None
+    added: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +66,27 @@ class HeartbeatReply:
     """How many entries were ever added to the stream."""
     peers: dict[str, tuple[int, dict[str, Any]]] | None
     """By process: the age in ms of its record, and the record. None: not asked for."""
+    control: Control
+    held: HeldState
+
+    @classmethod
+    def parse(cls, answer: list[Any], *, with_peers: bool) -> HeartbeatReply:
+        """Parse the answer of the script."""
+        now, named, last, added, flat, control, (waiting, oldest, ever) = answer
+        peers = {}
+        for name, value in _pairs(flat):
+            at, _, text = value.decode().partition(" ")
+            peers[name.decode()] = (int(now) - int(at), json.loads(text))
+        return cls(
+            int(now),
+            named.decode(),
+            EntryId.from_bytes(last),
+            int(added),
+            peers if with_peers else None,
+            Control.parse(dict(_pairs(control))),
+            HeldState(int(waiting), EntryId.from_bytes(oldest) if waiting else None, int(ever)),
+        )
+
+
+def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

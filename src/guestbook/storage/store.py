@@ -12,16 +12,23 @@ from pydantic_core import from_json, to_json
 from redis.asyncio import Redis
 
 from guestbook.core import (
+    HELD_SEQ,
     ORIGIN,
     EntryId,
     Message,
     NewMessage,
     PostRate,
     Retention,
+    is_held,
     rate_key,
 )
 from guestbook.storage.entries import decode, encode, encode_trace, with_edit
-from guestbook.storage.errors import DeadlineExceededError, TooManyPostsError
+from guestbook.storage.errors import (
+    DeadlineExceededError,
+    MessageRefusedError,
+    QueueFullError,
+    TooManyPostsError,
+)
 from guestbook.storage.replies import HeartbeatReply, Page, Stored, StreamHead
 
 # All keys have one hash tag: on a Cluster a script may only use keys of one slot. The names are
@@ -31,12 +38,15 @@ TRIMMED = "{guestbook}:trimmed"
 EDITS = "{guestbook}:edits"
 DATASET_ID = "{guestbook}:history"
 _PODS = "{guestbook}:pods"
-_RECEIPT = "{guestbook}:receipt:"
+RECEIPT = "{guestbook}:receipt:"
 _MARKER = "{guestbook}:replicated"
 _RATE = "{guestbook}:rate:"
+HELD = "{guestbook}:held"
+CONTROL = "{guestbook}:control"
+ADDRESS = "{guestbook}:address:"
 
-_DAY_MS = 24 * 3600 * 1000
-_MINUTE_MS = 60 * 1000
+DAY_MS = 24 * 3600 * 1000
+MINUTE_MS = 60 * 1000
 
 
 def load_script(name: str) -> str:
@@ -74,32 +84,48 @@ class Store:
         rate: PostRate | None,
         until_ms: int,
         trace: str = "",
+        hold: bool = False,
+        remember_address: bool = False,
     ) -> Stored:
         """Store a message once for each `key`; for a known key return what it has stored.
 
         A client's key is remembered for 24 hours, a key of our own for as long as a request may
-        be repeated. `trace` is stored with the entry. Raises DeadlineExceededError, and
-        TooManyPostsError where `rate` does not allow the post.
+        be repeated. `trace` is stored with the entry. `hold` has it wait for a moderator.
+        `remember_address` keeps the address for 24 hours, so that it can be banned. Raises
+        DeadlineExceededError, TooManyPostsError where `rate` does not allow the post,
+        QueueFullError, and MessageRefusedError.
         """
         # A client that repeats its key with another text gets the first message back.
         memo = b"" if is_own_key else to_json((new.author, new.text, pod))
-        lifetime = _MINUTE_MS if is_own_key else _DAY_MS
+        lifetime = MINUTE_MS if is_own_key else DAY_MS
         posts, seconds = rate or (0, 0)
         fields = encode(new.author, new.text, pod, trace)
+        if hold:
+            # A decision changes the receipt.
+            fields += ["receipt", key]
         outcome, *rest = await self._post(
-            keys=[EVENTS, TRIMMED, EDITS, _RECEIPT + key, _RATE + rate_key(address)],
-            args=[*self._retention, lifetime, until_ms, memo, posts, seconds * 1000, *fields],
+            keys=[
+                *(HELD if hold else EVENTS, TRIMMED, EDITS, RECEIPT + key),
+                *(_RATE + rate_key(address), ADDRESS),
+            ],
+            args=[
+                *(*self._retention, lifetime, until_ms, memo, posts, seconds * 1000),
+                *(HELD_SEQ if hold else 0, address if remember_address else ""),
+                *fields,
+            ],
         )
         _raise_refusal(outcome, *rest)
         entry_id, known = _read_receipt(rest[0])
+        if entry_id == ORIGIN:
+            raise MessageRefusedError
         author, text, pod = known or (new.author, new.text, pod)
         message = Message(entry_id, author, text, pod)
         # A key of our own is known only to the request that tries again.
-        return Stored(message, outcome == b"new" or is_own_key)
+        return Stored(message, outcome == b"new" or is_own_key, is_held(message.id))
 
     async def posted(self, key: str) -> Message | None:
         """Return the message as it was posted with a client's key, None for an unknown one."""
-        receipt = await self._client.get(_RECEIPT + key)
+        receipt = await self._client.get(RECEIPT + key)
         entry_id, known = _read_receipt(receipt or b"0-0")
         return Message(entry_id, *known) if known else None
 
@@ -123,10 +149,10 @@ class Store:
         # Without the name "text" a pod of an older version takes it for something unknown.
         _, *fields = encode(message.author, text, message.pod, trace)
         outcome, *rest = await self._edit(
-            keys=[EVENTS, TRIMMED, EDITS, _RECEIPT + key, _RATE + rate_key(address)],
+            keys=[EVENTS, TRIMMED, EDITS, RECEIPT + key, _RATE + rate_key(address)],
             args=[
                 *self._retention,
-                *(_MINUTE_MS, until_ms, posts, seconds * 1000, str(message.id)),
+                *(MINUTE_MS, until_ms, posts, seconds * 1000, str(message.id)),
                 *fields,
             ],
         )
@@ -140,7 +166,7 @@ class Store:
 
         Waits for `count` replicas, up to `timeout_ms`.
         """
-        receipts = [_RECEIPT + key for key in keys]
+        receipts = [RECEIPT + key for key in keys]
         # On one connection, and so on one server.
         pipeline = self._client.pipeline(transaction=False)
         pipeline.eval(self._replicated, 1 + len(receipts), _MARKER, *receipts)
@@ -156,8 +182,8 @@ class Store:
         Raises DeadlineExceededError.
         """
         receipt = await self._delete(
-            keys=[EVENTS, EDITS, _RECEIPT + key],
-            args=[_MINUTE_MS, until_ms, str(target), *encode_trace(trace)],
+            keys=[EVENTS, EDITS, RECEIPT + key],
+            args=[MINUTE_MS, until_ms, str(target), *encode_trace(trace)],
         )
         _raise_refusal(receipt)
         return None if receipt == b"absent" else EntryId.from_bytes(receipt)
@@ -175,21 +201,11 @@ class Store:
         `dataset_id` identifies the data from now on if nothing does yet.
         """
         text = "" if record is None else json.dumps(record)
-        now, named, last, added, flat = await self._heartbeat(
-            keys=[_PODS, DATASET_ID, EVENTS, TRIMMED, EDITS],
+        answer = await self._heartbeat(
+            keys=[_PODS, DATASET_ID, EVENTS, TRIMMED, EDITS, CONTROL, HELD],
             args=[process, text, dataset_id, self._retention.age_ms, int(with_peers)],
         )
-        peers = {}
-        for name, value in zip(flat[::2], flat[1::2], strict=True):
-            at, _, text = value.decode().partition(" ")
-            peers[name.decode()] = (int(now) - int(at), json.loads(text))
-        return HeartbeatReply(
-            int(now),
-            named.decode(),
-            EntryId.from_bytes(last),
-            int(added),
-            peers if with_peers else None,
-        )
+        return HeartbeatReply.parse(answer, with_peers=with_peers)
 
     async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId, str]:
         """Wait up to `block_ms` for entries newer than `after`.
@@ -269,6 +285,8 @@ def _raise_refusal(outcome: bytes, wait_ms: Any = 0) -> None:
         raise DeadlineExceededError
     if outcome == b"rate_limited":
         raise TooManyPostsError(max(1, math.ceil(wait_ms / 1000)))
+    if outcome == b"full":
+        raise QueueFullError
 
 
 def _read_receipt(receipt: bytes) -> tuple[EntryId, tuple[str | None, str, str] | None]:

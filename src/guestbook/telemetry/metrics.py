@@ -23,7 +23,7 @@ _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # The requests that post a message, and the meaning of a status that refuses it.
 _POSTS = frozenset({("POST", "/messages"), ("GET", "/rpush/{key}/{value:text}")})
-_REFUSALS = {
+_REFUSALS: dict[int | str, str] = {
     400: "incomplete",
     403: "cross site",
     413: "too large",
@@ -32,6 +32,11 @@ _REFUSALS = {
     429: "rate",
     500: "bug",
     503: "redis away",
+    # Codes of problems say more than their status.
+    "banned": "banned",
+    "closed": "closed",
+    "queue_full": "queue full",
+    "refused": "moderator",
 }
 
 
@@ -90,15 +95,20 @@ class Metrics:
             self._command_seconds_by(command)
         ProcessCollector(registry=self._registry)
 
-    def count_request(self, method: str, route: str, status: int, seconds: float | None) -> None:
-        """Count an answer; `seconds` is None for a stream, which takes as long as it likes."""
+    def count_request(
+        self, method: str, route: str, status: int, seconds: float | None, *, code: str = ""
+    ) -> None:
+        """Count an answer; `seconds` is None for a stream, which takes as long as it likes.
+
+        `code` is that of its problem, if it is one.
+        """
         if method not in _METHODS:
             method = "other"
         self._requests_by(method, route, status).inc()
         if seconds is not None:
             self._request_seconds_by(method, route).observe(seconds)
         if status >= 400 and (method, route) in _POSTS:
-            self._refused.labels(_REFUSALS.get(status, "other")).inc()
+            self._refused.labels(_REFUSALS.get(code) or _REFUSALS.get(status, "other")).inc()
 
     def observe_lag(self, seconds: float) -> None:
         """Record how long after Redis stored an entry it was written to the streams."""

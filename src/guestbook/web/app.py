@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 
 from guestbook import __version__
-from guestbook.pod import Guestbook, GuestbookCollector, open_guestbook
+from guestbook.pod import Guestbook, GuestbookCollector, Moderator, open_guestbook
 from guestbook.settings import Settings
 from guestbook.telemetry import AccessLog, Metrics
 from guestbook.web.csrf import CrossSiteCheck
@@ -26,7 +26,7 @@ from guestbook.web.pages.feed import Feed
 from guestbook.web.pages.i18n import Translations
 from guestbook.web.pages.renderer import Page
 from guestbook.web.problems import EXCEPTION_HANDLERS
-from guestbook.web.routes import events, legacy, messages, pages, probes
+from guestbook.web.routes import control, events, legacy, messages, moderation, pages, probes
 from guestbook.web.schemas import problems
 from guestbook.web.signals import drain_on_signal
 
@@ -55,6 +55,7 @@ def create_app(
         ) as guestbook:
             metrics.register(GuestbookCollector(guestbook))
             app.state.guestbook = guestbook
+            app.state.moderator = Moderator(guestbook)
             app.state.page = Page(guestbook, static, translations)
             app.state.feed = Feed(guestbook, static, translations)
             draining = drain_on_signal(guestbook) if drains_on_signal else nullcontext()
@@ -101,6 +102,8 @@ def create_app(
     app.add_route("/", pages.index, methods=["GET"], include_in_schema=False)
     app.include_router(pages.router)
     app.include_router(messages.router)
+    app.include_router(moderation.router)
+    app.include_router(control.router)
     app.include_router(probes.router)
     if settings.legacy_api:
         app.include_router(legacy.router)

@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from guestbook.core import EntryId, ProblemError
-from guestbook.pod import Guestbook
+from guestbook.pod import Guestbook, Moderator
 from guestbook.settings import Settings
 from guestbook.telemetry import Metrics
 from guestbook.web.csrf import CrossSiteCheck
@@ -31,6 +31,12 @@ async def get_guestbook(request: Request) -> Guestbook:
     """Return the guestbook that the lifespan opened."""
     guestbook: Guestbook = request.app.state.guestbook
     return guestbook
+
+
+async def get_moderator(request: Request) -> Moderator:
+    """Return the moderator of the guestbook."""
+    moderator: Moderator = request.app.state.moderator
+    return moderator
 
 
 async def get_settings(request: Request) -> Settings:
@@ -58,6 +64,7 @@ async def get_feed(request: Request) -> Feed:
 
 
 GuestbookDep = Annotated[Guestbook, Depends(get_guestbook)]
+ModeratorDep = Annotated[Moderator, Depends(get_moderator)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 PageDep = Annotated[Page, Depends(get_page)]
@@ -172,7 +179,7 @@ _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 async def require_admin(settings: SettingsDep, credentials: _Credentials) -> None:
     """Raise ProblemError unless the request has the admin token (RFC 6750)."""
     if settings.admin_token is None:
-        raise ProblemError(403, "Deleting is off: GUESTBOOK_ADMIN_TOKEN is not set.")
+        raise ProblemError(403, "This is off: GUESTBOOK_ADMIN_TOKEN is not set.")
     token = settings.admin_token.get_secret_value().encode()
     # Starlette decodes headers as Latin-1: encoding again returns the bytes that were sent.
     sent = credentials.credentials.encode("latin-1") if credentials else b""

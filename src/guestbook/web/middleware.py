@@ -15,7 +15,7 @@ from guestbook.core import ProblemError, precondition_failed, unmapped
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
 from guestbook.web import problems
-from guestbook.web.routes import events
+from guestbook.web.routes import events, moderation
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
 if TYPE_CHECKING:
@@ -105,7 +105,14 @@ class RequestMiddleware:
         method, route = scope["method"], _route(scope)
         # A stream was counted when it opened, and is logged by the fan-out when it ends.
         if route != events.PATH or status != 200:
-            self._metrics.count_request(method, route, status, seconds)
+            is_stream = route == moderation.EVENTS
+            self._metrics.count_request(
+                method,
+                route,
+                status,
+                None if is_stream else seconds,
+                code=scope.get("state", {}).get("code", ""),
+            )
             if scope["path"] not in _PROBES:
                 self._access_log(
                     method=method,

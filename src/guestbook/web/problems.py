@@ -14,10 +14,10 @@ from starlette.routing import Match
 
 from guestbook.core import PROBLEM_TYPE, InvalidMessageError, ProblemError, unavailable
 from guestbook.pod import UnavailableError
-from guestbook.storage import TooManyPostsError
+from guestbook.storage import MessageRefusedError, QueueFullError, TooManyPostsError
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page, Typed
-from guestbook.web.routes import events
+from guestbook.web.routes import events, moderation
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
@@ -32,6 +32,8 @@ _CODES = {
 
 async def problem(request: Request, error: ProblemError) -> Response:
     """Return the error as JSON, to a browser as a page; to its form with what was typed."""
+    # For the metrics.
+    request.state.code = error.code
     headers = {**error.headers, "Vary": "Accept, Accept-Language"}
     if not prefers_page(request.headers.get("accept", "")):
         return Response(error.json(), error.status, headers, media_type=PROBLEM_TYPE)
@@ -57,7 +59,7 @@ async def invalid_request(request: Request, error: RequestValidationError) -> Re
     kind, place = str(first["type"]), first["loc"]
     if kind == "string_type" and first.get("input") is None:
         kind = "missing"
-    reason = str(first["msg"]).removeprefix("Input ")
+    reason = str(first["msg"]).removeprefix("Input ").removeprefix("Value error, ")
     code, sentence = _CODES.get(kind, (kind, ""))
     if sentence:
         reason = sentence.format_map(first.get("ctx", {}))
@@ -83,6 +85,21 @@ async def too_many_posts(request: Request, error: TooManyPostsError) -> Response
     )
 
 
+async def queue_full(request: Request, _error: QueueFullError) -> Response:
+    """Too many messages wait for a moderator."""
+    error = unavailable(
+        "Too many messages wait for a moderator: try again later.", soonest=30, latest=90
+    )
+    error.code = "queue_full"
+    return await problem(request, error)
+
+
+async def message_refused(request: Request, _error: MessageRefusedError) -> Response:
+    """A moderator has refused what the key of this post had posted."""
+    error = ProblemError(403, "A moderator did not approve this message.", code="refused")
+    return await problem(request, error)
+
+
 async def http_error(request: Request, error: HTTPException) -> Response:
     """No route matches the request, or Starlette raised something else."""
     detail, headers = error.detail, error.headers
@@ -99,7 +116,7 @@ async def http_error(request: Request, error: HTTPException) -> Response:
 
 def has_head(path: str) -> bool:
     """Return whether HEAD is answered as GET: a stream has no end, and a push stores a message."""
-    return path != events.PATH and not path.startswith("/rpush/")
+    return path not in (events.PATH, moderation.EVENTS) and not path.startswith("/rpush/")
 
 
 def bug() -> ProblemError:
@@ -113,6 +130,8 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     RequestValidationError: invalid_request,
     UnavailableError: redis_unavailable,
     TooManyPostsError: too_many_posts,
+    QueueFullError: queue_full,
+    MessageRefusedError: message_refused,
     HTTPException: http_error,
 }
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from guestbook.core import AUTHOR_MAX, TEXT_MAX, Message
+from guestbook.core import AUTHOR_MAX, CLOSED_MAX, TEXT_MAX, Message, Moderation, normalise
+
+BAN_MAX_SECONDS = 366 * 24 * 3600
 
 _Text = Annotated[
     str, Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1})
@@ -68,6 +70,59 @@ class MessageList(BaseModel):
     next: str | None
 
 
+class ControlOut(BaseModel):
+    """What is decided for all pods."""
+
+    closed: Annotated[str | None, Field(description="The words; null: the guestbook is open")]
+    moderation: Annotated[Moderation | None, Field(description="null: as the setting says")]
+    moderation_setting: Annotated[Moderation, Field(description="GUESTBOOK_MODERATION")]
+
+
+def _visible(words: str | None) -> str | None:
+    if words is None:
+        return None
+    words = normalise(words)
+    if not words:
+        raise ValueError("is empty: write what visitors are to read, or null to open")
+    return words
+
+
+class ControlIn(BaseModel):
+    """What to decide; what is left out stays as it is."""
+
+    closed: Annotated[
+        str | None,
+        Field(max_length=CLOSED_MAX, description="Words for visitors; null: open"),
+        AfterValidator(_visible),
+    ] = None
+    moderation: Annotated[Moderation | None, Field(description="null: as the setting says")] = None
+
+
+class BanOut(BaseModel):
+    """A network from which posts are refused."""
+
+    network: str
+    until: str
+
+
+class BanList(BaseModel):
+    """All bans, the one that ends first at the beginning."""
+
+    bans: list[BanOut]
+
+
+class BanIn(BaseModel):
+    """A network to ban, or the author of a message."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"network": "203.0.113.0/24", "seconds": 3600}]}
+    )
+
+    network: Annotated[str | None, Field(description="An address or a network")] = None
+    message: Annotated[str | None, Field(description="The id of a message of the last 24 h")] = None
+    seconds: Annotated[int, Field(ge=1, le=BAN_MAX_SECONDS)]
+
+
 class Health(BaseModel):
     """The answer of a probe."""
 
@@ -97,13 +152,14 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    code: Annotated[str | None, Field(description="The reason in one word")] = None
     errors: list[FieldError] = []
 
 
 _REASONS = {
     401: "No token, or a wrong one",
-    403: "Not allowed: another site's post, another author's message or too late, or no admin "
-    "token is configured",
+    403: "Not allowed: the guestbook is closed, the network banned, the message refused or another "
+    "author's, too late, the post another site's, or no admin token configured",
     404: "There is none of that name: it was deleted, or never existed",
     413: "The body is too long",
     415: "The body is neither JSON nor a form",

@@ -1,13 +1,17 @@
 -- Record that a process is alive, and return what it needs to know about the others and the stream.
--- KEYS: pods, dataset id, events, trimmed, edits.
+-- KEYS: pods, dataset id, events, trimmed, edits, control, held.
 -- ARGV: process, its record ('': it is gone), dataset id to set where there is none, age of entries
 --   to keep in ms (0: any), whether to return the peers ('1').
--- Returns {time in ms, dataset id, last id of the stream, entries ever added, peers}; peers is a
---   flat list of process and 'time record'. Records older than a minute are removed.
+-- Returns {time in ms, dataset id, last id of the stream, entries ever added, peers, control,
+--   held}; peers is a flat list of process and 'time record', control one of fields and values,
+--   held is {how many messages, id of the oldest, how many ever}. Records older than a minute are
+--   removed, and bans that have ended.
 
 local now = clock()
 -- Messages have to expire also while there are no posts.
-expire(KEYS[3], KEYS[4], KEYS[5], tonumber(ARGV[4]))
+local age = tonumber(ARGV[4])
+expire(KEYS[3], KEYS[4], KEYS[5], age)
+if age > 0 then redis.call('XTRIM', KEYS[7], 'MINID', math.max(0, now - age) .. '-0') end
 redis.call('SET', KEYS[2], ARGV[3], 'NX')
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
@@ -21,12 +25,23 @@ for i = 1, #peers, 2 do
     redis.call('HDEL', KEYS[1], peers[i])
   end
 end
-local last_id, added = '0-0', 0
-if redis.call('EXISTS', KEYS[3]) == 1 then
-  local info = redis.call('XINFO', 'STREAM', KEYS[3])
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then last_id = info[i + 1] end
-    if info[i] == 'entries-added' then added = info[i + 1] end
+local control = redis.call('HGETALL', KEYS[6])
+for i = 1, #control, 2 do
+  if string.sub(control[i], 1, 4) == 'ban:' and (tonumber(control[i + 1]) or 0) <= now then
+    redis.call('HDEL', KEYS[6], control[i])
   end
 end
-return {now, redis.call('GET', KEYS[2]), last_id, added, peers}
+local function extent(stream)
+  local found = {}
+  if redis.call('EXISTS', stream) == 0 then return found end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do found[info[i]] = info[i + 1] end
+  return found
+end
+local stream, held = extent(KEYS[3]), extent(KEYS[7])
+local oldest = held['first-entry'] and held['first-entry'][1]
+return {
+  now, redis.call('GET', KEYS[2]),
+  stream['last-generated-id'] or '0-0', stream['entries-added'] or 0, peers, control,
+  {held['length'] or 0, oldest or '0-0', held['entries-added'] or 0},
+}

@@ -67,17 +67,21 @@ def page_headers(language: str, vary: str = "") -> dict[str, str]:
 
 
 class ResponseCache:
-    """Responses made from the log as it is now: the cache is emptied when the log changes."""
+    """Responses made from the log as it is now: the cache is emptied when the log changes.
 
-    def __init__(self, log: EventLog) -> None:
+    `state` returns what else they depend on.
+    """
+
+    def __init__(self, log: EventLog, state: Callable[[], object] = lambda: None) -> None:
         self._log = log
+        self._further = state
         self._state: object = None
         self._responses: dict[object, CachedResponse] = {}
 
     def get(self, key: object, make: Callable[[], CachedResponse]) -> CachedResponse:
         """Return the response of this key, made by `make` if it is not there."""
         log = self._log
-        state = (log.start, log.end, log.last, log.is_loaded)
+        state = (log.start, log.end, log.last, log.is_loaded, self._further())
         # Clients choose a part of some keys, so their number is bounded.
         if state != self._state or len(self._responses) >= _MAX_CACHED:
             self._responses.clear()

@@ -68,11 +68,19 @@ class Page:
         self._wall = environment.get_template("wall.html")
         self._guestbook = guestbook
         self.translations = translations
-        self._cache = ResponseCache(guestbook.log)
+        self._cache = ResponseCache(guestbook.log, lambda: guestbook.presence.closed)
 
     def current(self, language: str) -> CachedResponse:
         """Return the page of the newest messages."""
         return self._cache.get(language, lambda: _response(self._newest(language), language))
+
+    def held(self, language: str) -> CachedResponse:
+        """Return the same page for the author of a message that waits for a moderator."""
+
+        def make() -> CachedResponse:
+            return _response(self._newest(language, is_held=True), language)
+
+        return self._cache.get((language, "held"), make)
 
     def refused(self, language: str, problem: ProblemError, typed: Typed) -> bytes:
         """Return the page with what the visitor typed, and why it was rejected."""
@@ -117,11 +125,25 @@ class Page:
 
         return self._cache.get((language, public), make)
 
-    def _newest(self, language: str, error: FormError | None = None, typed: Typed = Typed()) -> str:
+    def _newest(
+        self,
+        language: str,
+        error: FormError | None = None,
+        typed: Typed = Typed(),
+        *,
+        is_held: bool = False,
+    ) -> str:
         log = self._guestbook.log
         newest = list(itertools.islice(log.newest(), _COUNT + 1))
         has_more = len(newest) > _COUNT or (bool(newest) and not log.is_complete)
-        return self._render(language, newest[:_COUNT], has_more=has_more, error=error, typed=typed)
+        return self._render(
+            language,
+            newest[:_COUNT],
+            has_more=has_more,
+            error=error,
+            typed=typed,
+            is_held=is_held,
+        )
 
     def _render(
         self,
@@ -133,6 +155,7 @@ class Page:
         is_single: bool = False,
         error: FormError | None = None,
         typed: Typed = Typed(),
+        is_held: bool = False,
     ) -> str:
         return self._page.render(
             self._context(language, messages),
@@ -141,6 +164,7 @@ class Page:
             older=f"/?before={messages[-1].id}" if has_more else None,
             error=error,
             typed=typed,
+            is_held=is_held,
         )
 
     def _context(self, language: str, messages: Iterable[Message]) -> dict[str, Any]:
@@ -151,7 +175,7 @@ class Page:
             "lang": language,
             "title": settings.title or words["title"],
             "welcome": settings.welcome or words["welcome"],
-            "closed": "",
+            "closed": self._guestbook.presence.closed or "",
             "messages": [_entry(message) for message in messages],
             "cursor": str(log.last) if log.is_loaded else "",
         }
@@ -168,7 +192,10 @@ def _form_error(words: Words, problem: ProblemError, typed: Typed) -> FormError:
         if sentence is not None:
             n = len(normalise(getattr(typed, problem.field)))
             return FormError(problem.field, sentence.format(n=n, max=_MAX[problem.field]))
-    sentence = words.get(f"refused_{problem.status}", words["refused"])
+    if problem.code == "closed":
+        return FormError("", problem.detail)
+    by_status = words.get(f"refused_{problem.status}", words["refused"])
+    sentence = words.get(f"refused_{problem.code}", by_status)
     return FormError("", sentence.format(seconds=problem.headers.get("Retry-After")))
 
 

@@ -64,7 +64,7 @@ async def rpush(
     except InvalidMessageError as error:
         raise InvalidMessageError("value", error.code, error.reason) from None
     stored = await guestbook.post(message, address=address, key=idempotency_key)
-    request.state.message_id = stored.id
+    request.state.message_id = stored.message.id
     return await _texts(guestbook)
 
 

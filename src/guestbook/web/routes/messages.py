@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from guestbook.core import ProblemError
+from guestbook.core import ProblemError, is_held
 from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
     After,
@@ -18,6 +18,7 @@ from guestbook.web.dependencies import (
     IdempotencyKey,
     Language,
     MessageId,
+    ModeratorDep,
     PageDep,
     get_author_key,
     no_message,
@@ -46,6 +47,7 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
     response_model=MessageOut,
     responses={
         201: {"headers": {"Location": {"schema": {"type": "string"}}}},
+        202: {"description": "The message waits for a moderator.", "model": MessageOut},
         303: {"description": "A form's message was stored: see the page."},
         **problems(415),
         **{
@@ -63,16 +65,14 @@ async def post_message(
     address: ClientAddress,
     key: IdempotencyKey,
 ) -> Response:
-    stored = await guestbook.post(posted.message, address=address, key=key)
-    request.state.message_id = stored.id
+    message, _, is_held = await guestbook.post(posted.message, address=address, key=key)
+    request.state.message_id = message.id
     if posted.is_form:
-        return RedirectResponse("/", 303)
-    return Response(
-        MessageOut.of(stored).model_dump_json(),
-        201,
-        {"Location": f"/messages/{stored.id}"},
-        media_type=JSON,
-    )
+        return RedirectResponse("/?held" if is_held else "/", 303)
+    json = MessageOut.of(message).model_dump_json()
+    if is_held:
+        return Response(json, 202, media_type=JSON)
+    return Response(json, 201, {"Location": f"/messages/{message.id}"}, media_type=JSON)
 
 
 @router.get(
@@ -152,11 +152,14 @@ async def edit_message(
 )
 async def delete_message(
     guestbook: GuestbookDep,
+    moderator: ModeratorDep,
     entry_id: MessageId,
     author_key: Annotated[str | None, Depends(get_author_key)],
 ) -> Response:
     if author_key is None:
         is_deleted = await guestbook.delete(entry_id)
+    elif is_held(entry_id):
+        is_deleted = await moderator.withdraw(entry_id, author_key)
     else:
         is_deleted = await guestbook.withdraw(entry_id, key=author_key)
     if not is_deleted:

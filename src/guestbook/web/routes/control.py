@@ -1,0 +1,95 @@
+"""The routes of operators: closing the guestbook, moderation, bans."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+
+from guestbook.core import Network, ProblemError, parse_network
+from guestbook.pod import Moderator, time_of
+from guestbook.storage import TooManyBansError
+from guestbook.web.dependencies import ModeratorDep, SettingsDep, parse_cursor, require_admin
+from guestbook.web.schemas import BanIn, BanList, BanOut, ControlIn, ControlOut, problems
+
+router = APIRouter(
+    tags=["operations"], dependencies=[Depends(require_admin)], responses=problems(401, 403, 503)
+)
+
+
+@router.get("/control", summary="Whether posts are accepted, and held")
+async def read_control(moderator: ModeratorDep, settings: SettingsDep) -> ControlOut:
+    control = await moderator.control()
+    return ControlOut(
+        closed=control.closed,
+        moderation=control.moderation,
+        moderation_setting=settings.moderation,
+    )
+
+
+@router.patch(
+    "/control", responses=problems(422), summary="Close or open the guestbook, switch moderation"
+)
+async def change_control(
+    moderator: ModeratorDep, settings: SettingsDep, wanted: ControlIn
+) -> ControlOut:
+    if "closed" in wanted.model_fields_set:
+        await moderator.set_closed(wanted.closed)
+    if "moderation" in wanted.model_fields_set:
+        await moderator.set_moderation(wanted.moderation)
+    return await read_control(moderator, settings)
+
+
+@router.get("/bans", summary="List the networks from which posts are refused")
+async def list_bans(moderator: ModeratorDep) -> BanList:
+    bans = (await moderator.control()).bans
+    return BanList(
+        bans=[
+            BanOut(network=str(network), until=time_of(until))
+            for network, until in sorted(bans.items(), key=lambda ban: ban[1])
+        ]
+    )
+
+
+@router.post(
+    "/bans",
+    status_code=201,
+    responses=problems(404, 422),
+    summary="Refuse posts from a network, or from the author of a message",
+)
+async def ban(moderator: ModeratorDep, wanted: BanIn) -> BanOut:
+    network = await _network(moderator, wanted)
+    try:
+        until = await moderator.ban(network, wanted.seconds)
+    except TooManyBansError as error:
+        raise ProblemError(422, str(error), field="network") from None
+    return BanOut(network=str(network), until=time_of(until))
+
+
+@router.delete(
+    "/bans/{network:path}", status_code=204, responses=problems(404, 422), summary="End a ban"
+)
+async def unban(moderator: ModeratorDep, network: str) -> Response:
+    if not await moderator.unban(_parse(network)):
+        raise ProblemError(404, f"{_parse(network)} is not banned.")
+    return Response(status_code=204)
+
+
+async def _network(moderator: Moderator, wanted: BanIn) -> Network:
+    if wanted.network is not None:
+        return _parse(wanted.network)
+    if wanted.message is None:
+        raise ProblemError(422, "is missing: name a network or a message", field="network")
+    network = await moderator.author_of(parse_cursor("message", wanted.message))
+    if network is None:
+        raise ProblemError(
+            404,
+            "The address that posted this message is not known: it is kept for 24 hours.",
+            code="no_address",
+        )
+    return network
+
+
+def _parse(network: str) -> Network:
+    try:
+        return parse_network(network)
+    except ValueError as error:
+        raise ProblemError(422, str(error), field="network") from None
