@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from guestbook import __version__, settings
-from guestbook.cli import messages, serve, transfer
+from guestbook.cli import messages, moderation, serve, transfer
 from guestbook.cli.store import find_redis, load_settings
 from guestbook.storage import inspect
 
@@ -49,6 +49,15 @@ app.command("serve", epilog=_settings_help())(serve.serve)
 app.command("list")(messages.list_messages)
 app.command("delete")(messages.delete_messages)
 app.command("clear")(messages.clear)
+app.command("held")(moderation.held)
+app.command("approve")(moderation.approve)
+app.command("refuse")(moderation.refuse)
+app.command("moderation")(moderation.moderation)
+app.command("close")(moderation.close)
+app.command("open")(moderation.open_guestbook)
+app.command("ban")(moderation.ban)
+app.command("bans")(moderation.bans)
+app.command("unban")(moderation.unban)
 app.command("export")(transfer.export_messages)
 app.command("import")(transfer.import_messages)
 

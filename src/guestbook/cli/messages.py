@@ -44,7 +44,7 @@ def list_messages(
     The newest comes first. Each has its id, time, pod, author and text. Characters that could
     disturb a terminal are written as escapes, such as \\x1b.
     """
-    edge = None if before is None else _parse_id(before)
+    edge = None if before is None else parse_id(before)
 
     async def show(store: Store) -> None:
         async for message in _newest(store, limit, edge):
@@ -80,7 +80,7 @@ def delete_messages(
     `list --json`. An id that does not exist is reported, the others are deleted all the same, and
     the exit status is 1.
     """
-    targets = [_parse_id(value) for value in _arguments(ids)]
+    targets = [parse_id(value) for value in _arguments(ids)]
 
     async def delete(store: Store) -> int:
         deleted = 0
@@ -142,7 +142,8 @@ def _first_id(line: bytes) -> str | None:
         return line.split(maxsplit=1)[0].decode(errors="replace")
 
 
-def _parse_id(value: str) -> EntryId:
+def parse_id(value: str) -> EntryId:
+    """Parse an id that was typed, or fail with what is wrong."""
     try:
         return EntryId.parse(value)
     except ValueError as error:

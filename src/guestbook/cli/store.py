@@ -10,7 +10,15 @@ from guestbook import settings
 from guestbook.cli import embedded
 from guestbook.cli.output import fail, report
 from guestbook.settings import Settings
-from guestbook.storage import REDIS_ERRORS, Archive, RedisURL, create_client, explain
+from guestbook.storage import (
+    REDIS_ERRORS,
+    Archive,
+    ControlStore,
+    HeldStore,
+    RedisURL,
+    create_client,
+    explain,
+)
 
 T = TypeVar("T")
 
@@ -37,13 +45,16 @@ def find_redis(chosen: Settings) -> RedisURL:
     return RedisURL.parse(f"unix://{embedded.own_socket(embedded.DATA)}")
 
 
-def run_with_store(work: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
-    """Run work that needs the store; fail in one line if Redis does."""
+def run_with_store(
+    work: Callable[[Any], Coroutine[Any, Any, T]],
+    kind: type[Archive | HeldStore | ControlStore] = Archive,
+) -> T:
+    """Run work that needs a store of some kind; fail in one line if Redis does."""
     chosen = load_settings()
     redis_url = find_redis(chosen)
 
     async def connected() -> T:
-        store = Archive(create_client(redis_url, timeout=_TIMEOUT), chosen.retention)
+        store = kind(create_client(redis_url, timeout=_TIMEOUT), chosen.retention)
         try:
             return await work(store)
         finally:

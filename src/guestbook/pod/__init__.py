@@ -3,7 +3,7 @@
 from guestbook.pod.guestbook import Guestbook, Listing
 from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
-from guestbook.pod.moderation import Moderator, time_of
+from guestbook.pod.moderation import Moderator
 from guestbook.pod.retry import UnavailableError
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "UnavailableError",
     "open_guestbook",
     "own_name",
-    "time_of",
 ]

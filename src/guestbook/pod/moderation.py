@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
@@ -180,11 +179,6 @@ class Moderator:
             logger.info("ended a ban", network=str(network))
             self._presence.apply(await self.control())
         return was_banned
-
-
-def time_of(ms: int) -> str:
-    """Return a time of Redis's clock as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(ms // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
 async def _repeated(command: Callable[[], Awaitable[T]]) -> T:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from guestbook.core import Network, ProblemError, parse_network
-from guestbook.pod import Moderator, time_of
+from guestbook.core import EntryId, Network, ProblemError, parse_network
+from guestbook.pod import Moderator
 from guestbook.storage import TooManyBansError
 from guestbook.web.dependencies import ModeratorDep, SettingsDep, parse_cursor, require_admin
 from guestbook.web.schemas import BanIn, BanList, BanOut, ControlIn, ControlOut, problems
@@ -43,7 +43,7 @@ async def list_bans(moderator: ModeratorDep) -> BanList:
     bans = (await moderator.control()).bans
     return BanList(
         bans=[
-            BanOut(network=str(network), until=time_of(until))
+            BanOut(network=str(network), until=EntryId(until, 0).time)
             for network, until in sorted(bans.items(), key=lambda ban: ban[1])
         ]
     )
@@ -61,7 +61,7 @@ async def ban(moderator: ModeratorDep, wanted: BanIn) -> BanOut:
         until = await moderator.ban(network, wanted.seconds)
     except TooManyBansError as error:
         raise ProblemError(422, str(error), field="network") from None
-    return BanOut(network=str(network), until=time_of(until))
+    return BanOut(network=str(network), until=EntryId(until, 0).time)
 
 
 @router.delete(

@@ -1,0 +1,181 @@
+"""The commands of moderators and operators: held messages, closing, bans."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from guestbook.cli.messages import parse_id
+from guestbook.cli.output import count_of_messages, fail, report
+from guestbook.cli.store import run_with_store
+from guestbook.cli.terminal import as_json, escape_control, format_message
+from guestbook.core import (
+    CLOSED_MAX,
+    ORIGIN,
+    EntryId,
+    Network,
+    network_of,
+    normalise,
+    parse_duration,
+    parse_network,
+)
+from guestbook.storage import ControlStore, HeldStore, TooManyBansError
+
+_PAGE = 1000
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids that `held` shows.")]
+
+
+def held(
+    is_json: Annotated[
+        bool, typer.Option("--json", help="Write a line of JSON for each message.")
+    ] = False,
+) -> None:
+    """Show the messages that wait for a moderator, the oldest first."""
+
+    async def show(store: HeldStore) -> None:
+        reached: EntryId = ORIGIN
+        while page := await store.list(reached, _PAGE):
+            for message in page:
+                typer.echo(as_json(message) if is_json else format_message(message))
+            reached = page[-1].id
+
+    run_with_store(show, HeldStore)
+
+
+def approve(ids: Ids) -> None:
+    """Approve messages that wait: everyone sees them at once.
+
+    The exit status is 1 if one of them does not wait.
+    """
+
+    async def decide(store: HeldStore, entry_id: EntryId) -> bool:
+        return await store.approve(entry_id) is not None
+
+    _decide(ids, decide, "approved")
+
+
+def refuse(ids: Ids) -> None:
+    """Refuse messages that wait: they are removed.
+
+    The exit status is 1 if one of them does not wait.
+    """
+
+    async def decide(store: HeldStore, entry_id: EntryId) -> bool:
+        return await store.refuse(entry_id, key=f"own:{secrets.token_hex(16)}")
+
+    _decide(ids, decide, "refused")
+
+
+def _decide(
+    ids: list[str], decide: Callable[[HeldStore, EntryId], Awaitable[bool]], done: str
+) -> None:
+    targets = [parse_id(value) for value in ids]
+
+    async def decide_all(store: HeldStore) -> int:
+        count = 0
+        for target in targets:
+            if await decide(store, target):
+                count += 1
+            else:
+                report(f"{target} does not wait")
+        return count
+
+    count = run_with_store(decide_all, HeldStore)
+    report(f"{done} {count_of_messages(count)}")
+    if count < len(targets):
+        raise typer.Exit(1)
+
+
+def moderation(
+    mode: Annotated[str, typer.Argument(metavar="before|off|default")],
+) -> None:
+    """Switch moderation in all pods: before, off, or default (as GUESTBOOK_MODERATION says)."""
+    if mode not in ("before", "off", "default"):
+        fail("moderation is before, off or default")
+    wanted = "before" if mode == "before" else "off" if mode == "off" else None
+    run_with_store(lambda store: store.set_moderation(wanted), ControlStore)
+    report(f"moderation: {mode}")
+
+
+def close(
+    message: Annotated[
+        str, typer.Option(help="What visitors read in place of the form.")
+    ] = "The guestbook is closed at the moment.",
+) -> None:
+    """Close the guestbook: it can be read, and nothing can be posted."""
+    words = normalise(message)
+    if not 0 < len(words) <= CLOSED_MAX:
+        fail(f"--message needs 1 to {CLOSED_MAX} characters")
+    run_with_store(lambda store: store.set_closed(words), ControlStore)
+    report("closed")
+
+
+def open_guestbook() -> None:
+    """Open the guestbook again."""
+    run_with_store(lambda store: store.set_closed(None), ControlStore)
+    report("open")
+
+
+def ban(
+    target: Annotated[
+        str, typer.Argument(metavar="NETWORK|ID", help="A network, an address, or a message's id.")
+    ],
+    duration: Annotated[str, typer.Option("--for", help="How long, such as 30m, 1h or 2d.")] = "1h",
+) -> None:
+    """Refuse posts from a network, or from the author of a message, for some time.
+
+    The address of a message is known for 24 hours, where GUESTBOOK_ADMIN_TOKEN is set.
+    """
+    try:
+        seconds = parse_duration(duration)
+    except ValueError as error:
+        fail(f"--for {error}")
+
+    async def start(store: ControlStore) -> tuple[Network, int]:
+        network = await _find_network(store, target)
+        try:
+            return network, (await store.ban(network, seconds)).bans.get(network, 0)
+        except TooManyBansError as error:
+            fail(str(error))
+
+    network, until = run_with_store(start, ControlStore)
+    report(f"banned {network} until {EntryId(until, 0).time}")
+
+
+async def _find_network(store: ControlStore, target: str) -> Network:
+    try:
+        message = EntryId.parse(target)
+    except ValueError:
+        return _network(target)
+    address = await store.address(message)
+    try:
+        return network_of(address or "")
+    except ValueError:
+        fail(f"the address that posted {message} is not known")
+
+
+def bans() -> None:
+    """List the networks from which posts are refused, and until when."""
+    found = run_with_store(lambda store: store.read(), ControlStore).bans
+    for network, until in sorted(found.items(), key=lambda item: item[1]):
+        typer.echo(f"{EntryId(until, 0).time}  {network}")
+
+
+def unban(network: Annotated[str, typer.Argument(metavar="NETWORK")]) -> None:
+    """End a ban. The exit status is 1 if there was none."""
+    wanted = _network(network)
+    if not run_with_store(lambda store: store.unban(wanted), ControlStore):
+        report(f"{wanted} is not banned")
+        raise typer.Exit(1)
+    report(f"{wanted} may post again")
+
+
+def _network(text: str) -> Network:
+    try:
+        return parse_network(text)
+    except ValueError as error:
+        fail(f"{escape_control(text[:50])} {error}")

@@ -1,0 +1,53 @@
+"""The commands of moderators and operators, beside a running pod."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+
+from tests.conftest import Serve
+from tests.support.servers import guestbook
+from tests.support.waiting import eventually
+
+
+async def test_commands_decide_for_running_pods(serve: Serve, redis_url: str) -> None:
+    """What commands decide about messages, posts and networks holds in a pod within seconds."""
+    server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = guestbook(*arguments, redis=redis_url)
+        return done.returncode, (done.stdout + done.stderr).decode()
+
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+
+        async def post(text: str) -> httpx.Response:
+            return await api.post("/messages", json={"text": text})
+
+        async def is_answered(status: int) -> bool:
+            return (await post("text")).status_code == status
+
+        assert run("moderation", "before")[0] == 0
+        await eventually(lambda: is_answered(202))
+        first, *_ = [json.loads(line) for line in run("held", "--json")[1].splitlines()]
+        assert first["text"] == "text"
+        assert run("approve", first["id"]) == (0, "guestbook: approved 1 message\n")
+        assert run("refuse", first["id"])[0] == 1
+        run("moderation", "default")
+        await eventually(lambda: is_answered(201))
+        run("close", "--message", "Back at nine.")
+        await eventually(lambda: is_answered(403))
+        assert (await post("x")).json()["detail"] == "Back at nine."
+        assert "Back at nine." in (await api.get("/")).text
+        run("open")
+        await eventually(lambda: is_answered(201))
+        message = (await post("mine")).json()
+        status, said = run("ban", message["id"], "--for", "1h")
+        assert (status, said[:33]) == (0, "guestbook: banned 127.0.0.1/32 un")
+        await eventually(lambda: is_answered(403))
+        assert (await post("x")).json()["code"] == "banned"
+        assert run("bans")[1].endswith("  127.0.0.1/32\n")
+        assert run("unban", "::ffff:127.0.0.1")[0] == 0
+        await eventually(lambda: is_answered(201))
+        assert run("unban", "127.0.0.1")[0] == 1
+        assert run("ban", "here", "--for", "1h")[0] == run("ban", "::1", "--for", "x")[0] == 2
