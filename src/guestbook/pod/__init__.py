@@ -4,9 +4,11 @@ from guestbook.pod.guestbook import Guestbook, Listing
 from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
 from guestbook.pod.moderation import Moderator
+from guestbook.pod.polling import Changes, poll
 from guestbook.pod.retry import UnavailableError
 
 __all__ = [
+    "Changes",
     "Guestbook",
     "GuestbookCollector",
     "Listing",
@@ -14,4 +16,5 @@ __all__ = [
     "UnavailableError",
     "open_guestbook",
     "own_name",
+    "poll",
 ]

@@ -123,6 +123,16 @@ class BanIn(BaseModel):
     seconds: Annotated[int, Field(ge=1, le=BAN_MAX_SECONDS)]
 
 
+class ChangeList(MessageList):
+    """What happened after a cursor, and the address of what happens next."""
+
+    next: str
+    edited: Annotated[list[MessageOut], Field(description="Messages that were edited, as they are")]
+    deleted: Annotated[list[str], Field(description="Ids of messages that were deleted")]
+    more: Annotated[bool, Field(description="Whether `next` has more already")]
+    reset: Annotated[bool, Field(description="Drop what you have: this is from the beginning")]
+
+
 class Health(BaseModel):
     """The answer of a probe."""
 

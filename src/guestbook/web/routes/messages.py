@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from guestbook.core import ProblemError, is_held
+from guestbook.core import EntryId, ProblemError, is_held
+from guestbook.pod import Guestbook, poll
 from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
     After,
@@ -25,6 +26,7 @@ from guestbook.web.dependencies import (
 )
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.schemas import (
+    ChangeList,
     EditIn,
     MessageForm,
     MessageIn,
@@ -85,7 +87,13 @@ async def list_messages(
     before: Before,
     after: After,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
-) -> MessageList:
+    *,
+    changes: Annotated[bool, Query(description="With `after`: also edits and deletions")] = False,
+) -> ChangeList | MessageList:
+    if changes:
+        if after is None or before is not None:
+            raise ProblemError(422, "goes with `after`, and without `before`", field="changes")
+        return await _changes(guestbook, after, limit)
     if after is None:
         direction, listing = "before", await guestbook.newest(limit, before)
     elif before is None:
@@ -97,6 +105,19 @@ async def list_messages(
         query = urlencode({"limit": limit, direction: str(listing.messages[-1].id)})
         following = f"/messages?{query}"
     return MessageList(messages=[MessageOut.of(each) for each in listing.messages], next=following)
+
+
+async def _changes(guestbook: Guestbook, after: EntryId, limit: int) -> ChangeList:
+    found = await poll(guestbook, after, limit)
+    query = urlencode({"limit": limit, "changes": "true", "after": str(found.cursor)})
+    return ChangeList(
+        messages=[MessageOut.of(each) for each in found.messages],
+        next=f"/messages?{query}",
+        edited=[MessageOut.of(each) for each in found.edited],
+        deleted=[str(each) for each in found.deleted],
+        more=found.has_more,
+        reset=found.is_reset,
+    )
 
 
 @router.get(

@@ -1,0 +1,103 @@
+"""What happened after a cursor, for clients that poll instead of opening a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from guestbook.core import ORIGIN, Deletion, Edit, Entry, EntryId, Message
+from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook
+from guestbook.pod.retry import UnavailableError
+from guestbook.storage import REDIS_ERRORS
+
+_READ_COUNT = 200
+
+
+class Changes(NamedTuple):
+    """The entries after a cursor, up to the next one."""
+
+    messages: list[Message]
+    edited: list[Message]
+    deleted: list[EntryId]
+    cursor: EntryId
+    """From where to go on: what was after it is not in here."""
+    has_more: bool
+    """Whether there are more messages already."""
+    is_reset: bool
+    """Whether entries after the given cursor are missing: these are from the beginning."""
+
+
+async def poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
+    """Return what happened after a cursor, with at most `limit` messages, oldest first.
+
+    Raises UnavailableError where memory does not reach back that far, and Redis does not answer.
+    """
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            return await _poll(guestbook, after, limit)
+    except REDIS_ERRORS as error:
+        raise UnavailableError from error
+
+
+async def _poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
+    log = guestbook.log
+    end = log.last
+    if log.is_loaded and after > end:
+        # Another pod may be a moment ahead, or Redis has lost what was there.
+        end = max(end, (await guestbook.store.head()).last_id)
+    is_reset = after != ORIGIN and await _is_outdated(guestbook, after, end)
+    cursor = ORIGIN if is_reset else after
+    messages: list[Message] = []
+    changes: list[Edit | Deletion] = []
+    has_more = False
+    async for reached, entry in _entries(guestbook, cursor):
+        if isinstance(entry, Message):
+            if len(messages) == limit:
+                has_more = True
+                break
+            messages.append(entry)
+        elif entry is not None:
+            changes.append(entry)
+        end = max(end, reached)
+    if has_more:
+        end = messages[-1].id
+        changes = [change for change in changes if change.id <= end]
+    return Changes(
+        messages,
+        [change.message for change in changes if isinstance(change, Edit)],
+        [change.target for change in changes if isinstance(change, Deletion)],
+        end if is_reset else max(end, after),
+        has_more,
+        is_reset,
+    )
+
+
+async def _is_outdated(guestbook: Guestbook, after: EntryId, end: EntryId) -> bool:
+    log = guestbook.log
+    if not log.is_loaded:
+        return after < await guestbook.store.trimmed()
+    if after > end or log.is_outdated(after):
+        return True
+    if after >= log.low_watermark:
+        return False
+    return log.is_complete or after < await guestbook.store.trimmed()
+
+
+async def _entries(
+    guestbook: Guestbook, after: EntryId
+) -> AsyncIterator[tuple[EntryId, Entry | None]]:
+    """Yield the entries after an id, each with the id up to which the stream has been read."""
+    log = guestbook.log
+    if log.is_loaded and (after >= log.low_watermark or log.is_complete):
+        for entry in log.between(log.position_after(after), log.end):
+            yield entry.id, entry.message or entry.change
+        return
+    reached: EntryId | None = after
+    while reached is not None:
+        page = await guestbook.store.newer(reached, _READ_COUNT)
+        for each in page.entries:
+            yield each.id, each
+        reached = page.reached
+        if reached is not None:
+            yield reached, None

@@ -1,0 +1,138 @@
+"""`GET /messages?after=ID&changes=true`: a client that polls has what a stream would have shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+
+from tests.conftest import Serve
+from tests.support.servers import guestbook
+from tests.support.waiting import eventually
+
+EVENTS = "{guestbook}:events"
+TOKEN = "token-of-polling"
+
+
+class Poller:
+    """A client that follows `next` as docs/api.md says."""
+
+    def __init__(self, http: httpx.AsyncClient, cursor: str = "0-0", limit: int = 50) -> None:
+        self._http = http
+        self.next = f"/messages?limit={limit}&changes=true&after={cursor}"
+        self.messages: dict[str, dict[str, Any]] = {}
+        self.resets = 0
+
+    @property
+    def texts(self) -> list[str]:
+        return [message["text"] for message in self.messages.values()]
+
+    async def poll(self) -> None:
+        more = True
+        while more:
+            answer = (await self._http.get(self.next)).raise_for_status().json()
+            assert answer.keys() == {"messages", "next", "edited", "deleted", "more", "reset"}
+            if answer["reset"]:
+                self.resets += 1
+                self.messages.clear()
+            self.messages |= {message["id"]: message for message in answer["messages"]}
+            for message in answer["edited"]:
+                if message["id"] in self.messages:
+                    self.messages[message["id"]] = message
+            for gone in answer["deleted"]:
+                self.messages.pop(gone, None)
+            self.next, more = answer["next"], answer["more"]
+
+
+async def test_poller_learns_of_all_that_happens(serve: Serve) -> None:
+    """New messages, edits and deletions, each on any pod, on pages of any size."""
+    pods = [await serve(name, GUESTBOOK_ADMIN_TOKEN=TOKEN) for name in ("pod-a", "pod-b")]
+    admin = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        httpx.AsyncClient(base_url=pods[0].url) as http,
+        httpx.AsyncClient(base_url=pods[1].url) as other,
+    ):
+        pollers = [Poller(http, limit=limit) for limit in (1, 2, 50)]
+        ids = []
+        for number in range(5):
+            key = {"Idempotency-Key": f"key-{number}"}
+            posted = await http.post("/messages", json={"text": str(number)}, headers=key)
+            ids.append(posted.json()["id"])
+        for poller in pollers:
+            await poller.poll()
+            assert poller.texts == ["0", "1", "2", "3", "4"]
+        await http.delete(f"/messages/{ids[0]}", headers=admin)
+        key = {"Idempotency-Key": "key-1"}
+        for text in ("once", "twice"):
+            await http.patch(f"/messages/{ids[1]}", json={"text": text}, headers=key)
+        last = (await http.post("/messages", json={"text": "5"})).json()["id"]
+        await http.delete(f"/messages/{last}", headers=admin)
+        late = Poller(other)
+        for poller in (*pollers, late):
+
+            async def is_up_to_date(poller: Poller = poller) -> bool:
+                await poller.poll()
+                return poller.texts == ["twice", "2", "3", "4"]
+
+            await eventually(is_up_to_date)
+            assert poller.resets == 0
+            before = poller.next
+            await poller.poll()
+            assert poller.next == before
+
+
+async def test_poller_reads_what_memory_has_not(serve: Serve, redis_url: str) -> None:
+    """Entries that are only in Redis come from there, changes too."""
+    async with Redis.from_url(redis_url) as redis:
+        for number in range(1, 31):
+            await redis.xadd(EVENTS, {"text": str(number), "pod": "p"}, id=f"{number}-0")
+        await redis.xdel(EVENTS, "5-0")
+        await redis.xadd(EVENTS, {"deleted": "5-0"}, id="31-0")
+        for number in range(32, 72):
+            await redis.xadd(EVENTS, {"text": str(number), "pod": "p"}, id=f"{number}-0")
+    # A pod's memory holds as many entries as it would keep; it trims only when it posts.
+    pod = await serve(GUESTBOOK_MAX_MESSAGES="10")
+    async with httpx.AsyncClient(base_url=pod.url) as http:
+        poller = Poller(http, "4-0", limit=7)
+        poller.messages = {"5-0": {"text": "5"}}
+        await poller.poll()
+        assert poller.texts == [str(n) for n in range(6, 72) if n != 31]
+        assert poller.resets == 0
+
+
+async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
+    """Entries that were trimmed, messages that were replaced, a cursor of lost data: `reset`."""
+    pod = await serve(GUESTBOOK_MAX_MESSAGES="3")
+    async with httpx.AsyncClient(base_url=pod.url) as http:
+        poller = Poller(http)
+        await http.post("/messages", json={"text": "first"})
+        await poller.poll()
+        for number in range(5):
+            await http.post("/messages", json={"text": str(number)})
+        await poller.poll()
+        assert (poller.texts, poller.resets) == (["2", "3", "4"], 1)
+        line = b'{"id": "5-0", "author": null, "text": "old", "pod": "p"}\n'
+        assert guestbook("import", "--replace", "-", redis=redis_url, given=line).returncode == 0
+
+        async def is_replaced() -> bool:
+            await poller.poll()
+            return poller.texts == ["old"]
+
+        await eventually(is_replaced)
+        assert poller.resets == 2
+        await poller.poll()
+        assert poller.resets == 2
+        ahead = Poller(http, f"{2**63}-0")
+        await ahead.poll()
+        assert (ahead.texts, ahead.resets) == (["old"], 1)
+        await ahead.poll()
+        assert ahead.resets == 1
+
+
+async def test_changes_go_with_after(client: httpx.AsyncClient) -> None:
+    """There is no other direction in which changes would make sense."""
+    for query in ("", "&before=1-0", "&before=1-0&after=1-0"):
+        answer = await client.get(f"/messages?changes=true{query}")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "changes"
