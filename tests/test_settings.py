@@ -54,6 +54,7 @@ def test_defaults_are_the_documented_ones(environment: pytest.MonkeyPatch) -> No
     chosen = settings.load()
     assert str(chosen.redis_url) == "localhost:6379"
     assert (chosen.host, chosen.port) == ("0.0.0.0", 3000)
+    assert chosen.allow_origins == ()
     assert chosen.admin_token is None
     assert chosen.moderation == "off"
     assert chosen.max_messages == 10_000
@@ -79,6 +80,7 @@ def test_names_are_the_documented_ones() -> None:
         "HOST",
         "PORT",
         "GUESTBOOK_PUBLIC_URL",
+        "GUESTBOOK_ALLOW_ORIGINS",
         "GUESTBOOK_TITLE",
         "GUESTBOOK_WELCOME",
         "GUESTBOOK_ADMIN_TOKEN",
@@ -109,6 +111,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "HOST": "127.0.0.1",
         "PORT": "8080",
         "GUESTBOOK_PUBLIC_URL": "https://book.example",
+        "GUESTBOOK_ALLOW_ORIGINS": "https://a.example, http://B.example:8080/",
         "GUESTBOOK_TITLE": "Our book <3",
         "GUESTBOOK_WELCOME": "Grüezi",
         "GUESTBOOK_ADMIN_TOKEN": SECRET,
@@ -136,6 +139,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
     chosen = settings.load()
     assert str(chosen.redis_url) == "redis:6380"
     assert (chosen.host, chosen.port) == ("127.0.0.1", 8080)
+    assert chosen.allow_origins == ("https://a.example", "http://b.example:8080")
     assert (chosen.title, chosen.welcome) == ("Our book <3", "Grüezi")
     assert chosen.admin_token is not None
     assert chosen.admin_token.get_secret_value() == SECRET
@@ -213,6 +217,9 @@ WRONG = [
     ("REDIS_URL", f"rediss://:{SECRET}@redis?ssl_cert_reqs=perhaps"),
     ("REDIS_URL", f"redis+sentinel://:{SECRET}@redis"),
     ("REDIS_URL", f"{SECRET}\n{SECRET}://redis"),
+    ("GUESTBOOK_ALLOW_ORIGINS", "a.example"),
+    ("GUESTBOOK_ALLOW_ORIGINS", "https://a.example,"),
+    ("GUESTBOOK_ALLOW_ORIGINS", "*,https://a.example"),
     ("PORT", "tcp://10.96.0.7:3000"),
     ("PORT", "65536"),
     ("PORT", "-1"),

@@ -74,6 +74,13 @@ def _parse_public_url(value: str) -> str:
     return f"{scheme}://{host.authority}"
 
 
+def _parse_origins(value: str) -> tuple[str, ...]:
+    if value.strip() == "*":
+        return ("*",)
+    # As browsers write them: in lower case, without a path.
+    return tuple(_parse_public_url(origin) for origin in value.split(","))
+
+
 def _strip(value: str) -> str | None:
     # A token from a file often has the file's line end.
     return value.strip() or None
@@ -109,6 +116,9 @@ class Settings(BaseSettings):
     public_url: Annotated[str | None, _parsed(_parse_public_url)] = None
     """The address that visitors know, such as https://guestbook.example.org
     (unset: as trusted proxies report it, else as the request names it)."""
+    allow_origins: Annotated[tuple[str, ...], _parsed(_parse_origins)] = ()
+    """Sites whose pages may use the API in their visitors' browsers,
+    such as https://a.example,https://b.example, or * (unset: none)."""
     title: str | None = None
     """The page's heading (unset: Guestbook, in the visitor's language)."""
     welcome: str | None = None
@@ -202,7 +212,7 @@ def variables() -> list[Variable]:
         Variable(
             _variable(name),
             # true and false are in lower case, as they are written in the environment.
-            "" if field.default is None else str(field.default).lower(),
+            "" if field.default in (None, ()) else str(field.default).lower(),
             " ".join((field.description or "").split()).removesuffix("."),
         )
         for name, field in Settings.model_fields.items()

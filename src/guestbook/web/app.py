@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from guestbook import __version__
 from guestbook.pod import Guestbook, GuestbookCollector, Moderator, open_guestbook
@@ -89,12 +90,20 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.is_cross_site = CrossSiteCheck(settings.public_url)
+    app.state.is_cross_site = CrossSiteCheck(settings.public_url, settings.allow_origins)
 
     # The last one added is the first to see a request.
     endpoint = events.Events()
     app.add_middleware(MethodMiddleware)
     app.add_middleware(EventsMiddleware, endpoint=endpoint)
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allow_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+        )
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 
     app.router.routes.append(events.route(endpoint))

@@ -15,16 +15,26 @@ from guestbook.web.public_url import is_own_origin, public_address
 logger = structlog.get_logger(__name__)
 
 
+def allowed_origin(allowed: tuple[str, ...], origin: str | None) -> str | None:
+    """Return how a response allows a page of `origin` to read it (CORS), or None."""
+    if "*" in allowed:
+        return "*" if origin else None
+    return origin if origin in allowed else None
+
+
 class CrossSiteCheck:
     """Finds the requests that another site made a browser send."""
 
-    def __init__(self, public_url: str | None) -> None:
+    def __init__(self, public_url: str | None, allowed: tuple[str, ...] = ()) -> None:
         self._public_url = public_url
+        self._allowed = allowed
         self._has_warned = False
 
     def __call__(self, scope: Scope) -> bool:
         """Whether the browser's headers show that another site made it send the request."""
         headers = Headers(scope=scope)
+        if allowed_origin(self._allowed, headers.get("origin")):
+            return False
         fetch_site = headers.get("sec-fetch-site")
         if fetch_site is not None:
             return fetch_site not in ("same-origin", "none")

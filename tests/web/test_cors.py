@@ -1,0 +1,71 @@
+"""Pages of other sites: what GUESTBOOK_ALLOW_ORIGINS lets them do, and nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from tests.conftest import Serve
+from tests.support.sse import EventStream
+
+SITE, OTHER = "https://a.example", "https://b.example"
+ALLOWED = "access-control-allow-origin"
+
+
+async def test_named_site_may_read_and_post(serve: Serve) -> None:
+    """Answers, errors and streams on both ways say so; a post is not taken for a forgery."""
+    server = await serve(GUESTBOOK_ALLOW_ORIGINS=f"{SITE}, https://c.example")
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        cross = {"Origin": SITE, "Sec-Fetch-Site": "cross-site"}
+        posted = await http.post("/messages", json={"text": "x"}, headers=cross)
+        assert (posted.status_code, posted.headers[ALLOWED]) == (201, SITE)
+        assert "Location" in posted.headers["access-control-expose-headers"]
+        for path in ("/messages", "/messages?before=x", "/env"):
+            answer = await http.get(path, headers=cross)
+            assert answer.headers[ALLOWED] == SITE
+            assert "Origin" in answer.headers["vary"]
+        preflight = await http.options(
+            "/messages",
+            headers={
+                **cross,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "content-type, idempotency-key",
+            },
+        )
+        assert (preflight.status_code, preflight.headers[ALLOWED]) == (200, SITE)
+        assert "Idempotency-Key" in preflight.headers["access-control-allow-headers"]
+
+        refused = await http.post("/messages", json={"text": "x"}, headers={"Origin": OTHER})
+        assert refused.status_code == 403
+        assert ALLOWED not in refused.headers
+        assert ALLOWED not in (await http.get("/messages")).headers
+    for version in ("1.1", "1.0"):
+        for origin, expected in ((SITE, SITE), (OTHER, None)):
+            headers: Any = {"Origin": origin}
+            async with EventStream(server.url, version=version, **headers) as stream:
+                assert stream.head.status == 200
+                assert stream.head.headers.get(ALLOWED) == expected
+                await stream.until("pods")
+
+
+async def test_every_site_may_with_an_asterisk(serve: Serve) -> None:
+    """No origin is repeated then: what a cache keeps is for all."""
+    server = await serve(GUESTBOOK_ALLOW_ORIGINS="*")
+    headers: Any = {"Origin": OTHER}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
+        assert (await http.get("/messages")).headers[ALLOWED] == "*"
+        posted = await http.post("/messages", data={"text": "x"})
+        assert posted.status_code == 303
+    async with EventStream(server.url, **headers) as stream:
+        assert stream.head.headers[ALLOWED] == "*"
+
+
+async def test_no_site_may_by_default(client: httpx.AsyncClient) -> None:
+    """Without the setting there is no header, and no preflight succeeds."""
+    headers = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
+    for answer in (
+        await client.get("/messages", headers=headers),
+        await client.options("/messages", headers=headers),
+    ):
+        assert ALLOWED not in answer.headers
