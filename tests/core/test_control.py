@@ -1,0 +1,67 @@
+"""Who may post: closing, and bans of networks."""
+
+from __future__ import annotations
+
+import pytest
+
+from guestbook.core import Control, EntryId, is_held, network_of, parse_network
+
+_NOW = 1000.0
+
+
+def _is_banned(address: str, *networks: str, until: int = 2000) -> bool:
+    bans = {parse_network(network): until for network in networks}
+    refusal = Control(bans=bans).refusal(address, _NOW)
+    assert refusal is None or refusal.code == "banned"
+    return refusal is not None
+
+
+@pytest.mark.parametrize(
+    ("address", "network", "expected"),
+    [
+        ("203.0.113.7", "203.0.113.0/24", True),
+        ("203.0.113.7", "203.0.113.7", True),
+        ("203.0.114.7", "203.0.113.0/24", False),
+        ("::ffff:203.0.113.7", "203.0.113.0/24", True),
+        ("203.0.113.7", "::ffff:203.0.113.0/120", True),
+        ("203.0.113.7", "0.0.0.0/0", True),
+        ("2001:db8::7", "2001:db8::/64", True),
+        ("2001:db8:0:1::7", "2001:db8::/64", False),
+        ("2001:db8::7", "0.0.0.0/0", False),
+        ("203.0.113.7", "::/0", False),
+        ("", "0.0.0.0/0", False),
+        ("fe80::1%eth0", "203.0.113.7", False),
+    ],
+)
+def test_banned_networks(address: str, network: str, expected: bool) -> None:
+    """A ban holds for the addresses of its network, however they are written."""
+    assert _is_banned(address, network, "192.0.2.0/28") is expected
+
+
+def test_ban_ends() -> None:
+    """Redis's time decides, also before the heartbeat has removed the ban."""
+    assert not _is_banned("203.0.113.7", "203.0.113.7", until=1000)
+
+
+def test_author_is_an_address_or_a_site() -> None:
+    """One host can use any address of its /64."""
+    assert str(network_of("2001:db8::7")) == "2001:db8::/64"
+    assert str(network_of("::ffff:203.0.113.7")) == "203.0.113.7/32"
+
+
+def test_unknown_fields_are_left_out() -> None:
+    """What another version, or a hand, has written there does no harm."""
+    fields = {
+        b"closed": b"",
+        b"moderation": b"after",
+        b"ban:x": b"1",
+        b"ban:::1": b"x",
+        b"\xff": b"1",
+    }
+    assert Control.parse(fields) == Control()
+
+
+def test_ids_of_held_messages_differ() -> None:
+    """An id tells whether it is one of the queue."""
+    assert is_held(EntryId.parse("1795416665955-1000000000"))
+    assert not is_held(EntryId.parse("1795416665955-999"))

@@ -1,0 +1,62 @@
+"""Closing the guestbook and banning networks over HTTP."""
+
+from __future__ import annotations
+
+import httpx
+
+from tests.conftest import Serve
+from tests.support.sse import EventStream
+from tests.support.waiting import eventually
+
+ADMIN = {"Authorization": "Bearer let-me"}
+
+
+async def test_closed_for_all_pods(serve: Serve) -> None:
+    """A post gets 403 with the words; what its key has stored is returned all the same."""
+    one, two = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="let-me"), await serve("pod-b")
+    async with (
+        httpx.AsyncClient(base_url=one.url, timeout=60) as api,
+        httpx.AsyncClient(base_url=two.url, timeout=60) as other,
+        EventStream(two.url) as stream,
+    ):
+        known = {"json": {"text": "before"}, "headers": {"Idempotency-Key": "known"}}
+        posted = (await api.post("/messages", **known)).json()
+        words = {"closed": " Back at nine. "}
+        answer = await api.patch("/control", json=words, headers=ADMIN)
+        assert answer.json()["closed"] == "Back at nine."
+        refused = await api.post("/messages", json={"text": "x"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "closed")
+        while "closed" not in (data := (await stream.until("pods", within=5)).data):
+            pass
+        assert data["closed"] == "Back at nine."
+        assert (await other.post("/messages", json={"text": "x"})).status_code == 403
+        again = await other.post("/messages", **known)
+        assert (again.status_code, again.json()) == (201, posted)
+        assert "Back at nine." in (await other.get("/")).text
+        for wrong in ({"closed": " "}, {"closed": "x" * 201}, {"moderation": "after"}):
+            assert (await api.patch("/control", json=wrong, headers=ADMIN)).status_code == 422
+        await api.patch("/control", json={"closed": None}, headers=ADMIN)
+        assert (await api.post("/messages", json={"text": "x"})).status_code == 201
+
+
+async def test_ban_ends_by_itself(serve: Serve) -> None:
+    """The author of a message is refused until the time is over."""
+    server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+        message = (await api.post("/messages", json={"text": "x"})).json()
+        wanted = {"message": message["id"], "seconds": 1}
+        answer = await api.post("/bans", json=wanted, headers=ADMIN)
+        assert (answer.status_code, answer.json()["network"]) == (201, "127.0.0.1/32")
+        refused = await api.post("/messages", json={"text": "x"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "banned")
+
+        async def may_post() -> bool:
+            return (await api.post("/messages", json={"text": "x"})).status_code == 201
+
+        await eventually(may_post)
+        metrics = (await api.get("/metrics")).text
+        assert 'guestbook_messages_refused_total{reason="banned"}' in metrics
+        unknown = await api.post("/bans", json={"message": "1-0", "seconds": 1}, headers=ADMIN)
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "no_address")
+        assert (await api.delete("/bans/10.0.0.0/8", headers=ADMIN)).status_code == 404
+        assert (await api.get("/bans")).status_code == 401
