@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 from tests.conftest import Serve
@@ -19,7 +21,10 @@ async def test_closed_for_all_pods(serve: Serve) -> None:
         httpx.AsyncClient(base_url=two.url, timeout=60) as other,
         EventStream(two.url) as stream,
     ):
-        known = {"json": {"text": "before"}, "headers": {"Idempotency-Key": "known"}}
+        known: dict[str, Any] = {
+            "json": {"text": "before"},
+            "headers": {"Idempotency-Key": "known"},
+        }
         posted = (await api.post("/messages", **known)).json()
         words = {"closed": " Back at nine. "}
         answer = await api.patch("/control", json=words, headers=ADMIN)
