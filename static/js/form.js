@@ -80,7 +80,9 @@ export class Form {
       else if (isSent) this.#show("sent", this.#note.dataset.sent);
       else this.#show("idle");
     });
-    bus.on("delayed", (why) => this.#show("waiting", this.#note.dataset[why], this.#note.dataset.waiting));
+    bus.on("delayed", (why) =>
+      this.#show("waiting", this.#note.dataset[why], this.#note.dataset[page.outbox.waiting]),
+    );
     bus.on("refused", ({ key, held }) => {
       this.#show("refused");
       if (!held && !this.#text.value && this.#written.has(key)) this.#takeBack(key);

@@ -70,6 +70,12 @@ export class Outbox {
     return performance.now() >= this.#notBefore;
   }
 
+  /** What to say of what waits: whether it would survive a reload. */
+  get waiting() {
+    const isKept = this.#page.storage instanceof Storage && !Object.keys(this.#unkept).length;
+    return isKept ? "waiting" : "unkept";
+  }
+
   /** @param {Message} message */
   hold(message) {
     const isHeld = this.#isOnItsWay(message);
@@ -291,6 +297,6 @@ export class Outbox {
     if (!item) return;
     item.dataset.state = state;
     const why = part(item, ".why");
-    why.textContent = reason ?? why.dataset[state] ?? "";
+    why.textContent = reason ?? why.dataset[state === "waiting" ? this.waiting : state] ?? "";
   }
 }

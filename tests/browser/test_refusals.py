@@ -261,6 +261,9 @@ async def test_browsers_storage_is_full(pods: Pods, visit: Visit) -> None:
     await page.context.set_offline(True)
     await sign(page, "later")
     await form_is(page, "waiting")
+    words = "Your message will be sent if this page stays open."
+    await expect(page.locator("#note")).to_have_text(f"The guestbook cannot be reached. {words}")
+    await expect(page.locator(".pending .why")).to_have_text(words)
     await page.click(".pending .edit")
     await page.locator("#text").press_sequentially("!")
     await page.click("form button")
