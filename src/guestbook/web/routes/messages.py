@@ -174,8 +174,9 @@ async def edit_message(
 async def delete_message(
     guestbook: GuestbookDep,
     moderator: ModeratorDep,
-    entry_id: MessageId,
+    # Before the id: without permission there is no answer about it.
     author_key: Annotated[str | None, Depends(get_author_key)],
+    entry_id: MessageId,
 ) -> Response:
     if author_key is None:
         is_deleted = await guestbook.delete(entry_id)
