@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Hundreds of processes are started in the tests; without bytecode each compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image images compose kind tutorial kind-tutorial dist lock clean
 
 help:  ## List the targets

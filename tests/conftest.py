@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,6 +27,15 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 Serve = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_certificates() -> Iterator[None]:
+    """Clients do not read all certificates of the machine: no test needs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        start = functools.partialmethod(httpx.AsyncClient.__init__, verify=False)
+        patch.setattr(httpx.AsyncClient, "__init__", start)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
-"""Faults and load for a minute; `make faults` takes ten.
+"""Faults and load for some seconds; longer among the slow tests; `make faults` takes ten minutes.
 
-The scenario that waits runs beside the one that needs the processor.
+Of the slow ones, the scenario that waits runs beside the one that needs the processor.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import run_scenarios
 
 _SEED = 5
+_SHORT_SECONDS = 10.0
 _SECONDS = 28.0
 _SIZE = Size(readers=100, writers=5, earlier=500, long=0.2)
 # The ping comes every 15 s.
@@ -58,15 +59,15 @@ async def scenarios(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
     named = {
-        "faults": _faults(tmp_path_factory.mktemp("faults")),
+        "faults": _faults(tmp_path_factory.mktemp("faults"), _SECONDS),
         "idle": _idle(tmp_path_factory.mktemp("idle")),
     }
     async with run_scenarios(named) as tasks:
         yield tasks
 
 
-async def _faults(folder: Path) -> None:
-    _check(await run(folder, seconds=_SECONDS, seed=_SEED, size=_SIZE))
+async def _faults(folder: Path, seconds: float) -> None:
+    _check(await run(folder, seconds=seconds, seed=_SEED, size=_SIZE))
 
 
 def _check(report: Report) -> None:
@@ -89,13 +90,20 @@ async def _idle(folder: Path) -> None:
         place.stop()
 
 
-async def test_nothing_is_lost_doubled_or_out_of_order(
+async def test_nothing_is_lost_doubled_or_out_of_order(tmp_path: Path) -> None:
+    """Under any fault an acknowledged message is stored once, and each reader gets it once."""
+    await _faults(tmp_path, _SHORT_SECONDS)
+
+
+@pytest.mark.slow
+async def test_nothing_is_lost_under_more_faults(
     scenarios: dict[str, asyncio.Task[None]],
 ) -> None:
-    """Under any fault an acknowledged message is stored once, and each reader gets it once."""
+    """As above, through three times as many of them."""
     await scenarios["faults"]
 
 
+@pytest.mark.slow
 async def test_idle_stream_lives(scenarios: dict[str, asyncio.Task[None]]) -> None:
     """Pings keep an idle stream open through a proxy that cuts silent connections."""
     await scenarios["idle"]

@@ -21,6 +21,7 @@ import redis.asyncio
 from redis.asyncio import Redis
 
 from guestbook import __version__
+from guestbook.cli.formats import Format, UnknownFormatError
 from tests.conftest import Serve
 from tests.support.servers import command_env, guestbook
 from tests.support.valkey import Valkey
@@ -158,9 +159,15 @@ def test_messages_in_which_nothing_is_visible_are_left_out(redis_url: str) -> No
 
 
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.txt", "x.json", "x.xlsx"])
-def test_unknown_format_is_refused(redis_url: str, tmp_path: Path, name: str) -> None:
-    """A name that promises another format than is written needs --format."""
-    file = tmp_path / name
+def test_other_format_is_none(name: str) -> None:
+    """A name that promises another format than is written chooses none."""
+    with pytest.raises(UnknownFormatError):
+        Format.of(Path(name))
+
+
+def test_unknown_format_is_refused(redis_url: str, tmp_path: Path) -> None:
+    """The command names the formats and writes nothing; --format settles it."""
+    file = tmp_path / "x.jsonl.gz"
     refused = guestbook("export", str(file), redis=redis_url)
     assert refused.returncode == 2
     assert refused.stderr.decode() == (
