@@ -67,6 +67,7 @@ def test_defaults_are_the_documented_ones(environment: pytest.MonkeyPatch) -> No
     assert chosen.wait_replicas == 0
     assert chosen.drain_seconds == 1
     assert (chosen.title, chosen.welcome) == (None, None)
+    assert chosen.audience == "engineers"
     assert (chosen.max_connections, chosen.max_head_bytes) == (10_000, 32 * 1024)
     assert (chosen.request_seconds, chosen.keep_alive_seconds) == (10, 75)
     assert chosen.log_level == "info"
@@ -83,6 +84,7 @@ def test_names_are_the_documented_ones() -> None:
         "GUESTBOOK_ALLOW_ORIGINS",
         "GUESTBOOK_TITLE",
         "GUESTBOOK_WELCOME",
+        "GUESTBOOK_AUDIENCE",
         "GUESTBOOK_ADMIN_TOKEN",
         "GUESTBOOK_MODERATION",
         "GUESTBOOK_MAX_MESSAGES",
@@ -114,6 +116,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
         "GUESTBOOK_ALLOW_ORIGINS": "https://a.example, http://B.example:8080/",
         "GUESTBOOK_TITLE": "Our book <3",
         "GUESTBOOK_WELCOME": "Grüezi",
+        "GUESTBOOK_AUDIENCE": "Guests",
         "GUESTBOOK_ADMIN_TOKEN": SECRET,
         "GUESTBOOK_MODERATION": "Before",
         "GUESTBOOK_MAX_MESSAGES": "7",
@@ -141,6 +144,7 @@ def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
     assert (chosen.host, chosen.port) == ("127.0.0.1", 8080)
     assert chosen.allow_origins == ("https://a.example", "http://b.example:8080")
     assert (chosen.title, chosen.welcome) == ("Our book <3", "Grüezi")
+    assert chosen.audience == "guests"
     assert chosen.admin_token is not None
     assert chosen.admin_token.get_secret_value() == SECRET
     assert chosen.moderation == "before"

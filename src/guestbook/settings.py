@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     """The page's heading (unset: Guestbook, in the visitor's language)."""
     welcome: str | None = None
     """The sentence below the heading (unset: one in the visitor's language)."""
+    audience: Annotated[Literal["engineers", "guests"], _parsed(str.lower)] = "engineers"
+    """engineers or guests: for guests the page and the wall leave out pods, versions
+    and the lab."""
     admin_token: Annotated[SecretStr | None, _parsed(_strip)] = None
     """The token for moderators and operators (unset: not allowed over HTTP)
     and for the lab (unset: no token needed)."""

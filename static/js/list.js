@@ -64,8 +64,11 @@ export class MessageList {
     if (message.author) part(item, ".author").textContent = message.author;
     time.dateTime = message.posted_at;
     this.#texts.showTime(time);
-    part(item, ".pod").textContent = message.pod;
-    part(item, ".pod").dataset.hue = hueOf(message.pod);
+    const pod = /** @type {HTMLElement | null} */ (item.querySelector(".pod")); // guests see none
+    if (pod) {
+      pod.textContent = message.pod;
+      pod.dataset.hue = hueOf(message.pod);
+    }
     if (message.edited_at) item.dataset.edited = message.edited_at;
     part(item, ".edited").hidden = !message.edited_at;
     return item;

@@ -3,7 +3,7 @@ import { Form, Problems } from "./form.js";
 import { MessageList, News } from "./list.js";
 import { Live, Status, Timeline } from "./live.js";
 import { Outbox } from "./outbox.js";
-import { Happenings, PodPanel } from "./pods.js";
+import { Happenings, PodPanel, Watching } from "./pods.js";
 import { Tabs } from "./tabs.js";
 import { Texts } from "./text.js";
 
@@ -30,8 +30,11 @@ export function start() {
   page.status = new Status(page);
   page.timeline = new Timeline(page);
   page.live = new Live(page);
-  page.happenings = new Happenings(page);
-  new PodPanel(page);
+  new Watching(page);
+  if (find("pods")) {
+    page.happenings = new Happenings(page);
+    new PodPanel(page);
+  }
   if (find("token")) import("./lab.js").then(({ Lab }) => new Lab(page));
   if (page.main.dataset.view) import("./wall.js").then(({ Wall }) => new Wall(page));
   const form = page.main.querySelector("form");

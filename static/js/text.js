@@ -113,11 +113,11 @@ export function writeText(element, text) {
   element.replaceChildren(...parts, text.slice(position));
 }
 
-/** FNV-1a of a pod's name. @param {string} name */
+/** Two hexadecimal digits, one for each of a pod's two colours: the low byte of its name's FNV-1a. @param {string} name */
 export function hueOf(name) {
   let hash = 2166136261;
   for (const byte of new TextEncoder().encode(name)) hash = Math.imul(hash ^ byte, 16777619);
-  return String((hash >>> 0) % 24);
+  return (hash & 255).toString(16).padStart(2, "0");
 }
 
 /** @param {string} character */

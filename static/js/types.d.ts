@@ -149,7 +149,7 @@ interface Page {
   status: import("./live.js").Status;
   timeline: import("./live.js").Timeline;
   live: import("./live.js").Live;
-  happenings: import("./pods.js").Happenings;
+  happenings: import("./pods.js").Happenings; // not for guests
   wall?: import("./wall.js").Wall; // only on the wall
   form: HTMLFormElement; // and what follows: only where the page has one
   problems: import("./form.js").Problems;

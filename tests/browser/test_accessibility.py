@@ -44,7 +44,7 @@ async def test_other_pages(pods: Pods, visit: Visit) -> None:
     """The wall, older messages, a message alone, an error, and the answer to a refused form."""
     posted = await post(pods.a, *map(str, range(12)), author="Ada")
     page = await visit(f"{pods.a.url}/wall", expects=(LOST, UNPROCESSABLE))
-    await expect(page.locator("#pods li").first).to_be_visible()
+    await expect(page.locator("#pods .tiles i").first).to_be_visible()
     await is_accessible(page)
     await page.context.set_offline(True)
     await expect(page.locator("html")).to_have_attribute("data-state", "offline")

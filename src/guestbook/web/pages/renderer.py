@@ -24,7 +24,6 @@ from guestbook.web.pages.linkify import linkify
 from guestbook.web.pages.static import Assets
 
 _COUNT = 50
-_HUES = 24
 # An entry with more lines is shown in part; static/js does the same.
 _LINES = 12
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
@@ -52,11 +51,13 @@ class Page:
 
     def __init__(self, guestbook: Guestbook, static: Assets, translations: Translations) -> None:
         environment = templates.environment()
+        is_for_guests = guestbook.settings.audience == "guests"
         environment.globals.update(
             asset=static.url,
             modules=static.modules,
             hue=hue(guestbook.name),
-            lab=guestbook.settings.lab,
+            lab=guestbook.settings.lab and not is_for_guests,
+            is_for_guests=is_for_guests,
             pod=guestbook.name,
             version=__version__,
             text_max=TEXT_MAX,
@@ -214,12 +215,15 @@ def _entry(message: Message) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def hue(pod: str) -> int:
-    """Return the colour of a pod: FNV-1a of its name, 32 bits, as static/js computes it, too."""
+def hue(pod: str) -> str:
+    """Return the two colours of a pod, a hexadecimal digit each, as static/js computes them, too.
+
+    They are the low byte of the name's FNV-1a.
+    """
     value = 2166136261
     for byte in pod.encode():
         value = (value ^ byte) * 16777619 & 0xFFFFFFFF
-    return value % _HUES
+    return f"{value & 0xFF:02x}"
 
 
 def _is_local(public: str) -> bool:
