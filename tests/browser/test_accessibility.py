@@ -46,6 +46,9 @@ async def test_other_pages(pods: Pods, visit: Visit) -> None:
     page = await visit(f"{pods.a.url}/wall", expects=(LOST, UNPROCESSABLE))
     await expect(page.locator("#pods .tiles i").first).to_be_visible()
     await is_accessible(page)
+    for key in ("?", " ", "ArrowDown"):
+        await page.keyboard.press(key)
+    await is_accessible(page)
     await page.context.set_offline(True)
     await expect(page.locator("html")).to_have_attribute("data-state", "offline")
     await is_accessible(page)

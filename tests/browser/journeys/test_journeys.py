@@ -74,6 +74,26 @@ async def test_message_reaches_a_second_browser(pods: Pods, visit: Visit) -> Non
     assert await one.run("document.querySelector('#text').value") == ""
 
 
+_SIDES = """(() => {
+  const [text] = document.querySelectorAll(".text"), range = new Range();
+  range.selectNodeContents(text);
+  const [outer, inner] = [text, range].map((each) => each.getBoundingClientRect());
+  return [inner.left - outer.left > 99, outer.right - inner.right < 2];
+})()"""
+
+
+async def test_wall_is_one_screen(pods: Pods, visit: Visit) -> None:
+    """A key looks further down, and the page stays; texts from right to left stand right."""
+    await post(pods.a, *map(str, range(30)), "مرحباً")
+    tab = await visit(f"{pods.a.url}/wall")
+    await tab.is_state("live", "Live")
+    assert await tab.run(_SIDES) == [True, True]
+    await tab.until("document.querySelector('main').style.getPropertyValue('--type') !== ''")
+    await tab.run("dispatchEvent(new KeyboardEvent('keydown', { key: 'PageDown' }))")
+    await tab.until("document.querySelector('.pages').scrollTop > 0")
+    assert await tab.run("[document.documentElement.scrollHeight - innerHeight, scrollY]") == [0, 0]
+
+
 async def test_outbox_outlives_outage_and_reload(
     valkey: Valkey, serve: Serve, visit: Visit
 ) -> None:
