@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -83,7 +84,7 @@ async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_ur
             # An edit is shown by new pods alone; it is no error to the old one.
             assert await _texts(on_new) == ["changed", "3"]
             await eventually(lambda: _are(on_old, ["1", "3"]))
-            old.signal(15)
+            old.signal(signal.SIGTERM)
             assert (await stream.rest())[-1].name == "bye"
         last = (await on_new.post("/messages", json={"text": "4"})).json()
         async with EventStream(new.url, last_event_id=stream.cursor) as moved:
