@@ -57,12 +57,12 @@ export class Happenings {
   }
 }
 
-/** By version, the one that started last at the end. @param {Pod[]} pods */
+/** By version, the newest at the end: a restarted pod of an old one changes nothing. @param {Pod[]} pods */
 export function groupByVersion(pods) {
   /** @type {Map<string, Pod[]>} */
   const groups = new Map();
   for (const pod of pods) groups.set(pod.version, [...(groups.get(pod.version) ?? []), pod]);
-  const start = (/** @type {Pod[]} */ group) => group.map((pod) => pod.started_at).sort()[group.length - 1];
+  const start = (/** @type {Pod[]} */ group) => group.map((pod) => pod.started_at).sort()[0];
   return [...groups].sort(([, one], [, other]) => (start(one) < start(other) ? -1 : 1));
 }
 
@@ -84,7 +84,7 @@ export class Watching {
 
   /** @param {Pod[]} pods */
   #countOf(pods) {
-    const versions = groupByVersion(pods).map(([version, group]) => `v${version} × ${group.length}`);
+    const versions = groupByVersion(pods).map(([version, group]) => `v${version}\xa0×\xa0${group.length}`);
     const count = this.#texts.count(this.#element, pods.length);
     return versions.length > 1 ? `${count} (${versions.join(" → ")})` : count;
   }

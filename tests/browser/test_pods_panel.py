@@ -122,7 +122,7 @@ async def test_many_pods_are_a_field(redis_url: str, serve: Serve, visit: Visit)
     await announce(redis_url, 8, 18, draining=2)
     server = await serve("pod-a")
     page = await visit(server.url)
-    versions = rf", 27 pods \(v1 × 8 → v2 × 18 → v{re.escape(__version__)} × 1\)$"
+    versions = rf", 27 pods \(v1\s×\s8 → v2\s×\s18 → v{re.escape(__version__)}\s×\s1\)$"
     await expect(page.locator("#watching")).to_have_text(re.compile(versions))
     tiles = page.locator("#pods .tiles i")
     await expect(tiles).to_have_count(27)

@@ -2,7 +2,7 @@ import { byId, part } from "../browser.js";
 
 const STEP = 5_000;
 const STEPS = 60;
-const HEIGHT = 20;
+const [WIDTH, HEIGHT] = [100, 20];
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Streams, messages a second and pods over the last minutes. */
@@ -64,10 +64,9 @@ export class Picture {
   /** @param {number} position @param {string} words @param {number[]} values */
   #drawLine(position, words, values) {
     const most = Math.max(...values, 1);
-    const from = STEPS - values.length;
-    const points = values.map((value, index) => `${from + index},${HEIGHT - (value / most) * HEIGHT}`);
-    // One value is no line.
-    if (points.length === 1) points.unshift(points[0].replace(/^\d+/, String(from - 1)));
+    if (values.length === 1) values = [...values, ...values]; // one is no line
+    const width = WIDTH / (values.length - 1);
+    const points = values.map((value, index) => `${index * width},${HEIGHT - (value / most) * HEIGHT}`);
     const figure = this.#element.children[position] ?? this.#createFigure();
     part(figure, "figcaption").textContent = words;
     figure.querySelector("polyline")?.setAttribute("points", points.join(" "));
@@ -76,7 +75,7 @@ export class Picture {
   #createFigure() {
     const figure = document.createElement("figure");
     const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("viewBox", `0 0 ${STEPS - 1} ${HEIGHT}`);
+    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     svg.setAttribute("preserveAspectRatio", "none");
     svg.setAttribute("aria-hidden", "true"); // the caption has its last value in words
     svg.append(document.createElementNS(SVG, "polyline"));

@@ -24,7 +24,7 @@ export class Tiles {
     const rows = /** @type {HTMLElement[]} */ ([...this.#element.children]);
     const kept = groups.map(([version, group]) => {
       const row = rows.find(({ dataset }) => dataset.version === version) ?? this.#createRow(version);
-      part(row, "p").textContent = `v${version} × ${group.length}`;
+      part(row, "p").textContent = `v${version}\xa0×\xa0${group.length}`;
       showAll(part(row, "div"), group, this.#createTile, (tile, pod) => this.#showTile(tile, pod));
       return row;
     });
