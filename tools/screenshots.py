@@ -82,7 +82,7 @@ class Stage:
         )
         await page.goto(f"http://{self.balancer.address}{path}")
         await expect(page.locator("html")).to_have_attribute("data-state", "live")
-        await expect(page.locator("#pods li[data-pod]")).to_have_count(len(self.pods))
+        await expect(page.locator("#watching")).to_contain_text(f"{len(self.pods)} pods")
         return page
 
 
