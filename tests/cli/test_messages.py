@@ -200,6 +200,6 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
 def test_help_reads_well() -> None:
     """Each command has a line in the list of commands, which is not cut off."""
     commands = guestbook("--help", redis="").stdout.decode().partition("Commands:")[2]
-    for name in ("serve", "list", "delete", "export", "import", "check"):
+    for name in ("serve", "list", "delete", "clear", "export", "import", "check"):
         assert re.search(rf"^  {name} +\S.*\.$", commands, re.MULTILINE), name
     assert "..." not in commands

@@ -93,7 +93,7 @@ def _decide(
 def moderation(
     mode: Annotated[str, typer.Argument(metavar="before|off|default")],
 ) -> None:
-    """Switch moderation in all pods: before, off, or default (as GUESTBOOK_MODERATION says)."""
+    """Switch moderation in all pods: before, off, or default."""
     if mode not in ("before", "off", "default"):
         fail("moderation is before, off or default")
     wanted = "before" if mode == "before" else "off" if mode == "off" else None
@@ -106,7 +106,7 @@ def close(
         str, typer.Option(help="What visitors read in place of the form.")
     ] = "The guestbook is closed at the moment.",
 ) -> None:
-    """Close the guestbook: it can be read, and nothing can be posted."""
+    """Close the guestbook: nothing can be posted any more."""
     words = normalise(message)
     if not 0 < len(words) <= CLOSED_MAX:
         fail(f"--message needs 1 to {CLOSED_MAX} characters")
@@ -126,7 +126,7 @@ def ban(
     ],
     duration: Annotated[str, typer.Option("--for", help="How long, such as 30m, 1h or 2d.")] = "1h",
 ) -> None:
-    """Refuse posts from a network, or from the author of a message, for some time.
+    """Refuse posts from a network or a message's author for a time.
 
     The address of a message is known for 24 hours, where GUESTBOOK_ADMIN_TOKEN is set.
     """
@@ -159,7 +159,7 @@ async def _find_network(store: ControlStore, target: str) -> Network:
 
 
 def bans() -> None:
-    """List the networks from which posts are refused, and until when."""
+    """List the banned networks, and until when they are."""
     found = run_with_store(lambda store: store.read(), ControlStore).bans
     for network, until in sorted(found.items(), key=lambda item: item[1]):
         typer.echo(f"{EntryId(until, 0).time}  {network}")
