@@ -16,7 +16,7 @@ from guestbook.core import EventLog, Message, NewMessage
 from guestbook.pod import UnavailableError, open_guestbook
 from guestbook.pod.follower import Follower
 from guestbook.settings import Settings
-from guestbook.storage import Store, create_client
+from guestbook.storage import Archive, Store, create_client
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
@@ -175,6 +175,18 @@ async def test_edits_that_are_gone_are_no_loss(stopped: Watched) -> None:
         async with stopped.running():
             await eventually(functools.partial(_has_text, stopped, message, text))
             assert stopped.reloads == 0
+
+
+async def test_messages_that_were_cleared_are_loaded_once(stopped: Watched, valkey: Valkey) -> None:
+    """The entry that remains of them is none that a follower decodes, and no loss either."""
+    settings = _settings(valkey)
+    async with create_client(settings.redis_url, timeout=5) as client, stopped.running():
+        await stopped.post("one")
+        await Archive(client, settings.retention).clear()
+        await eventually(lambda: stopped.reloads == 1)
+    async with stopped.running():
+        await stopped.post("two")
+        assert stopped.reloads == 1
 
 
 def _has_text(watched: Watched, message: Message, text: str | None) -> bool:

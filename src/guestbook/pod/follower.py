@@ -182,16 +182,21 @@ class Follower:
         if last == ORIGIN:
             return True
         cursor: EntryId | None = last.before()
+        count = 1
         try:
             while cursor is not None:
-                page, trimmed = await self._store.replay(cursor, _PAGE)
-                if trimmed >= last or any(
-                    entry.id == last
-                    or (not isinstance(entry, Message) and last in (entry.target, *entry.replaces))
-                    for entry in page.entries
+                page, trimmed = await self._store.replay(cursor, count)
+                # The entry itself may be of a kind that is not among the decoded ones.
+                if (
+                    last == page.reached
+                    or trimmed >= last
+                    or any(
+                        not isinstance(entry, Message) and last in (entry.target, *entry.replaces)
+                        for entry in page.entries
+                    )
                 ):
                     return True
-                cursor = page.reached
+                cursor, count = page.reached, _PAGE
         except BaseException:
             self._needs_verification = True
             raise
