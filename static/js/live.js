@@ -1,7 +1,7 @@
 import { backOff, byId, getListing } from "./browser.js";
 import { isNewer } from "./text.js";
 
-const PATIENCE = 8_000; // for the first event
+const PATIENCE = 6_000; // for the first event
 const SETTLED = 5_000; // a stream this old was no failure
 const BLOCKED = 5; // failures in a row
 const POLL = 3_000;
@@ -51,11 +51,14 @@ export class Timeline {
 
   /** Read the list, go on from its newest message. @returns {Promise<"moved" | "same" | undefined>} */
   async renew(fallback = this.cursor) {
+    const before = this.cursor;
     this.renewals += 1;
     try {
       const listing = await getListing("/messages?limit=50");
       if (!listing) return;
       const newest = listing.messages[0]?.id ?? (fallback || "0-0");
+      // It may come from a pod that was frozen meanwhile, when the stream was further on.
+      if (before && before !== this.cursor && isNewer(this.cursor, newest)) return await this.renew();
       const outcome = newest === this.cursor ? "same" : "moved";
       this.#page.bus.emit("listing", { ...listing, isNews: Boolean(this.cursor) });
       this.recent = [];
@@ -76,6 +79,7 @@ export class Live {
   #due = 0; // a hidden tab's timer may be a minute late
   #aliveSince = 0;
   #failures = 0;
+  #hasWorked = false;
   /** @type {{pod: string, at: number} | undefined} */
   #lost;
   #isRedisAway = false;
@@ -128,7 +132,7 @@ export class Live {
     }
     if (this.#aliveSince) return false;
     if (this.#page.timeline.isSilentFor(PATIENCE)) {
-      this.#failures += BLOCKED; // something holds it back
+      this.#failures += this.#hasWorked ? 2 : BLOCKED; // a frozen pod, or something holds streams back
       this.fail();
     }
     return true;
@@ -196,6 +200,7 @@ export class Live {
     this.#page.timeline.lastEventAt = Date.now();
     if (this.#aliveSince) return;
     this.#aliveSince = Date.now();
+    this.#hasWorked = true;
     const wasPolling = this.#polls;
     this.#stopPolling();
     this.#shareState();

@@ -153,6 +153,33 @@ async def test_no_streams(pods: Pods, visit: Visit, event_source: str) -> None:
     await _works(page, pods)
 
 
+async def test_list_comes_late(pods: Pods, visit: Visit) -> None:
+    """A list from a pod that was frozen for a while removes nothing that came meanwhile."""
+    asked, may_come = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await may_come.wait()
+        await route.fulfill(response=answer)
+
+    await post(pods.b, "before")
+    page = await visit(
+        pods.a.url,
+        until=None,
+        before="window.Stream = EventSource; delete window.EventSource;",
+        routes={"**/messages?limit=50": hold},
+    )
+    await asyncio.wait_for(asked.wait(), 30)
+    await page.evaluate("window.EventSource = Stream; dispatchEvent(new Event('online'))")
+    await is_state(page, "live", "Live")
+    await post(pods.b, "meanwhile")
+    await shows(page, "meanwhile", "before")
+    async with page.expect_response("**/messages?limit=50"):
+        may_come.set()
+    await shows_only(page, pods.b, "meanwhile", "before")
+
+
 async def test_visitors_clock_is_wrong(pods: Pods, visit: Visit) -> None:
     """Ages go by the server's clock, also where the page only asks every few seconds."""
     await post(pods.b, "just now")

@@ -94,6 +94,17 @@ async def test_wall_is_one_screen(pods: Pods, visit: Visit) -> None:
     assert await tab.run("[document.documentElement.scrollHeight - innerHeight, scrollY]") == [0, 0]
 
 
+async def test_half_written_text_outlives_a_link(pods: Pods, visit: Visit) -> None:
+    """Opened again in the same tab the page has what was typed."""
+    tab = await visit(pods.a.url)
+    await tab.is_state("live", "Live")
+    await tab.type("#text", "half a thought")
+    await tab.open(f"{pods.a.url}/wall")
+    await tab.open(pods.a.url)
+    await tab.is_state("live", "Live")
+    assert await tab.run("document.querySelector('#text').value") == "half a thought"
+
+
 async def test_outbox_outlives_outage_and_reload(
     valkey: Valkey, serve: Serve, visit: Visit
 ) -> None:
