@@ -28,6 +28,23 @@ hypothesis.settings.load_profile("suite")
 
 Serve = Callable[..., Awaitable[Server]]
 
+# A file is the work of one process: the longest come first, so that none is left for the end.
+_LONG = (
+    "broadcast/test_events.py",
+    "chaos/test_faults.py",
+    "cli/test_embedded.py",
+    "cli/test_output.py",
+    "cli/test_transfer.py",
+    "journeys/test_journeys.py",
+    "pod/test_presence.py",
+    "system/test_redis_away.py",
+    "web/test_messages.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(map(item.path.match, _LONG)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_certificates() -> Iterator[None]:
