@@ -62,8 +62,11 @@ export class Own {
 
   /** @param {HTMLElement} item */
   #edit(item) {
-    const form = /** @type {HTMLFormElement} */ (cloneTemplate("amending"));
-    const field = /** @type {HTMLTextAreaElement} */ (part(form, "textarea"));
+    const form = document.createElement("form");
+    const field = document.createElement("textarea");
+    field.dir = "auto";
+    field.ariaLabel = part(this.#page.form, "label").textContent;
+    form.append(field, cloneTemplate("amending"));
     const text = part(item, ".text");
     const tools = part(item, ".own");
     field.value = text.textContent ?? "";

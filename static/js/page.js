@@ -37,7 +37,8 @@ export function start() {
   }
   if (find("token")) import("./lab.js").then(({ Lab }) => new Lab(page));
   if (page.main.dataset.view) import("./wall.js").then(({ Wall }) => new Wall(page));
-  const form = page.main.querySelector("form");
+  if (find("desk")) import("./moderate.js").then(({ Desk }) => new Desk(page));
+  const form = /** @type {HTMLFormElement | null} */ (page.main.querySelector("form[action]"));
   if (form) {
     page.form = form;
     page.problems = new Problems(page);

@@ -114,6 +114,31 @@ interface TabMessage {
   settled?: Settled;
 }
 
+type What = "approve" | "refuse" | "delete" | "ban";
+
+/** A moderator's, about the message of this id. */
+interface Decision {
+  what: What;
+  id: string;
+  text: string; // its beginning
+  seconds?: number; // of a ban
+  due: number; // when it is sent
+  isFlushed?: boolean; // sent without waiting for the answer
+}
+
+interface HeldListener {
+  held(messages: Message[], waiting: number): void;
+  lost(): void;
+  refused(status: number): void;
+}
+
+interface DecisionListener {
+  changed(): void;
+  failed(unsent: number): void;
+  refused(status: number): void;
+  sent(decision: Decision, isDone: boolean): void;
+}
+
 /** What goes over the bus: names, and what comes with each. */
 interface PageEvents {
   // In the stream's order, whatever brings them

@@ -22,6 +22,7 @@ GETS = (
     "/",
     "/?before=9-0",
     "/wall",
+    "/moderate",
     "/feed.atom",
     "/messages",
     "/messages?limit=1&after=0-0",

@@ -62,11 +62,12 @@ class Page:
             version=__version__,
             text_max=TEXT_MAX,
             author_max=AUTHOR_MAX,
-            undo_seconds=0,
+            undo_seconds=guestbook.settings.undo_seconds,
         )
         self._page = environment.get_template("page.html")
         self._error = environment.get_template("error.html")
         self._wall = environment.get_template("wall.html")
+        self._desk = environment.get_template("moderate.html")
         self._guestbook = guestbook
         self.translations = translations
         self._cache = ResponseCache(guestbook.log, lambda: guestbook.presence.closed)
@@ -125,6 +126,22 @@ class Page:
             return _response(html, language, public_url.VARY)
 
         return self._cache.get((language, public), make)
+
+    def desk(self, language: str) -> CachedResponse:
+        """Return the page for moderators. It has nothing that is not public."""
+
+        def make() -> CachedResponse:
+            newest = list(itertools.islice(self._guestbook.log.newest(), _COUNT))
+            context = self._context(language, newest)
+            book = context["title"]
+            context["title"] = f"{context['t']['moderate']} · {book}"
+            older = f"/?before={newest[-1].id}" if newest else None
+            return _response(
+                self._desk.render(context, is_single=False, book=book, older=older),
+                language,
+            )
+
+        return self._cache.get((language, "desk"), make)
 
     def _newest(
         self,

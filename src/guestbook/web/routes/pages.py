@@ -36,6 +36,11 @@ async def wall(page: PageDep, language: Language, public_url: PublicURL) -> Resp
     return page.wall(language, public_url)
 
 
+@router.get("/moderate", include_in_schema=False)
+async def moderate(page: PageDep, language: Language) -> Response:
+    return page.desk(language)
+
+
 @router.get(
     "/feed.atom",
     tags=["messages"],
