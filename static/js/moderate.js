@@ -3,8 +3,11 @@ import { Decisions, HeldStream, Session } from "./held.js";
 
 const SHOWN = 50; // of those that wait, the oldest
 const SURPRISE = 700; // no click counts just after the list has moved by itself
-/** @type {Record<string, What>} */
-const KEYS = { a: "approve", r: "refuse", d: "delete", b: "ban" };
+/** @type {Record<string, Record<string, What>>} */
+const KEYS = {
+  held: { a: "approve", r: "refuse", b: "ban" },
+  messages: { d: "delete", b: "ban" },
+};
 
 /** The page of moderators: what waits, what is published, and what is decided about it. */
 export class Desk {
@@ -77,6 +80,8 @@ export class Desk {
     bus.on("edited", () => this.#equip());
     new MutationObserver(() => this.#equip()).observe(list.element, { childList: true });
     this.#equip();
+    const isWide = matchMedia("(min-width: 56rem)").matches;
+    /** @type {HTMLDetailsElement} */ (byId("desk")).open = isWide;
     const wake = () => {
       if (document.hidden || !this.#page.main.dataset.signedIn) return;
       this.#stream.start();
@@ -224,11 +229,11 @@ export class Desk {
     if (target.matches("input, select, textarea") || !this.#page.main.dataset.signedIn) return;
     if (!(/** @type {HTMLInputElement} */ (byId("with-keys")).checked)) return;
     const key = event.key.toLowerCase();
+    const what = KEYS[this.#bar.dataset.list ?? ""][key];
     if (key === "z") this.#undo();
     else if (key === "arrowdown" || key === "arrowup")
       this.#select(this.#step(key === "arrowdown" ? 1 : -1), true);
-    else if (KEYS[key] && part(this.#bar, `[data-do=${KEYS[key]}]`).checkVisibility?.() !== false)
-      this.#decide(KEYS[key], this.#current);
+    else if (what) this.#decide(what, this.#current);
     else return;
     event.preventDefault();
   }
@@ -308,6 +313,7 @@ export class Desk {
     byId("published").hidden = name === "held";
     for (const button of this.#page.main.querySelectorAll(".views button"))
       button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.list === name));
+    this.#notBefore = 0;
     this.#select(this.#current);
   }
 
@@ -362,7 +368,8 @@ export class Desk {
         return item;
       },
     );
-    list.replaceChildren(...(items.length ? items : [none]));
+    if (!items.length) items.push(Object.assign(document.createElement("li"), { textContent: none }));
+    list.replaceChildren(...items);
   }
 
   /** @param {string} network */

@@ -102,12 +102,13 @@ export class Own {
   /** A new text, or none: take it back. Returns why not. @param {string} id @param {{text: string}} [change] */
   async #send(id, change) {
     const { bus, storage, problems } = this.#page;
-    const { late = "", unreachable = "" } = byId("note").dataset;
+    const { late = "", fixed = "", unreachable = "" } = byId("note").dataset;
     const answer = await this.#request(id, storage[OWN + id], change);
     if (answer?.status === 204 || answer?.status === 404) bus.emit("deleted", { id });
     else if (answer?.ok) bus.emit("edited", answer.body);
     else if (answer?.status === 422)
       return problems.explain({ status: 422, ...answer.body }, { ...change }).reason;
+    else if (answer?.body?.code === "approved") return fixed;
     else return answer?.status === 403 ? late : unreachable;
     return "";
   }
