@@ -44,7 +44,9 @@ def test_templates_use_every_text_and_no_other() -> None:
     templates = assets.folder("templates").glob("*.html")
     used = set(re.findall(r"\bt\.(\w+)", "".join(file.read_text() for file in templates)))
     by_code = {
-        key for key in TRANSLATIONS["en"] if re.match("(text|author)_|refused|error|title$", key)
+        key
+        for key in TRANSLATIONS["en"]
+        if re.match("(text|author|wall)_|refused|error|title$", key)
     }
     assert used | by_code | {"welcome"} == set(TRANSLATIONS["en"])
 
