@@ -8,6 +8,7 @@ import httpx
 
 from tests.conftest import Serve
 from tests.support.servers import guestbook
+from tests.support.valkey import redis_client
 from tests.support.waiting import eventually
 
 
@@ -51,3 +52,27 @@ async def test_commands_decide_for_running_pods(serve: Serve, redis_url: str) ->
         await eventually(lambda: is_answered(201))
         assert run("unban", "127.0.0.1")[0] == 1
         assert run("ban", "here", "--for", "1h")[0] == run("ban", "::1", "--for", "x")[0] == 2
+
+
+async def test_queue_stays_when_all_messages_go(redis_url: str) -> None:
+    """`clear` and `import --replace` leave what waits; `refuse -` removes what it reads."""
+
+    def run(*arguments: str, given: bytes = b"") -> bytes:
+        done = guestbook(*arguments, redis=redis_url, given=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    async with redis_client(redis_url) as redis:
+        for number in (1, 2):
+            fields = {"text": f"number {number}", "pod": "p"}
+            await redis.xadd("{guestbook}:held", fields, id=f"{number}-1000000000")
+        run("clear", "--yes")
+        line = {"id": "1-0", "author": None, "text": "imported", "pod": "p"}
+        run("import", "--replace", "-", given=json.dumps(line).encode())
+        waiting = run("held", "--json")
+        assert [word in waiting for word in (b"number 1", b"number 2", b"imported")] == [
+            *(True, True, False)
+        ]
+        run("refuse", "-", given=waiting)
+        assert run("held") == b""
+        assert b"imported" in run("list")

@@ -65,3 +65,33 @@ async def test_ban_ends_by_itself(serve: Serve) -> None:
         assert (unknown.status_code, unknown.json()["code"]) == (404, "no_address")
         assert (await api.delete("/bans/10.0.0.0/8", headers=ADMIN)).status_code == 404
         assert (await api.get("/bans")).status_code == 401
+
+
+async def test_ban_of_an_ipv6_network_in_all_pods(serve: Serve) -> None:
+    """It covers each address of the network, at once in the pod that is asked, soon in others."""
+    one, two = [await serve(name, GUESTBOOK_ADMIN_TOKEN="let-me") for name in ("pod-a", "pod-b")]
+    async with (
+        httpx.AsyncClient(base_url=one.url, timeout=60) as api,
+        httpx.AsyncClient(base_url=two.url, timeout=60) as other,
+    ):
+
+        async def post(client: httpx.AsyncClient, address: str) -> int:
+            headers = {"X-Forwarded-For": address}
+            return (await client.post("/messages", json={"text": "x"}, headers=headers)).status_code
+
+        async def is_answered(status: int) -> bool:
+            return await post(other, "2001:db8:0:1::7") == status
+
+        wanted = {"network": "2001:db8:0:1::5/64", "seconds": 60}
+        answer = await api.post("/bans", json=wanted, headers=ADMIN)
+        assert answer.json()["network"] == "2001:db8:0:1::/64"
+        assert await post(api, "2001:db8:0:1:ffff::1") == 403
+        await eventually(lambda: is_answered(403))
+        for address in ("2001:db8:0:2::1", "203.0.113.5"):
+            assert [await post(client, address) for client in (api, other)] == [201, 201]
+        assert (await other.get("/bans", headers=ADMIN)).json()["bans"] == [answer.json()]
+        assert (await other.delete("/bans/2001:db8:0:1::/64", headers=ADMIN)).status_code == 204
+        assert await is_answered(201)
+        for wrong in ("fe80::1%eth0", "203.0.113.0/33", "here", ""):
+            answer = await api.post("/bans", json=wanted | {"network": wrong}, headers=ADMIN)
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")

@@ -131,7 +131,7 @@ async def test_author_withdraws_what_waits(
     held = await hold(api, "a mistake", "mine")
     path = f"/messages/{held['id']}"
     strange = await other.delete(path, headers={"Idempotency-Key": "other"})
-    assert strange.status_code == 403
+    assert strange.status_code == 404
     assert (await other.delete(path, headers={"Idempotency-Key": "mine"})).status_code == 204
     assert (await api.delete(path, headers={"Idempotency-Key": "mine"})).status_code == 404
     assert held not in await waiting(api)
@@ -312,6 +312,27 @@ async def test_moderators_stream_delays_no_stop(serve: Serve) -> None:
         assert [event.name for event in await stream.rest()] == ["bye"]
         assert stream.is_complete
         await server.ended(within=allowed(2))
+
+
+async def test_moderator_who_leaves_ends_the_stream(serve: Serve) -> None:
+    """The pod notices it at once, and keeps nothing of the stream: a stream counts at its end."""
+    server = await serve(**MODERATED)
+    async with _client(server) as api:
+
+        async def count() -> int:
+            lines = (await api.get("/metrics")).text.splitlines()
+            return sum('"/held/events"' in line for line in lines)
+
+        async with EventStream(
+            server.url, path="/held/events", Authorization=f"Bearer {TOKEN}"
+        ) as stream:
+            await stream.until("held")
+            assert await count() == 0
+
+        async def is_counted() -> bool:
+            return await count() > 0
+
+        await eventually(is_counted, within=allowed(2))
 
 
 async def test_messages_of_another_time_expire_in_the_queue(serve: Serve, redis_url: str) -> None:

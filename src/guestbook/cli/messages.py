@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import run_with_store
 from guestbook.cli.terminal import as_json, escape_control, format_message, progress_bar
 from guestbook.core import EntryId, Message
-from guestbook.storage import Archive, Store
+from guestbook.storage import Archive, Store, own_key
 
 _PAGE = 500
 # Deletions that are done before a bar has been imported.
@@ -80,15 +79,14 @@ def delete_messages(
     `list --json`. An id that does not exist is reported, the others are deleted all the same, and
     the exit status is 1.
     """
-    targets = [parse_id(value) for value in _arguments(ids)]
+    targets = list(ids_of(ids))
 
     async def delete(store: Store) -> int:
         deleted = 0
         is_long = len(targets) > _SHORT_WORK
         with progress_bar("deleting", len(targets), is_shown=is_long) as advance:
             for target in targets:
-                key = f"own:{secrets.token_hex(16)}"
-                if await store.delete(target, key=key, until_ms=0) is None:
+                if await store.delete(target, key=own_key(), until_ms=0) is None:
                     report(f"{target} is not there")
                 else:
                     deleted += 1
@@ -120,13 +118,14 @@ def clear(
     report("deleted all messages")
 
 
-def _arguments(ids: list[str]) -> Iterator[str]:
-    for value in ids:
+def ids_of(arguments: list[str]) -> Iterator[EntryId]:
+    """Yield the ids in arguments, and for `-` those of standard input."""
+    for value in arguments:
         if value == "-":
             lines = (line for line in standard_input() if line.strip())
-            yield from filter(None, map(_first_id, lines))
+            yield from map(parse_id, filter(None, map(_first_id, lines)))
         else:
-            yield value
+            yield parse_id(value)
 
 
 def _first_id(line: bytes) -> str | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
 
-from guestbook.cli.messages import parse_id
+from guestbook.cli.messages import ids_of
 from guestbook.cli.output import count_of_messages, fail, report
 from guestbook.cli.store import run_with_store
 from guestbook.cli.terminal import as_json, escape_control, format_message
@@ -17,16 +15,17 @@ from guestbook.core import (
     ORIGIN,
     EntryId,
     Network,
-    network_of,
     normalise,
     parse_duration,
     parse_network,
 )
-from guestbook.storage import ControlStore, HeldStore, TooManyBansError
+from guestbook.storage import ControlStore, HeldStore, TooManyBansError, Verdict, decision_key
 
 _PAGE = 1000
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids that `held` shows.")]
+Ids = Annotated[
+    list[str], typer.Argument(metavar="ID", help="Ids that `held` shows (-: standard input).")
+]
 
 
 def held(
@@ -52,10 +51,7 @@ def approve(ids: Ids) -> None:
     The exit status is 1 if one of them does not wait.
     """
 
-    async def decide(store: HeldStore, entry_id: EntryId) -> bool:
-        return await store.approve(entry_id) is not None
-
-    _decide(ids, decide, "approved")
+    _decide(ids, "approve")
 
 
 def refuse(ids: Ids) -> None:
@@ -64,28 +60,24 @@ def refuse(ids: Ids) -> None:
     The exit status is 1 if one of them does not wait.
     """
 
-    async def decide(store: HeldStore, entry_id: EntryId) -> bool:
-        return await store.refuse(entry_id, key=f"own:{secrets.token_hex(16)}")
-
-    _decide(ids, decide, "refused")
+    _decide(ids, "refuse")
 
 
-def _decide(
-    ids: list[str], decide: Callable[[HeldStore, EntryId], Awaitable[bool]], done: str
-) -> None:
-    targets = [parse_id(value) for value in ids]
+def _decide(ids: list[str], verdict: Verdict) -> None:
+    targets = list(ids_of(ids))
 
     async def decide_all(store: HeldStore) -> int:
         count = 0
         for target in targets:
-            if await decide(store, target):
-                count += 1
-            else:
+            key = decision_key(target, verdict)
+            if await store.decide(target, verdict, key=key) is None:
                 report(f"{target} does not wait")
+            else:
+                count += 1
         return count
 
     count = run_with_store(decide_all, HeldStore)
-    report(f"{done} {count_of_messages(count)}")
+    report(f"{verdict}d {count_of_messages(count)}")
     if count < len(targets):
         raise typer.Exit(1)
 
@@ -96,8 +88,8 @@ def moderation(
     """Switch moderation in all pods: before, off, or default."""
     if mode not in ("before", "off", "default"):
         fail("moderation is before, off or default")
-    wanted = "before" if mode == "before" else "off" if mode == "off" else None
-    run_with_store(lambda store: store.set_moderation(wanted), ControlStore)
+    fields = {"moderation": None if mode == "default" else mode}
+    run_with_store(lambda store: store.change(fields), ControlStore)
     report(f"moderation: {mode}")
 
 
@@ -110,13 +102,13 @@ def close(
     words = normalise(message)
     if not 0 < len(words) <= CLOSED_MAX:
         fail(f"--message needs 1 to {CLOSED_MAX} characters")
-    run_with_store(lambda store: store.set_closed(words), ControlStore)
+    run_with_store(lambda store: store.change({"closed": words}), ControlStore)
     report("closed")
 
 
 def open_guestbook() -> None:
     """Open the guestbook again."""
-    run_with_store(lambda store: store.set_closed(None), ControlStore)
+    run_with_store(lambda store: store.change({"closed": None}), ControlStore)
     report("open")
 
 
@@ -151,11 +143,10 @@ async def _find_network(store: ControlStore, target: str) -> Network:
         message = EntryId.parse(target)
     except ValueError:
         return _network(target)
-    address = await store.address(message)
-    try:
-        return network_of(address or "")
-    except ValueError:
+    network = await store.author_of(message)
+    if network is None:
         fail(f"the address that posted {message} is not known")
+    return network
 
 
 def bans() -> None:

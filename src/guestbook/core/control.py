@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +36,8 @@ def parse_network(text: str) -> Network:
     An IPv4 network may be written as one of IPv6 (`::ffff:192.0.2.0/120`).
     """
     try:
+        if "%" in text:
+            raise ValueError  # a zone, which only means something on one host
         network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
         raise ValueError(
@@ -90,19 +91,10 @@ class Control:
 
     def _is_banned(self, address: str, now_ms: float) -> bool:
         try:
-            own = parse_network(address)
+            own = parse_network(address.partition("%")[0]).network_address
         except ValueError:  # a Unix socket
             return False
-        return any(
-            self.bans.get(own.supernet(new_prefix=length), 0) > now_ms
-            for version, length in self._lengths
-            if version == own.version
-        )
-
-    @functools.cached_property
-    def _lengths(self) -> set[tuple[int, int]]:
-        """The sizes of banned networks: few, so that a post need not be compared with each ban."""
-        return {(network.version, network.prefixlen) for network in self.bans}
+        return any(own in network and until > now_ms for network, until in self.bans.items())
 
 
 def ban_field(network: Network) -> str:

@@ -1,5 +1,6 @@
 """One process of the guestbook: it follows the stream, takes messages, and knows the other pods."""
 
+from guestbook.pod.authors import edit, withdraw
 from guestbook.pod.guestbook import Guestbook, Listing
 from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
@@ -14,7 +15,9 @@ __all__ = [
     "Listing",
     "Moderator",
     "UnavailableError",
+    "edit",
     "open_guestbook",
     "own_name",
     "poll",
+    "withdraw",
 ]

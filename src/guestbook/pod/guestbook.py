@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import functools
 import itertools
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from guestbook.broadcast import Fanout
@@ -27,6 +25,7 @@ from guestbook.storage import (
     Replicas,
     Store,
     Stored,
+    own_key,
 )
 
 if TYPE_CHECKING:
@@ -53,8 +52,8 @@ class Listing(NamedTuple):
     has_more: bool
 
 
-class _Change(Protocol):
-    """A command of the store that changes a message, once for each key."""
+class Change(Protocol):
+    """A command of a store, which does something once for each key."""
 
     def __call__(self, *, key: str, until_ms: int, trace: str) -> Awaitable[EntryId | None]: ...
 
@@ -166,10 +165,10 @@ class Guestbook:
         """
         started = time.monotonic()
         deadline = started + REQUEST_SECONDS
-        receipt = f"client:{key}" if key else f"own:{secrets.token_hex(16)}"
+        receipt = f"client:{key}" if key else own_key()
 
         async def store() -> Stored:
-            refusal, moderation = self._judge(address)
+            refusal, moderation = self.judge(address)
             if refusal is not None and key is None:
                 raise refusal
             try:
@@ -181,7 +180,7 @@ class Guestbook:
                     address=address,
                     rate=self.settings.post_rate,
                     # A message that was accepted before is returned all the same.
-                    until_ms=_LONG_AGO if refusal else self.redis_deadline(deadline),
+                    until_ms=_LONG_AGO if refusal else self._redis_deadline(deadline),
                     trace=trace,
                     hold=moderation == "before",
                     remember_address=self.settings.admin_token is not None,
@@ -191,7 +190,7 @@ class Guestbook:
             await self.replicas.have(receipt)
             return stored
 
-        with self.traced("post") as trace:
+        with self._traced("post") as trace:
             stored = await retry(store, deadline=deadline)
         self._observe_command("post", time.monotonic() - started)
         if stored.is_new:
@@ -199,102 +198,53 @@ class Guestbook:
         else:
             self.replayed += 1
         if not stored.is_held:
-            await self.wait_until_visible(stored.message.id, deadline)
+            await self._wait_until_visible(stored.message.id, deadline)
         return stored
 
-    def _judge(self, address: str) -> tuple[ProblemError | None, Moderation]:
+    def judge(self, address: str) -> tuple[ProblemError | None, Moderation]:
         """Return why an address may not post now, and whether its message has to wait."""
         control = self.presence.control
         if control is None:
             raise ConnectionError("Redis has not answered yet")
-        refusal = None
-        if control.closed is not None or control.bans:
-            refusal = control.refusal(address, self.presence.now_ms or 0)
+        refusal = control.refusal(address, self.presence.now_ms or 0)
         return refusal, control.moderation or self.settings.moderation
-
-    async def edit(
-        self, target: EntryId, text: str, *, key: str | None, address: str
-    ) -> Message | None:
-        """Change the text of a message whose author has the key; None if there is none any more.
-
-        Raises ProblemError for another key or too late, TooManyPostsError and UnavailableError.
-        """
-        posted = await self._posted_lately(target, key)
-        if posted is None:
-            return None
-        refusal, moderation = self._judge(address)
-        if refusal is not None:
-            raise refusal
-        if moderation == "before":
-            # New words would be seen without a moderator.
-            raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
-        edit = functools.partial(
-            self.store.edit, posted, text, address=address, rate=self.settings.post_rate
-        )
-        edited = await self._change("edit", edit)
-        return None if edited is None else replace(posted, text=text, edited_at=edited.time)
-
-    async def withdraw(self, target: EntryId, *, key: str | None) -> bool:
-        """Delete a message whose author has the key; return False if there is none any more.
-
-        Raises ProblemError for another key or too late, and UnavailableError.
-        """
-        posted = await self._posted_lately(target, key)
-        return posted is not None and await self.delete(target)
 
     async def delete(self, target: EntryId) -> bool:
         """Delete a message; return False if there is none. Raises UnavailableError."""
         delete = functools.partial(self.store.delete, target)
-        return await self._change("delete", delete) is not None
+        return await self.change("delete", delete) is not None
 
-    async def _posted_lately(self, target: EntryId, key: str | None) -> Message | None:
-        """Return the message as it was posted, if with this key and within the time for changes."""
-        posted = await within_request(self.store.posted(f"client:{key}")) if key else None
-        if posted is None or posted.id != target:
-            if await self.get(target) is None:
-                return None
-            raise ProblemError(
-                403,
-                "Only its author may change a message: send the Idempotency-Key of its post.",
-                code="not_author",
-            )
-        if self.presence.clock is None:
-            raise UnavailableError
-        seconds = self.settings.undo_seconds
-        age_ms = self.presence.clock.time(time.monotonic()) - target.ms
-        if not seconds or age_ms > seconds * 1000:
-            raise ProblemError(
-                403, f"It is too late: a message can be changed for {seconds} s.", code="too_late"
-            )
-        return posted
+    async def change(self, name: str, command: Change, *, key: str = "") -> EntryId | None:
+        """Run a command of a store once; return the id of its entry as soon as reads show it.
 
-    async def _change(self, name: str, change: _Change) -> EntryId | None:
-        """Change a message, and return the id of the change as soon as reads show it."""
+        Raises UnavailableError.
+        """
         deadline = time.monotonic() + REQUEST_SECONDS
-        key = f"own:{secrets.token_hex(16)}"
+        receipt = key or own_key()
 
         async def attempt() -> EntryId | None:
-            until_ms = self.redis_deadline(deadline)
-            entry_id = await change(key=key, until_ms=until_ms, trace=trace)
-            await self.replicas.have(key)
+            until_ms = self._redis_deadline(deadline)
+            entry_id = await command(key=receipt, until_ms=until_ms, trace=trace)
+            # Also that there is nothing to change has to outlast a fail-over.
+            await self.replicas.have(receipt)
             return entry_id
 
-        with self.traced(name) as trace:
+        with self._traced(name) as trace:
             entry_id = await retry(attempt, deadline=deadline)
         if entry_id is not None:
-            await self.wait_until_visible(entry_id, deadline)
+            await self._wait_until_visible(entry_id, deadline)
         return entry_id
 
-    def traced(self, name: str) -> contextlib.AbstractContextManager[str]:
+    def _traced(self, name: str) -> contextlib.AbstractContextManager[str]:
         """Make a span for a script; its value goes along in the entry."""
         return _UNTRACED if self._tracing is None else self._tracing.command(name)
 
-    def redis_deadline(self, deadline: float) -> int:
+    def _redis_deadline(self, deadline: float) -> int:
         """Return the Redis time after which a command must do nothing: before `retry` gives up."""
         clock = self.presence.clock
         return 0 if clock is None else clock.deadline(deadline - 2 * RETRY_PAUSE)
 
-    async def wait_until_visible(self, entry_id: EntryId, deadline: float) -> None:
+    async def _wait_until_visible(self, entry_id: EntryId, deadline: float) -> None:
         """Wait until the reads of this process show the entry.
 
         Returns at the deadline even if they do not: the entry is stored.

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
+import functools
 import json
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import structlog
 
 from guestbook.broadcast import PING_SECONDS, bye
-from guestbook.core import (
-    ORIGIN,
-    Control,
-    EntryId,
-    Message,
-    Moderation,
-    Network,
-    ProblemError,
-    network_of,
-    sse,
-)
+from guestbook.core import ORIGIN, Control, EntryId, Message, Network, sse
 from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook, Listing, within_request
 from guestbook.pod.retry import UnavailableError, retry
-from guestbook.storage import approval_key
+from guestbook.storage import Verdict, decision_key
 
 _QUEUE_MAX = 1000
 
@@ -56,57 +45,21 @@ class Moderator:
 
         It is returned again within 24 hours, unless it was deleted.
         """
-        guestbook = self._guestbook
-        deadline = time.monotonic() + REQUEST_SECONDS
-
-        async def approve() -> EntryId | None:
-            new_id = await guestbook.held.approve(
-                entry_id, until_ms=guestbook.redis_deadline(deadline), trace=trace
-            )
-            if new_id is not None:
-                await guestbook.replicas.have(approval_key(entry_id))
-            return new_id
-
-        with guestbook.traced("approve") as trace:
-            new_id = await retry(approve, deadline=deadline)
-        if new_id is None:
-            return None
-        logger.info("approved a message", held=str(entry_id), message=str(new_id))
-        self._presence.wake()
-        await guestbook.wait_until_visible(new_id, deadline)
-        return await guestbook.get(new_id)
+        new_id = await self._decide(entry_id, "approve")
+        return None if new_id is None else await self._guestbook.get(new_id)
 
     async def refuse(self, entry_id: EntryId) -> bool:
         """Remove a message that waits; return False if none does."""
-        guestbook = self._guestbook
-        deadline = time.monotonic() + REQUEST_SECONDS
-        key = f"own:{secrets.token_hex(16)}"
+        return await self._decide(entry_id, "refuse") is not None
 
-        async def refuse() -> bool:
-            was_waiting = await guestbook.held.refuse(
-                entry_id, key=key, until_ms=guestbook.redis_deadline(deadline)
-            )
-            if was_waiting:
-                await guestbook.replicas.have(key)
-            return was_waiting
-
-        was_waiting = await retry(refuse, deadline=deadline)
-        if was_waiting:
-            logger.info("refused a message", held=str(entry_id))
+    async def _decide(self, entry_id: EntryId, verdict: Verdict) -> EntryId | None:
+        decide = functools.partial(self._guestbook.held.decide, entry_id, verdict)
+        key = decision_key(entry_id, verdict)
+        new_id = await self._guestbook.change(verdict, decide, key=key)
+        if new_id is not None:
+            logger.info(f"{verdict}d a message", held=str(entry_id), message=str(new_id))
             self._presence.wake()
-        return was_waiting
-
-    async def withdraw(self, entry_id: EntryId, key: str) -> bool:
-        """Remove a message that waits, for the client that posted it with this key.
-
-        Return False if none waits. Raises ProblemError for another key.
-        """
-        held = await within_request(self._guestbook.held.get(entry_id))
-        if held is None:
-            return False
-        if not hmac.compare_digest(held.receipt.encode(), f"client:{key}".encode()):
-            raise ProblemError(403, "The message was posted with another Idempotency-Key.")
-        return await self.refuse(entry_id)
+        return new_id
 
     async def follow(self, first: bytes) -> AsyncIterator[bytes]:
         """Yield the events of a moderator's stream, until this process stops."""
@@ -142,28 +95,16 @@ class Moderator:
         """Return what is decided."""
         return await within_request(self._guestbook.control.read())
 
-    async def set_closed(self, words: str | None) -> None:
-        """Close the guestbook with these words; None opens it."""
-        control = await _repeated(lambda: self._guestbook.control.set_closed(words))
-        if words is None:
-            logger.info("opened the guestbook")
-        else:
-            logger.info("closed the guestbook", words=words)
+    async def change(self, fields: Mapping[str, str | None]) -> Control:
+        """Change `closed` or `moderation`; None opens, or leaves it to the setting."""
+        control = await _repeated(lambda: self._guestbook.control.change(fields))
+        logger.info("changed what is decided", **fields)
         self._presence.apply(control)
-
-    async def set_moderation(self, moderation: Moderation | None) -> None:
-        """Switch moderation; None leaves it to the setting."""
-        control = await _repeated(lambda: self._guestbook.control.set_moderation(moderation))
-        logger.info("switched moderation", moderation=moderation or "default")
-        self._presence.apply(control)
+        return control
 
     async def author_of(self, message: EntryId) -> Network | None:
         """Return the network that posted a message within 24 hours; None: it is not known."""
-        address = await within_request(self._guestbook.control.address(message))
-        try:
-            return network_of(address or "")
-        except ValueError:  # a Unix socket has none
-            return None
+        return await within_request(self._guestbook.control.author_of(message))
 
     async def ban(self, network: Network, seconds: int) -> int:
         """Refuse posts from a network for some time; return until when, in ms of Redis's clock."""

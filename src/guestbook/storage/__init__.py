@@ -12,11 +12,11 @@ from guestbook.storage.errors import (
     TooManyPostsError,
     explain,
 )
-from guestbook.storage.held import HeldMessage, HeldStore, approval_key
+from guestbook.storage.held import HeldStore, Verdict, decision_key
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.storage.replies import HeartbeatReply, HeldState, Page, Stored, replaced_at
-from guestbook.storage.store import EVENTS, Store
+from guestbook.storage.store import EVENTS, Store, own_key
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 
@@ -34,7 +34,6 @@ __all__ = [
     "DeadlineExceededError",
     "Finding",
     "HeartbeatReply",
-    "HeldMessage",
     "HeldState",
     "HeldStore",
     "MessageRefusedError",
@@ -48,9 +47,11 @@ __all__ = [
     "TooFewReplicasError",
     "TooManyBansError",
     "TooManyPostsError",
-    "approval_key",
+    "Verdict",
     "create_client",
+    "decision_key",
     "explain",
     "inspect",
+    "own_key",
     "replaced_at",
 ]

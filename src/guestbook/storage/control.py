@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
 
-from guestbook.core import Control, EntryId, Moderation, Network, Retention, ban_field
+from guestbook.core import Control, EntryId, Network, Retention, ban_field, network_of
 from guestbook.storage.store import ADDRESS, CONTROL
 
 BANS_MAX = 1000
@@ -34,13 +35,15 @@ class ControlStore:
         """Return what is decided."""
         return Control.parse(await self._client.hgetall(CONTROL))
 
-    async def set_closed(self, words: str | None) -> Control:
-        """Close the guestbook with these words; None opens it."""
-        return await self._set("closed", words)
-
-    async def set_moderation(self, moderation: Moderation | None) -> Control:
-        """Switch moderation; None leaves it to the setting."""
-        return await self._set("moderation", moderation)
+    async def change(self, fields: Mapping[str, str | None]) -> Control:
+        """Change fields; None removes one."""
+        absent = [name for name, value in fields.items() if value is None]
+        present = {name: value for name, value in fields.items() if value is not None}
+        if absent:
+            await self._client.hdel(CONTROL, *absent)
+        if present:
+            await self._client.hset(CONTROL, mapping=present)
+        return await self.read()
 
     async def ban(self, network: Network, seconds: int) -> Control:
         """Refuse posts from a network for some time from now. Raises TooManyBansError."""
@@ -48,20 +51,16 @@ class ControlStore:
         if network not in bans and len(bans) >= BANS_MAX:
             raise TooManyBansError
         now, _ = await self._client.time()
-        return await self._set(ban_field(network), str((now + seconds) * 1000))
+        return await self.change({ban_field(network): str((now + seconds) * 1000)})
 
     async def unban(self, network: Network) -> bool:
         """End a ban; return whether there was one."""
         return bool(await self._client.hdel(CONTROL, ban_field(network)))
 
-    async def address(self, message: EntryId) -> str | None:
-        """Return the address that posted a message within the last 24 hours, if it was kept."""
+    async def author_of(self, message: EntryId) -> Network | None:
+        """Return the network that posted a message within the last 24 hours, if it is known."""
         address = await self._client.get(f"{ADDRESS}{message}")
-        return None if address is None else address.decode()
-
-    async def _set(self, field: str, value: str | None) -> Control:
-        if value is None:
-            await self._client.hdel(CONTROL, field)
-        else:
-            await self._client.hset(CONTROL, field, value)
-        return await self.read()
+        try:
+            return network_of((address or b"").decode())
+        except ValueError:  # a Unix socket has none
+            return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 from redis.asyncio import Redis
 
@@ -19,14 +19,10 @@ from guestbook.storage.store import (
     RECEIPT,
     TRIMMED,
     load_script,
+    own_key,
 )
 
-
-class HeldMessage(NamedTuple):
-    """A message that waits, and the key of its post's receipt."""
-
-    message: Message
-    receipt: str
+Verdict = Literal["approve", "refuse"]
 
 
 class HeldStore:
@@ -44,53 +40,20 @@ class HeldStore:
     async def list(self, after: EntryId, count: int) -> list[Message]:
         """Return up to `count` messages that wait, oldest first, posted after one."""
         raw = await self._client.xrange(HELD, f"({after}", "+", count=count)
-        return [held.message for held in map(_decode, raw) if held is not None]
+        found = (decode(*each) for each in raw)
+        return [message for message in found if isinstance(message, Message)]
 
-    async def get(self, entry_id: EntryId) -> HeldMessage | None:
-        """Return the message with this id, if it waits."""
-        raw = await self._client.xrange(HELD, str(entry_id), str(entry_id))
-        return _decode(raw[0]) if raw else None
-
-    async def approve(
-        self, entry_id: EntryId, *, until_ms: int = 0, trace: str = ""
+    async def decide(
+        self, entry_id: EntryId, verdict: Verdict, *, key: str, until_ms: int = 0, trace: str = ""
     ) -> EntryId | None:
-        """Move a message to the stream, once, and return its new id; None where none waits.
+        """Move a message to the stream, or remove it, once for each `key`.
 
-        The new id is remembered for 24 hours. Raises DeadlineExceededError.
+        Returns its new id, 0-0 for a refusal, None where no such message waits. Raises
+        DeadlineExceededError.
         """
-        return await self._settle(
-            entry_id,
-            "approve",
-            decision=approval_key(entry_id),
-            lifetime=DAY_MS,
-            until_ms=until_ms,
-            trace=trace,
-        )
-
-    async def refuse(self, entry_id: EntryId, *, key: str, until_ms: int = 0) -> bool:
-        """Remove a message, once for each `key`; return whether it waited.
-
-        Raises DeadlineExceededError.
-        """
-        refused = await self._settle(
-            entry_id, "refuse", decision=key, lifetime=MINUTE_MS, until_ms=until_ms
-        )
-        return refused is not None
-
-    async def _settle(
-        self,
-        entry_id: EntryId,
-        verdict: str,
-        *,
-        decision: str,
-        lifetime: int,
-        until_ms: int,
-        trace: str = "",
-    ) -> EntryId | None:
-        held = await self.get(entry_id)
-        receipt = RECEIPT + (held.receipt if held else decision)
+        lifetime = DAY_MS if verdict == "approve" else MINUTE_MS
         answer: bytes = await self._decide(
-            keys=[HELD, EVENTS, TRIMMED, EDITS, RECEIPT + decision, receipt, ADDRESS],
+            keys=[HELD, EVENTS, TRIMMED, EDITS, RECEIPT + key, RECEIPT, ADDRESS],
             args=[
                 *(*self._retention, lifetime, until_ms, str(entry_id), verdict),
                 *encode_trace(trace),
@@ -101,13 +64,6 @@ class HeldStore:
         return None if answer == b"absent" else EntryId.from_bytes(answer)
 
 
-def approval_key(entry_id: EntryId) -> str:
-    """Return the key of the receipt of an approval."""
-    return f"approved:{entry_id}"
-
-
-def _decode(raw: tuple[bytes, dict[bytes, bytes]]) -> HeldMessage | None:
-    message = decode(*raw)
-    if not isinstance(message, Message):
-        return None
-    return HeldMessage(message, raw[1].get(b"receipt", b"").decode(errors="replace"))
+def decision_key(entry_id: EntryId, verdict: Verdict) -> str:
+    """Return the key of a decision: all approvals of a message share one, refusals do not."""
+    return f"approved:{entry_id}" if verdict == "approve" else own_key()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -47,6 +48,11 @@ ADDRESS = "{guestbook}:address:"
 
 DAY_MS = 24 * 3600 * 1000
 MINUTE_MS = 60 * 1000
+
+
+def own_key() -> str:
+    """Return a key for the receipt of a command that only its sender repeats."""
+    return f"own:{secrets.token_hex(16)}"
 
 
 def load_script(name: str) -> str:

@@ -167,6 +167,7 @@ class Problem(BaseModel):
 
 
 _REASONS = {
+    400: "The body is not encoded as UTF-8",
     401: "No token, or a wrong one",
     403: "Not allowed: the guestbook is closed, the network banned, the message refused or another "
     "author's, too late, the post another site's, or no admin token configured",

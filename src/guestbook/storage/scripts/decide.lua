@@ -1,30 +1,35 @@
 -- Approve or refuse a held message, once for each receipt of a decision.
--- KEYS: held, events, trimmed, edits, receipt of the decision, receipt of the post, prefix of the
---   keys of addresses.
+-- KEYS: held, events, trimmed, edits, receipt of the decision, prefix of all receipts, prefix of
+--   the keys of addresses.
 -- ARGV: entries to keep, their age in ms (0: any), lifetime of the decision's receipt in ms,
 --   deadline in ms of Redis's clock (0: none), id of the message, 'approve' or 'refuse', then
 --   further fields of the entry that an approval adds.
 -- Returns the id of the new entry, '0-0' for a refusal, 'absent' or 'late'.
 
-local held, events, trimmed, edits, decision, receipt, addresses = unpack(KEYS)
+local held, events, trimmed, edits, decision, receipts, addresses = unpack(KEYS)
 local max, age, lifetime, deadline, message, verdict = unpack(ARGV, 1, 6)
 
 local known = redis.call('GET', decision)
 if known then return known end
 if tonumber(deadline) > 0 and clock() > tonumber(deadline) then return 'late' end
 local entry = redis.call('XRANGE', held, message, message)[1]
-if not entry then return 'absent' end
+if not entry then
+  redis.call('SET', decision, 'absent', 'PX', 60000)
+  return 'absent'
+end
 
 redis.call('XDEL', held, message)
+local fields, receipt = {}, ''
+for i = 1, #entry[2], 2 do
+  local name, value = entry[2][i], entry[2][i + 1]
+  if name == 'receipt' then
+    receipt = receipts .. value
+  elseif name == 'text' or name == 'author' or name == 'pod' then
+    fields[#fields + 1], fields[#fields + 2] = name, value
+  end
+end
 local id = '0-0'
 if verdict == 'approve' then
-  local fields = {}
-  for i = 1, #entry[2], 2 do
-    local name = entry[2][i]
-    if name == 'text' or name == 'author' or name == 'pod' then
-      fields[#fields + 1], fields[#fields + 2] = name, entry[2][i + 1]
-    end
-  end
   for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
   id = redis.call('XADD', events, '*', unpack(fields))
   trim(events, trimmed, edits, tonumber(max), tonumber(age))

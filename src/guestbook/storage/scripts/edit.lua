@@ -13,7 +13,10 @@ local known = redis.call('GET', receipt)
 if known then return {known} end
 local now = clock()
 if tonumber(deadline) > 0 and now > tonumber(deadline) then return {'late'} end
-if not is_message(events, message) then return {'absent'} end
+if not is_message(events, message) then
+  redis.call('SET', receipt, 'absent', 'PX', lifetime)
+  return {'absent'}
+end
 local wait = wait_for_rate(rate, tonumber(posts), tonumber(window), now)
 if wait then return {'rate_limited', wait} end
 

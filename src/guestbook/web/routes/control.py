@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
+from typing import Annotated
 
-from guestbook.core import EntryId, Network, ProblemError, parse_network
+from fastapi import APIRouter, Depends, Path, Response
+
+from guestbook.core import Control, EntryId, Network, ProblemError, parse_network
 from guestbook.pod import Moderator
+from guestbook.settings import Settings
 from guestbook.storage import TooManyBansError
 from guestbook.web.dependencies import ModeratorDep, SettingsDep, parse_cursor, require_admin
 from guestbook.web.schemas import BanIn, BanList, BanOut, ControlIn, ControlOut, problems
@@ -17,25 +20,26 @@ router = APIRouter(
 
 @router.get("/control", summary="Whether posts are accepted, and held")
 async def read_control(moderator: ModeratorDep, settings: SettingsDep) -> ControlOut:
-    control = await moderator.control()
+    return _shown(await moderator.control(), settings)
+
+
+@router.patch(
+    "/control",
+    responses=problems(400, 422),
+    summary="Close or open the guestbook, switch moderation",
+)
+async def change_control(
+    moderator: ModeratorDep, settings: SettingsDep, wanted: ControlIn
+) -> ControlOut:
+    return _shown(await moderator.change(wanted.model_dump(exclude_unset=True)), settings)
+
+
+def _shown(control: Control, settings: Settings) -> ControlOut:
     return ControlOut(
         closed=control.closed,
         moderation=control.moderation,
         moderation_setting=settings.moderation,
     )
-
-
-@router.patch(
-    "/control", responses=problems(422), summary="Close or open the guestbook, switch moderation"
-)
-async def change_control(
-    moderator: ModeratorDep, settings: SettingsDep, wanted: ControlIn
-) -> ControlOut:
-    if "closed" in wanted.model_fields_set:
-        await moderator.set_closed(wanted.closed)
-    if "moderation" in wanted.model_fields_set:
-        await moderator.set_moderation(wanted.moderation)
-    return await read_control(moderator, settings)
 
 
 @router.get("/bans", summary="List the networks from which posts are refused")
@@ -52,7 +56,7 @@ async def list_bans(moderator: ModeratorDep) -> BanList:
 @router.post(
     "/bans",
     status_code=201,
-    responses=problems(404, 422),
+    responses=problems(400, 404, 422),
     summary="Refuse posts from a network, or from the author of a message",
 )
 async def ban(moderator: ModeratorDep, wanted: BanIn) -> BanOut:
@@ -67,7 +71,10 @@ async def ban(moderator: ModeratorDep, wanted: BanIn) -> BanOut:
 @router.delete(
     "/bans/{network:path}", status_code=204, responses=problems(404, 422), summary="End a ban"
 )
-async def unban(moderator: ModeratorDep, network: str) -> Response:
+async def unban(
+    moderator: ModeratorDep,
+    network: Annotated[str, Path(json_schema_extra={"pattern": "^[0-9a-fA-F:.]+(/[0-9]+)?$"})],
+) -> Response:
     if not await moderator.unban(_parse(network)):
         raise ProblemError(404, f"{_parse(network)} is not banned.")
     return Response(status_code=204)

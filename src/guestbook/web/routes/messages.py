@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from guestbook.core import EntryId, ProblemError, is_held
-from guestbook.pod import Guestbook, poll
+from guestbook.core import EntryId, ProblemError
+from guestbook.pod import Guestbook, edit, poll, withdraw
 from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
     After,
@@ -19,7 +19,6 @@ from guestbook.web.dependencies import (
     IdempotencyKey,
     Language,
     MessageId,
-    ModeratorDep,
     PageDep,
     get_author_key,
     no_message,
@@ -159,7 +158,7 @@ async def edit_message(
     address: ClientAddress,
     key: IdempotencyKey,
 ) -> MessageOut:
-    edited = await guestbook.edit(entry_id, text, key=key, address=address)
+    edited = await edit(guestbook, entry_id, text, key=key, address=address)
     if edited is None:
         raise no_message(entry_id)
     return MessageOut.of(edited)
@@ -173,17 +172,14 @@ async def edit_message(
 )
 async def delete_message(
     guestbook: GuestbookDep,
-    moderator: ModeratorDep,
     # Before the id: without permission there is no answer about it.
     author_key: Annotated[str | None, Depends(get_author_key)],
     entry_id: MessageId,
 ) -> Response:
     if author_key is None:
         is_deleted = await guestbook.delete(entry_id)
-    elif is_held(entry_id):
-        is_deleted = await moderator.withdraw(entry_id, author_key)
     else:
-        is_deleted = await guestbook.withdraw(entry_id, key=author_key)
+        is_deleted = await withdraw(guestbook, entry_id, key=author_key)
     if not is_deleted:
         raise no_message(entry_id)
     return Response(status_code=204)

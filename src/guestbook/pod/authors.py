@@ -1,0 +1,74 @@
+"""What authors do to their own messages: edit them, and take them back."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import replace
+
+from guestbook.core import EntryId, Message, ProblemError, is_held
+from guestbook.pod.guestbook import Guestbook, within_request
+from guestbook.pod.moderation import Moderator
+from guestbook.pod.retry import UnavailableError
+
+
+async def edit(
+    guestbook: Guestbook, target: EntryId, text: str, *, key: str | None, address: str
+) -> Message | None:
+    """Change the text of a message whose author has the key; None if there is none any more.
+
+    Raises ProblemError for another key or too late, TooManyPostsError and UnavailableError.
+    """
+    posted = await _posted_lately(guestbook, target, key)
+    if posted is None:
+        return None
+    refusal, moderation = guestbook.judge(address)
+    if refusal is not None:
+        raise refusal
+    if moderation == "before":
+        # New words would be seen without a moderator.
+        raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
+    edit = functools.partial(
+        guestbook.store.edit, posted, text, address=address, rate=guestbook.settings.post_rate
+    )
+    edited = await guestbook.change("edit", edit)
+    return None if edited is None else replace(posted, text=text, edited_at=edited.time)
+
+
+async def withdraw(guestbook: Guestbook, target: EntryId, *, key: str | None) -> bool:
+    """Delete a message whose author has the key; return False if there is none any more.
+
+    Raises ProblemError for another key or too late, and UnavailableError.
+    """
+    if is_held(target):
+        posted = await _posted(guestbook, key)
+        is_own = posted is not None and posted.id == target
+        return is_own and await Moderator(guestbook).refuse(target)
+    posted = await _posted_lately(guestbook, target, key)
+    return posted is not None and await guestbook.delete(target)
+
+
+async def _posted(guestbook: Guestbook, key: str | None) -> Message | None:
+    return await within_request(guestbook.store.posted(f"client:{key}")) if key else None
+
+
+async def _posted_lately(guestbook: Guestbook, target: EntryId, key: str | None) -> Message | None:
+    """Return the message as it was posted, if with this key and within the time for changes."""
+    posted = await _posted(guestbook, key)
+    if posted is None or posted.id != target:
+        if await guestbook.get(target) is None:
+            return None
+        raise ProblemError(
+            403,
+            "Only its author may change a message: send the Idempotency-Key of its post.",
+            code="not_author",
+        )
+    if guestbook.presence.clock is None:
+        raise UnavailableError
+    seconds = guestbook.settings.undo_seconds
+    age_ms = guestbook.presence.clock.time(time.monotonic()) - target.ms
+    if not seconds or age_ms > seconds * 1000:
+        raise ProblemError(
+            403, f"It is too late: a message can be changed for {seconds} s.", code="too_late"
+        )
+    return posted
