@@ -400,11 +400,11 @@ async def test_half_closed_connection_causes_no_error(pods: Pods) -> None:
 
 
 async def test_head_and_other_methods_open_no_stream(pods: Pods) -> None:
-    """`/events` allows only GET."""
+    """`/events` allows only GET, beside OPTIONS."""
     for method in ("HEAD", "POST", "PUT", "DELETE"):
         answer = await pods.http.request(method, f"{pods.one.url}/events")
         assert answer.status_code == 405
-        assert answer.headers["allow"] == "GET"
+        assert answer.headers["allow"] == "GET, OPTIONS"
 
 
 async def test_cursor_ahead_of_its_pod_waits(pods: Pods) -> None:
