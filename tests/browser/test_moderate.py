@@ -16,7 +16,7 @@ from tests.conftest import Serve
 from tests.support.servers import Server
 
 TOKEN = "jeton-é"
-ADMIN = {"Authorization": b"Bearer " + TOKEN.encode()}
+ADMIN = {b"Authorization": b"Bearer " + TOKEN.encode()}
 REFUSED = r"status of 40[134]"
 
 
