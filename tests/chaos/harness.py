@@ -47,6 +47,8 @@ class Report:
     bounds: dict[str, Bounds] = field(default_factory=dict)
     memory_kib: list[int] = field(default_factory=list)
     """Of the server that was never restarted: in the first minute, and at the end."""
+    approved: int = 0
+    refused: int = 0
     visits: int = 0
     lag: float = 0.0
 
@@ -117,6 +119,8 @@ class Harness:
         stream = await self._site.stream()
         await self._compare_lists(stream)
         self._report.verdict = judge(stream, before, self._writers, self._readers, self._periods)
+        self._report.approved = len(self._writers.approved)
+        self._report.refused = len(self._writers.refused)
         self._report.visits = sum(reader.visits for reader in self._readers)
         self._report.lag = self._watch.lag
         return self._report

@@ -96,6 +96,7 @@ def _run(name: str, run: Report) -> str:
     lines.append(_row("**all**", str(run.times.total()), run.verdict.total, None))
     first, last = run.memory_kib
     memory = (
+        f"{run.approved:,} messages were held and approved, {run.refused:,} refused. "
         f"{run.visits:,} streams were opened, {run.verdict.resets} reset. "
         f"The process that was not restarted had {first / 1024:.1f} MiB in the first minute, "
         f"{last / 1024:.1f} MiB at the end ({growth(run):+.1%})."

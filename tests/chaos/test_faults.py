@@ -74,6 +74,7 @@ def _check(report: Report) -> None:
     assert not report.verdict.violations
     assert not report.complaints
     assert report.is_clean
+    assert report.approved > report.refused > 0
     total = report.verdict.total
     assert total.deliveries > total.messages * _SIZE.readers / 2
 

@@ -121,6 +121,8 @@ class _Judge:
             if text in seen:
                 self._of(entry_id).doubled += 1
                 self.verdict.violations["stored twice"] += 1
+            elif text in writers.refused:
+                self.verdict.violations["refused, but stored"] += 1
             elif text not in writers.acknowledged and text not in writers.attempted:
                 self.verdict.violations["stored, but not posted"] += 1
             elif writers.acknowledged.get(text, entry_id) != entry_id:
