@@ -27,6 +27,8 @@ _BRIEF_SECONDS = (0.1, 1.5)
 # Longer than any timeout: that of the follower is 2 s, that of a request 3 s.
 _LONG_SECONDS = (4.0, 6.0)
 _END_SECONDS = 120.0
+# Parts of the log lines with which a server loads everything again: no fault here loses data.
+_RELOADS = ("loading it again", "loading them", "trimmed past the reader")
 
 
 @dataclass
@@ -206,8 +208,12 @@ class Harness:
             if isinstance(outcome, Exception):
                 raise outcome
         for server in self._site.servers:
-            if "Traceback" in server.lines():
+            lines = server.lines()
+            if "Traceback" in lines:
                 self._complain(f"{server.name} has logged a traceback")
+            for line in lines.splitlines():
+                if any(part in line for part in _RELOADS):
+                    self._complain(f"{server.name} has logged {line}")
 
 
 async def run(
