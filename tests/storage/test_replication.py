@@ -21,6 +21,7 @@ async def test_acknowledged_message_is_on_replicas(
     """While too few replicas answer, 503 with a time to wait; then the same key, the same message.
 
     A post without a key is repeated inside, and is stored once; a deletion waits as a post does.
+    What is not there gets 404 all the same.
     """
     replica = Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(valkey.port)).start()
     server = await serve(
@@ -75,5 +76,12 @@ async def test_acknowledged_message_is_on_replicas(
             assert target not in [message["id"] for message in listed]
             answer = await http.delete(f"/messages/{again.json()['id']}", headers=_ADMIN)
             assert answer.status_code == 204
+            path, key = f"/messages/{again.json()['id']}", {"Idempotency-Key": "once"}
+            absent = await asyncio.gather(
+                http.patch(path, json={"text": "x"}, headers=key),
+                http.post("/held/1-1000000000/approve", headers=_ADMIN),
+                http.delete("/held/1-1000000000", headers=_ADMIN),
+            )
+            assert {answer.status_code for answer in absent} == {404}
     finally:
         replica.kill()
