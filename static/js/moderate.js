@@ -1,5 +1,6 @@
 import { byId, cloneTemplate, find, part } from "./browser.js";
 import { Decisions, HeldStream, Session } from "./held.js";
+import { Switches } from "./switches.js";
 
 const SHOWN = 50; // of those that wait, the oldest
 const SURPRISE = 700; // no click counts just after the list has moved by itself
@@ -15,6 +16,7 @@ export class Desk {
   #session = new Session();
   #stream;
   #decisions;
+  #switches;
   #bar = byId("bar");
   #notice = part(this.#bar, "[role=status][data-approve]");
   #queue = byId("held");
@@ -25,7 +27,6 @@ export class Desk {
   /** Decided here. @type {Set<string>} */
   #decided = new Set();
   #notBefore = 0;
-  #isModerated = true;
   #wasIn = false;
 
   /** @param {Page} page */
@@ -42,6 +43,11 @@ export class Desk {
       held: (messages, waiting) => this.#showHeld(messages, waiting),
       lost: () => this.#showTrouble(this.#decisions.waiting.length),
       refused: (status) => this.#signOut(status),
+    });
+    this.#switches = new Switches(page, this.#session, {
+      refused: (status) => this.#signOut(status),
+      failed: () => this.#showTrouble(),
+      switched: () => this.#render(),
     });
     this.#listen();
     if (this.#session.token) this.#signIn();
@@ -66,17 +72,6 @@ export class Desk {
       this.#click(/** @type {HTMLElement} */ (target)),
     );
     document.addEventListener("keydown", (event) => this.#press(event));
-    byId("closing").addEventListener("submit", (event) => {
-      event.preventDefault();
-      const { value } = /** @type {HTMLInputElement} */ (byId("closing-words"));
-      this.#control({ closed: byId("closing").dataset.closed ? null : value });
-    });
-    byId("moderation").addEventListener("change", ({ target }) => {
-      const { checked } = /** @type {HTMLInputElement} */ (target);
-      this.#control({ moderation: checked ? "before" : "off" });
-    });
-    byId("banned").addEventListener("toggle", () => this.#showBans());
-    bus.on("pods", ({ closed }) => this.#showClosed(closed));
     bus.on("edited", () => this.#equip());
     new MutationObserver(() => this.#equip()).observe(list.element, { childList: true });
     this.#equip();
@@ -109,7 +104,7 @@ export class Desk {
     /** @type {HTMLInputElement} */ (byId("admin-token")).value = "";
     this.#wasIn = true;
     this.#page.main.dataset.signedIn = "true";
-    this.#showControl(answer.body);
+    this.#switches.show(answer.body);
     this.#stream.start();
     this.#decisions.resume();
     byId("messages-title").focus({ preventScroll: true });
@@ -174,7 +169,7 @@ export class Desk {
     byId("more").textContent = count > shown.length ? texts.count(byId("more"), count - shown.length) : "";
     const done = part(byId("queue"), ".done");
     done.hidden = count > 0;
-    done.textContent = (this.#isModerated ? done.dataset.before : done.dataset.off) ?? "";
+    done.textContent = (this.#switches.isModerated ? done.dataset.before : done.dataset.off) ?? "";
     document.title = count ? `(${texts.numbers.format(count)}) ${this.#title}` : this.#title;
     if (!this.#queue.querySelector("[aria-current]")) this.#select(children[0]);
   }
@@ -217,7 +212,7 @@ export class Desk {
     const item = /** @type {HTMLElement | null} */ (target.closest(".pages .entry"));
     if (button?.id === "undo") this.#undo();
     else if (button?.dataset.list) this.#open(button.dataset.list);
-    else if (button?.dataset.network) this.#unban(button.dataset.network);
+    else if (button?.dataset.network) this.#switches.unban(button.dataset.network);
     else if (button?.dataset.do) this.#decide(/** @type {What} */ (button.dataset.do), item ?? this.#current);
     else if (item && !target.closest("a, summary")) this.#select(item);
   }
@@ -274,7 +269,7 @@ export class Desk {
   #sent({ what, id, text }, isDone) {
     this.#showUndo();
     this.#showTrouble(0);
-    if (what === "ban") this.#showBans();
+    if (what === "ban") this.#switches.showBans();
     if (!isDone) this.#say(this.#notice.dataset[what === "ban" ? "noAddress" : "gone"], text);
     else if (what === "delete") this.#page.bus.emit("deleted", { id });
   }
@@ -315,66 +310,5 @@ export class Desk {
       button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.list === name));
     this.#notBefore = 0;
     this.#select(this.#current);
-  }
-
-  // The switches
-
-  /** @param {object} change */
-  async #control(change) {
-    const answer = await this.#session.call("PATCH", "/control", change);
-    if (answer?.status === 401 || answer?.status === 403) return this.#signOut(answer.status);
-    if (answer?.ok) return this.#showControl(answer.body);
-    this.#showTrouble();
-    const before = await this.#session.call("GET", "/control");
-    if (before?.ok) this.#showControl(before.body);
-  }
-
-  /** @param {{closed: string | null, moderation: string | null, moderation_setting: string}} control */
-  #showControl({ closed, moderation, moderation_setting }) {
-    this.#isModerated = (moderation ?? moderation_setting) === "before";
-    /** @type {HTMLInputElement} */ (byId("moderation")).checked = this.#isModerated;
-    this.#showClosed(closed ?? undefined);
-    this.#render();
-  }
-
-  /** @param {string} [closed] */
-  #showClosed(closed) {
-    const form = byId("closing");
-    const field = /** @type {HTMLInputElement} */ (byId("closing-words"));
-    const button = part(form, "button");
-    const isClosed = closed !== undefined;
-    if (isClosed) {
-      field.value = closed;
-      form.dataset.closed = "true";
-    } else delete form.dataset.closed;
-    field.readOnly = isClosed;
-    button.textContent = (isClosed ? button.dataset.open : button.dataset.close) ?? "";
-  }
-
-  async #showBans() {
-    if (!(/** @type {HTMLDetailsElement} */ (byId("banned")).open)) return;
-    const answer = await this.#session.call("GET", "/bans");
-    if (!answer?.ok) return;
-    const list = part(byId("banned"), "ul");
-    const { none, until: words, unban } = list.dataset;
-    const items = answer.body.bans.map(
-      (/** @type {{network: string, until: string}} */ { network, until }) => {
-        const item = document.createElement("li");
-        const button = document.createElement("button");
-        button.dataset.network = network;
-        button.textContent = unban ?? "";
-        const time = this.#page.texts.clock.format(new Date(until));
-        item.append(this.#page.texts.fill(words, { network, time }), " ", button);
-        return item;
-      },
-    );
-    if (!items.length) items.push(Object.assign(document.createElement("li"), { textContent: none }));
-    list.replaceChildren(...items);
-  }
-
-  /** @param {string} network */
-  async #unban(network) {
-    await this.#session.call("DELETE", `/bans/${network}`);
-    this.#showBans();
   }
 }
