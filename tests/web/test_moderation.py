@@ -185,6 +185,8 @@ async def test_list_of_what_waits_has_pages(api: httpx.AsyncClient) -> None:
     assert first["messages"] == held[:2]
     second = (await api.get(first["next"], headers=ADMIN)).json()
     assert second == {"messages": held[2:], "next": None}
+    beyond = await api.get(f"/held?after={2**64 - 1}-{2**64 - 1}", headers=ADMIN)
+    assert beyond.json() == {"messages": [], "next": None}
     for message in held:
         await refuse(api, message)
 

@@ -15,6 +15,7 @@ from guestbook.core.control import (
 from guestbook.core.event_log import EventLog, LogEntry
 from guestbook.core.messages import (
     AUTHOR_MAX,
+    LAST,
     ORIGIN,
     TEXT_MAX,
     Change,
@@ -34,6 +35,7 @@ __all__ = [
     "AUTHOR_MAX",
     "CLOSED_MAX",
     "HELD_SEQ",
+    "LAST",
     "ORIGIN",
     "PROBLEM_TYPE",
     "SECONDS",

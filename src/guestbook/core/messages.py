@@ -80,6 +80,8 @@ class EntryId(NamedTuple):
 
 
 ORIGIN = EntryId(0, 0)
+LAST = EntryId(_HALF_MAX, _HALF_MAX)
+"""No id is larger."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from redis.asyncio import Redis
 
-from guestbook.core import EntryId, Message, Retention
+from guestbook.core import LAST, EntryId, Message, Retention
 from guestbook.storage.entries import decode, encode_trace
 from guestbook.storage.errors import DeadlineExceededError
 from guestbook.storage.store import (
@@ -39,6 +39,8 @@ class HeldStore:
 
     async def list(self, after: EntryId, count: int) -> list[Message]:
         """Return up to `count` messages that wait, oldest first, posted after one."""
+        if after == LAST:  # Redis takes it for an error to ask for what is larger
+            return []
         raw = await self._client.xrange(HELD, f"({after}", "+", count=count)
         found = (decode(*each) for each in raw)
         return [message for message in found if isinstance(message, Message)]
