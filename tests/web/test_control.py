@@ -95,3 +95,31 @@ async def test_ban_of_an_ipv6_network_in_all_pods(serve: Serve) -> None:
         for wrong in ("fe80::1%eth0", "203.0.113.0/33", "here", ""):
             answer = await api.post("/bans", json=wanted | {"network": wrong}, headers=ADMIN)
             assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")
+
+
+async def test_body_of_an_operator(serve: Serve) -> None:
+    """It is read as that of a post is, and not at all without the token."""
+    server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
+    json = {"Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+        for method, path in (("PATCH", "/control"), ("POST", "/bans")):
+            for status, body in (
+                (422, b"{"),
+                (422, b"\xff"),
+                (422, b"null"),
+                (422, b"[" * 16_000),
+                (413, b" " * 17_000),
+                (422, b'{"closed": "\\ud800", "network": "\\ud800", "seconds": 60}'),
+                (422, b'{"closed": true, "network": "192.0.2.1", "seconds": true}'),
+            ):
+                answer = await api.request(method, path, content=body, headers=ADMIN | json)
+                assert answer.status_code == status, (path, body[:50])
+                assert answer.headers["content-type"] == "application/problem+json"
+                answer = await api.request(method, path, content=body, headers=json)
+                assert answer.status_code == 401, (path, body[:50])
+            text = ADMIN | {"Content-Type": "text/plain"}
+            answer = await api.request(method, path, content=b"{}", headers=text)
+            assert answer.status_code == 415
+        # Measured, as a post, without the white space around it.
+        words = {"closed": f" {'x' * 200} "}
+        assert (await api.patch("/control", json=words, headers=ADMIN)).status_code == 200

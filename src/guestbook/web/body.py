@@ -1,19 +1,20 @@
-"""The bodies of POST /messages, JSON or a form, and of PATCH: at most 16 KiB.
+"""The bodies of requests, JSON or a form: at most 16 KiB.
 
 FastAPI's own body parameters do not fit. They take either JSON or a form, a parser of forms would
-be another dependency, deeply nested JSON is a 400, and `max_body_size` answers as plain text.
+be another dependency, deeply nested JSON is a 400, `max_body_size` answers as plain text, and they
+are read before anything else, such as a token, is looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from guestbook.core import NewMessage, ProblemError
@@ -25,6 +26,8 @@ MAX_BYTES = 16 * 1024
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 100
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class Posted(NamedTuple):
@@ -56,12 +59,16 @@ async def read_posted(request: Request) -> Posted:
 
 async def read_new_text(request: Request) -> str:
     """Read and check the new text of a message. Raises what `read_posted` raises."""
-    _media_type(request, JSON)
     await refuse_cross_site(request)
+    return NewMessage.parse((await read_json(request, EditIn)).text).text
+
+
+async def read_json(request: Request, model: type[T]) -> T:
+    """Read and check a body that must be JSON. Raises ProblemError and RequestValidationError."""
+    _media_type(request, JSON)
     body = await _read(request)
     with _validation():
-        text = EditIn.model_validate_json(body).text
-    return NewMessage.parse(text).text
+        return model.model_validate_json(body)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from guestbook.core import PROBLEM_TYPE
 from guestbook.web.dependencies import ID_PATTERN
 from guestbook.web.routes import events
-from guestbook.web.schemas import EditIn, MessageForm, MessageIn, problems
+from guestbook.web.schemas import BanIn, ControlIn, EditIn, MessageForm, MessageIn, problems
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _ID = {"type": "string", "pattern": ID_PATTERN}
@@ -63,7 +63,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     # web/body.py reads these, without FastAPI.
-    for model in (MessageIn, MessageForm, EditIn):
+    for model in (MessageIn, MessageForm, EditIn, ControlIn, BanIn):
         schemas[model.__name__] = model.model_json_schema()
     description["paths"][events.PATH] = {"get": _EVENTS}
     return description

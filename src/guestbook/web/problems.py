@@ -25,7 +25,7 @@ Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 _CODES = {
     "json_invalid": ("invalid", "is not valid JSON: {error}"),
     "missing": ("missing", "is missing"),
-    "model_type": ("invalid", 'must be a JSON object with "text"'),
+    "model_type": ("invalid", "must be a JSON object"),
     "string_type": ("not_a_string", "must be a string"),
 }
 

@@ -84,6 +84,8 @@ def _visible(words: str | None) -> str | None:
     words = normalise(words)
     if not words:
         raise ValueError("is empty: write what visitors are to read, or null to open")
+    if len(words) > CLOSED_MAX:
+        raise ValueError(f"is {len(words)} characters long: at most {CLOSED_MAX} are allowed")
     return words
 
 
@@ -92,7 +94,7 @@ class ControlIn(BaseModel):
 
     closed: Annotated[
         str | None,
-        Field(max_length=CLOSED_MAX, description="Words for visitors; null: open"),
+        Field(description=f"At most {CLOSED_MAX} characters for visitors; null: open"),
         AfterValidator(_visible),
     ] = None
     moderation: Annotated[Moderation | None, Field(description="null: as the setting says")] = None
@@ -120,7 +122,7 @@ class BanIn(BaseModel):
 
     network: Annotated[str | None, Field(description="An address or a network")] = None
     message: Annotated[str | None, Field(description="The id of a message of the last 24 h")] = None
-    seconds: Annotated[int, Field(ge=1, le=BAN_MAX_SECONDS)]
+    seconds: Annotated[int, Field(ge=1, le=BAN_MAX_SECONDS, strict=True)]
 
 
 class ChangeList(MessageList):
@@ -167,7 +169,6 @@ class Problem(BaseModel):
 
 
 _REASONS = {
-    400: "The body is not encoded as UTF-8",
     401: "No token, or a wrong one",
     403: "Not allowed: the guestbook is closed, the network banned, the message refused or another "
     "author's, too late, the post another site's, or no admin token configured",

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from guestbook.core import Control, EntryId, Network, ProblemError, parse_network
 from guestbook.pod import Moderator
 from guestbook.settings import Settings
 from guestbook.storage import TooManyBansError
+from guestbook.web.body import JSON, read_json
 from guestbook.web.dependencies import ModeratorDep, SettingsDep, parse_cursor, require_admin
-from guestbook.web.schemas import BanIn, BanList, BanOut, ControlIn, ControlOut, problems
+from guestbook.web.schemas import (
+    BanIn,
+    BanList,
+    BanOut,
+    ControlIn,
+    ControlOut,
+    body_of,
+    problems,
+)
 
 router = APIRouter(
     tags=["operations"], dependencies=[Depends(require_admin)], responses=problems(401, 403, 503)
 )
+
+
+async def _read_control(request: Request) -> ControlIn:
+    return await read_json(request, ControlIn)
+
+
+async def _read_ban(request: Request) -> BanIn:
+    return await read_json(request, BanIn)
 
 
 @router.get("/control", summary="Whether posts are accepted, and held")
@@ -25,11 +42,14 @@ async def read_control(moderator: ModeratorDep, settings: SettingsDep) -> Contro
 
 @router.patch(
     "/control",
-    responses=problems(400, 422),
+    responses=problems(413, 415, 422),
+    openapi_extra=body_of({JSON: ControlIn}),
     summary="Close or open the guestbook, switch moderation",
 )
 async def change_control(
-    moderator: ModeratorDep, settings: SettingsDep, wanted: ControlIn
+    moderator: ModeratorDep,
+    settings: SettingsDep,
+    wanted: Annotated[ControlIn, Depends(_read_control)],
 ) -> ControlOut:
     return _shown(await moderator.change(wanted.model_dump(exclude_unset=True)), settings)
 
@@ -56,10 +76,11 @@ async def list_bans(moderator: ModeratorDep) -> BanList:
 @router.post(
     "/bans",
     status_code=201,
-    responses=problems(400, 404, 422),
+    responses=problems(404, 413, 415, 422),
+    openapi_extra=body_of({JSON: BanIn}),
     summary="Refuse posts from a network, or from the author of a message",
 )
-async def ban(moderator: ModeratorDep, wanted: BanIn) -> BanOut:
+async def ban(moderator: ModeratorDep, wanted: Annotated[BanIn, Depends(_read_ban)]) -> BanOut:
     network = await _network(moderator, wanted)
     try:
         until = await moderator.ban(network, wanted.seconds)
