@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import httpx
+import pytest
 
 from tests.conftest import Serve
 from tests.support.servers import guestbook
@@ -76,3 +80,40 @@ async def test_queue_stays_when_all_messages_go(redis_url: str) -> None:
         run("refuse", "-", given=waiting)
         assert run("held") == b""
         assert b"imported" in run("list")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("close", "--message", b"\xff"),
+        ("import", "--legacy-list", b"\xff"),
+        ("ban", b"\xff"),
+        ("ban", "5"),
+        ("ban", ""),
+        ("unban", b"\xff"),
+        ("approve", b"\xff"),
+        ("moderation", b"\xff"),
+    ],
+)
+def test_odd_argument_is_one_line(redis_url: str, arguments: tuple[str | bytes, ...]) -> None:
+    """A command that fails says why, once; nothing blames Redis."""
+    done = subprocess.run(
+        [sys.executable, "-m", "guestbook", *arguments],
+        env=os.environ | {"REDIS_URL": redis_url},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"guestbook: "), done.stderr
+    assert done.stderr.count(b"\n") == 1, done.stderr
+
+
+def test_clear_without_standard_input(redis_url: str) -> None:
+    """There is nobody to ask."""
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m guestbook clear <&-"],
+        env=os.environ | {"REDIS_URL": redis_url},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1), done.stderr

@@ -109,7 +109,7 @@ def clear(
     sent again with its key is not stored again.
     """
     if not is_confirmed:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             fail("clear asks on a terminal: without one, add --yes")
         if not typer.confirm("Delete all messages for good?", err=True):
             report("nothing was changed")

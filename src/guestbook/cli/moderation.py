@@ -9,7 +9,7 @@ import typer
 from guestbook.cli.messages import ids_of
 from guestbook.cli.output import count_of_messages, fail, report
 from guestbook.cli.store import run_with_store
-from guestbook.cli.terminal import as_json, escape_control, format_message
+from guestbook.cli.terminal import as_json, escape_control, format_message, is_utf8
 from guestbook.core import (
     CLOSED_MAX,
     ORIGIN,
@@ -100,8 +100,8 @@ def close(
 ) -> None:
     """Close the guestbook: nothing can be posted any more."""
     words = normalise(message)
-    if not 0 < len(words) <= CLOSED_MAX:
-        fail(f"--message needs 1 to {CLOSED_MAX} characters")
+    if not 0 < len(words) <= CLOSED_MAX or not is_utf8(words):
+        fail(f"--message needs 1 to {CLOSED_MAX} characters in UTF-8")
     run_with_store(lambda store: store.change({"closed": words}), ControlStore)
     report("closed")
 

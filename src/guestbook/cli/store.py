@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import typer
+
 from guestbook import settings
 from guestbook.cli import embedded
 from guestbook.cli.output import fail, report
@@ -62,6 +64,8 @@ def run_with_store(
 
     try:
         return asyncio.run(connected())
+    except typer.Exit:  # also a RuntimeError: the work has said why
+        raise
     except REDIS_ERRORS as error:
         hint = "" if "redis_url" in chosen.model_fields_set else _HINT
         fail(f"REDIS_URL: Redis at {redis_url}: {explain(error).rstrip('.')}{hint}")

@@ -24,6 +24,15 @@ def escape_control(text: str) -> str:
     return _escape(text, lambda character: character.encode("unicode_escape").decode())
 
 
+def is_utf8(argument: str) -> bool:
+    """Return whether the bytes of an argument were UTF-8: others become half surrogate pairs."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_json(message: Message) -> str:
     """Return the message as JSON, with escapes for what could control a terminal."""
     text = json.dumps(json.loads(message.json()), ensure_ascii=False)

@@ -23,7 +23,7 @@ from guestbook.cli.output import (
 )
 from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import load_settings, run_with_store
-from guestbook.cli.terminal import progress_bar
+from guestbook.cli.terminal import is_utf8, progress_bar
 from guestbook.core import ORIGIN, EntryId, Message
 from guestbook.storage import Archive, Store
 
@@ -177,6 +177,9 @@ def _read_file(
 
 
 def _import_legacy(key: str) -> None:
+    if not is_utf8(key):
+        fail("--legacy-list: the key is not UTF-8")
+
     async def import_all(store: Archive) -> Counter[str]:
         with progress_bar("importing", await store.length(key)) as advance:
             return await restore.import_legacy(store, key, advance)
