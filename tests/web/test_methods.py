@@ -74,5 +74,7 @@ async def test_message_without_an_etag_matches_none(pod: Server) -> None:
             assert answer.status_code == 412
         newest = (await client.get("/messages?limit=1")).json()["messages"]
         assert [each["text"] for each in newest] == ["kept"]
+        # What selects no version has no condition (RFC 9110, section 13.2.1).
+        assert (await client.options(path, headers={"If-Match": '"a"'})).status_code == 204
         deleted = await client.delete(path, headers={**ADMIN, "If-Match": "*"})
         assert deleted.status_code == 204

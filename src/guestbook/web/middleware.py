@@ -163,7 +163,9 @@ class MethodMiddleware:
         elif scope["path"] == "*":
             # `OPTIONS *` asks for the options of the whole server (RFC 9110, section 9.3.7).
             await Response(status_code=204)(scope, receive, send)
-        elif any(name == b"if-match" and value != b"*" for name, value in scope["headers"]):
+        elif scope["method"] != "OPTIONS" and any(
+            name == b"if-match" and value != b"*" for name, value in scope["headers"]
+        ):
             # Nothing that can be changed has an ETag.
             response = await problems.problem(Request(scope), precondition_failed())
             await response(scope, receive, send)
