@@ -193,6 +193,7 @@ _GOOD = b'{"id": "5-0", "author": null, "text": "x", "pod": "p"}\n'
         b'{"id":"6-0","text":"","pod":""}',
         b'{"id":"6-0","text":"x","pod":"\\ud800"}',
         b'{"id":"99999999999999-0","text":"x","pod":"p"}',
+        b'{"id":"6-1000000000","text":"x","pod":"p"}',
         b'{"id":"6-0","text":"x","pod":"p","edited_at":"yesterday"}',
         b'{"id":"6-0","text":"x","pod":"p","edited_at":1}',
         b"[" * 70_000,

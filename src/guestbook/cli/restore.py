@@ -17,6 +17,7 @@ from guestbook.core import (
     InvalidMessageError,
     Message,
     NewMessage,
+    is_held,
     normalise,
 )
 from guestbook.storage import Archive
@@ -120,6 +121,9 @@ def _parse(number: int, line: bytes, latest: EntryId) -> Message | _Bound | None
         raise ImportFileError(
             f"line {number} is not a message as `guestbook export` writes it"
         ) from None
+    # After such an id all new messages could have one, and seem to wait.
+    if is_held(message.id):
+        raise ImportFileError(f"line {number}: the id {message.id} is of a message that waits")
     # A stream takes no id below its newest: one in the future would keep out all new messages.
     if not ORIGIN < message.id <= latest:
         raise ImportFileError(f"line {number}: the id {message.id} is not in the past")
