@@ -270,7 +270,12 @@ export class Live {
     const isToRenew = this.#polls % 10 === 0 || !cursor;
     const listing = isToRenew ? undefined : await getListing(`/messages?limit=500&after=${cursor}`);
     const works = isToRenew ? await this.#page.timeline.renew() : listing;
-    if (!this.isLeading || this.#aliveSince) return this.#stopPolling();
+    if (!this.isLeading || this.#aliveSince) {
+      this.#stopPolling();
+      // Streams work again: this one has to go on from where a list of another pod ends.
+      if (this.isLeading && works === "moved") this.#connect();
+      return;
+    }
     this.#polls = works ? this.#polls + 1 : 0;
     if (this.#polls === 1 && this.#isClosed()) this.#connect(); // streams may work, too
     if (isToRenew && works) this.#page.bus.emit("broadcast", { renew: true });

@@ -1,5 +1,7 @@
 import { byId, part } from "./browser.js";
 
+/** @typedef {{refused: (status: number) => void, failed: () => void, switched: () => void}} On */
+
 /** What moderators switch for everyone: closing, moderation, bans. */
 export class Switches {
   #page;
@@ -7,11 +9,7 @@ export class Switches {
   #on;
   isModerated = true;
 
-  /**
-   * @param {Page} page
-   * @param {import("./held.js").Session} session
-   * @param {{refused: (status: number) => void, failed: () => void, switched: () => void}} on
-   */
+  /** @param {Page} page @param {import("./held.js").Session} session @param {On} on */
   constructor(page, session, on) {
     this.#page = page;
     this.#session = session;

@@ -38,7 +38,7 @@ async def test_french_page(pods: Pods, visit: Visit) -> None:
     await expect(page.locator(".pending .why")).to_have_text(
         "Conservé dans ce navigateur, sera envoyé automatiquement"
     )
-    await expect(page.get_by_role("button", name="Modifier")).to_be_visible()
+    await expect(page.locator(".pending").get_by_role("button", name="Modifier")).to_be_visible()
 
 
 async def test_french_errors_with_and_without_script(pods: Pods, visit: Visit) -> None:

@@ -30,8 +30,9 @@ async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
     await page.clock.run_for(10_000)
     await is_state(page, "live", "Live")
     await shows_only(page, pods.b, "three", "two", "one", "before")
-    streams = {url for url in requests if "/events" in url}
-    assert streams == {f"{pods.a.url}/events?after={cursor}"}
+    # Others may follow: the clock that ran ahead makes the stream look silent.
+    first = next(url for url in requests if "/events" in url)
+    assert first == f"{pods.a.url}/events?after={cursor}"
 
 
 async def test_pod_drains(pods: Pods, visit: Visit) -> None:

@@ -120,6 +120,7 @@ async def test_detached_connection_leaves_nothing_of_its_request(
         assert scope["extensions"]["guestbook.detach"]() is None
 
     gc.collect()
+    caplog.clear()  # what it found of earlier tests
     gc.disable()
     try:
         async with _connected(app) as (listener, reader, writer):
