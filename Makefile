@@ -54,8 +54,10 @@ coverage: $(TESTS)  ## Run the tests and measure what they cover, servers and co
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 
-slow: $(TESTS) .venv/browsers.done  ## Run the tests that take long: load, fuzzing, memory, Firefox, WebKit
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
+SLOW := slow
+
+slow: $(TESTS) $(if $(findstring not long,$(SLOW)),,.venv/browsers.done)  ## Run the tests that take long: load, fuzzing, memory, Firefox, WebKit
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "$(SLOW)"
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
 	$(BIN)/python -m bench.run
