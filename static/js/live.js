@@ -213,10 +213,11 @@ export class Live {
     if (this.#page.timeline.renewals && !isEnded) return;
     const stream = this.#source;
     const outcome = await this.#page.timeline.renew(fallback);
-    if (!this.isLeading || this.#source !== stream) return;
+    if (!this.isLeading) return;
     if (outcome) this.#page.bus.emit("broadcast", { renew: true });
+    // Another stream, too: it goes on from a cursor that may be newer than the list of a pod that lags.
     if (outcome === "moved") this.#connect();
-    else if (isEnded) this.fail(); // not at once: the answer would be the same
+    else if (isEnded && this.#source === stream) this.fail(); // not at once: the answer would be the same
   }
 
   #rememberLoss(at = Date.now()) {

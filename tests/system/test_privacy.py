@@ -20,7 +20,7 @@ async def test_redis_keeps_what_the_document_lists(serve: Serve, redis_url: str)
     server = await serve(GUESTBOOK_POST_RATE="20/2s", GUESTBOOK_ADMIN_TOKEN="token-of-privacy")
     headers = {"Idempotency-Key": "random", "Authorization": "Bearer token-of-privacy"}
     async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
-        posted = (await http.post("/messages", json={"text": "secret", "author": "Ada"})).json()
+        posted = (await http.post("/messages", json={"text": "whisper", "author": "Ada"})).json()
         await http.post("/messages", data={"text": "form"})
         await http.delete(f"/messages/{posted['id']}")
     listed = re.findall(r"^\| `([^`]*)`", _PRIVACY.read_text(), re.MULTILINE)
@@ -43,7 +43,7 @@ async def test_redis_keeps_what_the_document_lists(serve: Serve, redis_url: str)
 
         await eventually(is_forgotten)
         entries = str(await redis.xrange("{guestbook}:events"))
-        assert "secret" not in entries
+        assert "whisper" not in entries
         assert "127.0.0.1" not in entries
-    assert "secret" not in server.lines()
+    assert "whisper" not in server.lines()
     assert "Ada" not in server.lines()

@@ -175,9 +175,9 @@ async def test_deleted_message_stays_deleted_with_its_words(
 ) -> None:
     """By the author or by the administrator: 404 from then on, and its words are nowhere."""
     for headers in ({}, ADMIN):
-        posted = await author.post("secret one")
-        await author.edit(posted["id"], "secret two")
-        await author.edit(posted["id"], "secret three")
+        posted = await author.post("whisper one")
+        await author.edit(posted["id"], "whisper two")
+        await author.edit(posted["id"], "whisper three")
         async with EventStream(pods[1].url) as stream:
             await stream.until("pods")
             answer = await author.take_back(posted["id"], **headers)
@@ -186,7 +186,7 @@ async def test_deleted_message_stays_deleted_with_its_words(
         assert (await author.take_back(posted["id"], **headers)).status_code == 404
         assert (await author.edit(posted["id"], "again")).status_code == 404
         assert not await store.hexists(EDITS, posted["id"])
-        assert b"secret" not in repr(await store.xrange(EVENTS)).encode()
+        assert b"whisper" not in repr(await store.xrange(EVENTS)).encode()
         for server in pods:
             async with EventStream(server.url, last_event_id=posted["id"]) as replayed:
                 events = await replayed.entries(1)

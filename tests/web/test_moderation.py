@@ -163,7 +163,7 @@ async def test_form_is_sent_to_a_page_that_says_it_waits(api: httpx.AsyncClient)
 
 async def test_only_moderators_may_decide(api: httpx.AsyncClient) -> None:
     """Without the token nothing that waits is shown or decided."""
-    held = await hold(api, "secret")
+    held = await hold(api, "whisper")
     path = f"/held/{held['id']}"
     for method, target in (
         ("GET", "/held"),
@@ -173,7 +173,7 @@ async def test_only_moderators_may_decide(api: httpx.AsyncClient) -> None:
     ):
         answer = await api.request(method, target)
         assert answer.status_code == 401, target
-        assert "secret" not in answer.text
+        assert "whisper" not in answer.text
     assert (await api.head("/held/events", headers=ADMIN)).status_code == 405
     assert (await refuse(api, held)).status_code == 204
 
