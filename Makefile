@@ -54,10 +54,8 @@ coverage: $(TESTS)  ## Run the tests and measure what they cover, servers and co
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --skip-empty
 
-SLOW := slow
-
-slow: $(TESTS) $(if $(findstring not long,$(SLOW)),,.venv/browsers.done)  ## Run the tests that take long: load, fuzzing, memory, Firefox, WebKit
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "$(SLOW)"
+slow: $(TESTS) .venv/browsers.done  ## Run the tests that take long: load, fuzzing, memory, Firefox, WebKit
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
 	$(BIN)/python -m bench.run

@@ -20,7 +20,6 @@ from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
-LONG = [pytest.mark.slow, pytest.mark.long]
 Visit = Callable[..., Awaitable[Tab]]
 
 
@@ -28,8 +27,8 @@ Visit = Callable[..., Awaitable[Tab]]
     scope="module",
     params=[
         "chromium",
-        pytest.param("firefox", marks=LONG),
-        pytest.param("webkit", marks=LONG),
+        pytest.param("firefox", marks=pytest.mark.slow),
+        pytest.param("webkit", marks=pytest.mark.slow),
     ],
 )
 async def engine(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
