@@ -91,9 +91,11 @@ async def pods(running_pods: Pods) -> Pods:
         if pod.process is None or pod.process.poll() is not None:
             pod.start()
     await asyncio.gather(*(pod.ready() for pod in running_pods))
-    async with httpx.AsyncClient(base_url=running_pods.a.url, headers=ADMIN) as client:
-        left = (await client.get("/messages?limit=1000")).json()["messages"]
-        await asyncio.gather(*(client.delete(f"/messages/{message['id']}") for message in left))
+    for pod in running_pods:
+        # Each, because one that was frozen may not have read what the other has.
+        async with httpx.AsyncClient(base_url=pod.url, headers=ADMIN) as client:
+            left = (await client.get("/messages?limit=1000")).json()["messages"]
+            await asyncio.gather(*(client.delete(f"/messages/{message['id']}") for message in left))
     return running_pods
 
 

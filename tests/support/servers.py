@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
 
@@ -137,3 +138,16 @@ class Server:
                     self.process.wait(5)
             self.process.kill()
             self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def two_pods(folder: Path, redis: str, **env: str) -> AsyncIterator[list[Server]]:
+    """Two servers on one Redis, `pod-a` and `pod-b`, both ready."""
+    servers = [Server(folder / name, redis, name, **env).start() for name in ("pod-a", "pod-b")]
+    try:
+        for server in servers:
+            await server.ready()
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 
 from guestbook.storage.store import EVENTS
 from tests.conftest import Serve
-from tests.support.servers import Server, guestbook
+from tests.support.servers import Server, guestbook, two_pods
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
@@ -64,15 +64,8 @@ async def pods(
     """Two pods on one Redis."""
     folder = tmp_path_factory.mktemp("edits")
     url = f"redis://{shared_valkey.address}/9041"
-    servers = [
-        Server(folder / name, url, name, GUESTBOOK_ADMIN_TOKEN=TOKEN).start()
-        for name in ("pod-a", "pod-b")
-    ]
-    for server in servers:
-        await server.ready()
-    yield servers
-    for server in servers:
-        server.stop()
+    async with two_pods(folder, url, GUESTBOOK_ADMIN_TOKEN=TOKEN) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from guestbook.core.messages import EntryId, InvalidMessageError, NewMessage
 from tests.conftest import Serve
-from tests.support.servers import Server
+from tests.support.servers import Server, two_pods
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import allowed, eventually
@@ -46,13 +46,8 @@ async def pods(
     """Two servers on one Redis, without a posting rate."""
     folder = tmp_path_factory.mktemp("messages")
     url = f"redis://{shared_valkey.address}/9001"
-    names = ("pod-a", "pod-b")
-    servers = [Server(folder / n, url, n, GUESTBOOK_ADMIN_TOKEN=TOKEN).start() for n in names]
-    for server in servers:
-        await server.ready()
-    yield servers
-    for server in servers:
-        server.stop()
+    async with two_pods(folder, url, GUESTBOOK_ADMIN_TOKEN=TOKEN) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.support.proxy import Proxy
-from tests.support.servers import Server
+from tests.support.servers import Server, two_pods
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
 from tests.support.waiting import allowed, eventually
@@ -34,13 +34,9 @@ async def pods(
 ) -> AsyncIterator[list[Server]]:
     """Two servers on one Redis, with moderation."""
     folder = tmp_path_factory.mktemp("moderation")
-    url = f"redis://{shared_valkey.address}/9011"
-    servers = [Server(folder / n, url, n, **MODERATED).start() for n in ("pod-a", "pod-b")]
-    for server in servers:
-        await server.ready()
-    yield servers
-    for server in servers:
-        server.stop()
+    url = f"redis://{shared_valkey.address}/9052"
+    async with two_pods(folder, url, **MODERATED) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="module")
