@@ -56,11 +56,11 @@ def run_with_store(
     redis_url = find_redis(chosen)
 
     async def connected() -> T:
-        store = kind(create_client(redis_url, timeout=_TIMEOUT), chosen.retention)
+        client = create_client(redis_url, timeout=_TIMEOUT)
         try:
-            return await work(store)
+            return await work(kind(client, chosen.retention))
         finally:
-            await store.close()
+            await client.aclose()
 
     try:
         return asyncio.run(connected())

@@ -27,10 +27,6 @@ class ControlStore:
     def __init__(self, client: Redis, _retention: Retention | None = None) -> None:
         self._client: Any = client
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
     async def read(self) -> Control:
         """Return what is decided."""
         return Control.parse(await self._client.hgetall(CONTROL))

@@ -33,10 +33,6 @@ class HeldStore:
         self._retention = retention
         self._decide = client.register_script(load_script("decide"))
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
     async def list(self, after: EntryId, count: int) -> list[Message]:
         """Return up to `count` messages that wait, oldest first, posted after one."""
         if after == LAST:  # Redis takes it for an error to ask for what is larger
