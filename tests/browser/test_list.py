@@ -87,7 +87,7 @@ async def test_tall_messages_open_on_demand(pods: Pods, visit: Visit) -> None:
 
 
 async def test_print_has_messages_and_their_times(pods: Pods, visit: Visit) -> None:
-    """Neither the form nor how long ago something was at a time that nobody knows later."""
+    """Print has no form, and absolute times: "2 minutes ago" means nothing on paper."""
     (message,) = await post(pods.a, "to keep")
     page = await visit(pods.a.url)
     await page.emulate_media(media="print")

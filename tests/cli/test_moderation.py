@@ -109,7 +109,7 @@ def test_odd_argument_is_one_line(redis_url: str, arguments: tuple[str | bytes, 
 
 
 def test_clear_without_standard_input(redis_url: str) -> None:
-    """There is nobody to ask."""
+    """A closed standard input cannot confirm."""
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m guestbook clear <&-"],
         env=os.environ | {"REDIS_URL": redis_url},

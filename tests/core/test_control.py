@@ -1,4 +1,4 @@
-"""Who may post: closing, and bans of networks."""
+"""Whether a client may post: closing, and bans of networks."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 K = TypeVar("K")
 
 PATIENCE = 60.0
-"""Seconds after which a test gives up: far more than anything takes, also on a busy machine."""
+"""Seconds after which a test fails: far more than any step takes, also on a busy machine."""
 
 
 def allowed(seconds: float) -> float:

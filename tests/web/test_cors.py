@@ -1,4 +1,4 @@
-"""Pages of other sites: what GUESTBOOK_ALLOW_ORIGINS lets them do, and nobody else."""
+"""Pages of other sites: what GUESTBOOK_ALLOW_ORIGINS allows the named ones, and no others."""
 
 from __future__ import annotations
 

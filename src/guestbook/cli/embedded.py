@@ -23,7 +23,7 @@ import structlog
 from guestbook.cli.output import fail
 
 DATA = Path(".guestbook")
-"""Where an embedded server keeps its data unless it is told otherwise."""
+"""Where an embedded server keeps its data by default."""
 SOCKET = "valkey.sock"
 
 _LOCK_SECONDS = 5.0
