@@ -15,6 +15,9 @@ _Text = Annotated[
     str, Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1})
 ]
 
+# Some generators of clients demand a member that has a default.
+_OPTIONAL = Field(json_schema_extra=lambda schema: schema.pop("default", None))
+
 
 class MessageIn(BaseModel):
     """A message to post."""
@@ -25,7 +28,9 @@ class MessageIn(BaseModel):
     )
 
     text: _Text
-    author: Annotated[str | None, Field(description=f"At most {AUTHOR_MAX} characters")] = None
+    author: Annotated[
+        str | None, Field(description=f"At most {AUTHOR_MAX} characters"), _OPTIONAL
+    ] = None
 
 
 class MessageForm(MessageIn):
@@ -95,9 +100,12 @@ class ControlIn(BaseModel):
     closed: Annotated[
         str | None,
         Field(description=f"At most {CLOSED_MAX} characters for visitors; null: open"),
+        _OPTIONAL,
         AfterValidator(_visible),
     ] = None
-    moderation: Annotated[Moderation | None, Field(description="null: as the setting says")] = None
+    moderation: Annotated[
+        Moderation | None, Field(description="null: as the setting says"), _OPTIONAL
+    ] = None
 
 
 class BanOut(BaseModel):
@@ -120,8 +128,10 @@ class BanIn(BaseModel):
         json_schema_extra={"examples": [{"network": "203.0.113.0/24", "seconds": 3600}]}
     )
 
-    network: Annotated[str | None, Field(description="An address or a network")] = None
-    message: Annotated[str | None, Field(description="The id of a message of the last 24 h")] = None
+    network: Annotated[str | None, Field(description="An address or a network"), _OPTIONAL] = None
+    message: Annotated[
+        str | None, Field(description="The id of a message of the last 24 h"), _OPTIONAL
+    ] = None
     seconds: Annotated[int, Field(ge=1, le=BAN_MAX_SECONDS, strict=True)]
 
 
