@@ -16,6 +16,7 @@ import pytest
 from tests.support import leaks
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
+from tests.support.waiting import PATIENCE
 
 # Under nohup it is ignored, and every process that a test starts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -47,10 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_certificates() -> Iterator[None]:
-    """Clients do not read all certificates of the machine: no test needs them."""
+def patient_clients() -> Iterator[None]:
+    """Clients wait long, and do not read all certificates of the machine: no test needs them."""
     with pytest.MonkeyPatch.context() as patch:
-        start = functools.partialmethod(httpx.AsyncClient.__init__, verify=False)
+        start = functools.partialmethod(httpx.AsyncClient.__init__, verify=False, timeout=PATIENCE)
         patch.setattr(httpx.AsyncClient, "__init__", start)
         yield
 

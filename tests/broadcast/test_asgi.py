@@ -9,7 +9,7 @@ from typing import Any
 
 from guestbook.broadcast import AsgiStream, Fanout
 from guestbook.core import ORIGIN, EntryId, EventLog, LogEntry, Message
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 
 class Client:
@@ -100,8 +100,8 @@ async def test_drain_completes_the_response() -> None:
     _, fanout = _fanout()
     async with _open(fanout) as (_, client, running):
         await eventually(lambda: client.body != b"")
-        await asyncio.wait_for(fanout.drain(0), 5)
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(fanout.drain(0), PATIENCE)
+        await asyncio.wait_for(running, PATIENCE)
         assert client.is_complete
         assert client.body.endswith(b"event: bye\ndata: {}\n\n")
         assert fanout.counts.closed["drain"] == 1
@@ -115,7 +115,7 @@ async def test_client_that_leaves_ends_its_stream() -> None:
         client.reads.clear()
         _append(log, fanout, range(1, 4))
         client.has_left.set()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, PATIENCE)
         assert fanout.counts.closed["client gone"] == 1
         assert not client.is_complete
 
@@ -126,6 +126,6 @@ async def test_stream_that_is_cut_ends_incomplete() -> None:
     async with _open(fanout) as (_, client, running):
         await eventually(lambda: client.body != b"")
         fanout.cut()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, PATIENCE)
         assert fanout.counts.closed["cut"] == 1
         assert not client.is_complete

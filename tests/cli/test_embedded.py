@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -19,11 +18,6 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually, run_scenarios
 
 _NOWHERE = "127.0.0.1:1"
-
-
-def _records(server: Server) -> list[dict[str, Any]]:
-    """Return the lines of a log, each of which must be JSON."""
-    return [json.loads(line) for line in server.lines().splitlines()]
 
 
 def _processes_of(folder: Path) -> list[int]:
@@ -75,7 +69,7 @@ async def _lives_and_dies(folder: Path) -> None:
 
     try:
         first = await start("first")
-        up = [record for record in _records(first) if "is up" in record["event"]]
+        up = [record for record in first.records() if "is up" in record["event"]]
         assert len(up) == 1
         assert up[0]["page"] == first.url
         assert up[0]["data"] == str(data)
@@ -112,7 +106,7 @@ async def _lives_and_dies(folder: Path) -> None:
         # Started at once, while the old Valkey may still be ending.
         fifth = await start("fifth")
         assert len(await _texts(fifth)) == 3
-        assert "warning" not in {record["level"] for record in _records(fifth)}
+        assert "warning" not in {record["level"] for record in fifth.records()}
     finally:
         for server in started:
             server.stop()
@@ -173,13 +167,13 @@ async def _valkey_dies_later(folder: Path) -> None:
         await server.ready()
         for text, victim in (("before the server", "valkey-server"), ("before the shell", "sh")):
             await _post(server, text)
-            lines = len(_records(server))
+            lines = len(server.records())
             processes = _processes_of(data)
             killed = [pid for pid in processes if _name(pid) == victim]
             os.kill(min(killed), signal.SIGKILL)  # of two shells the supervising one came first
 
             def was_logged(word: str, since: int = lines) -> bool:
-                return any(word in record["event"] for record in _records(server)[since:])
+                return any(word in record["event"] for record in server.records()[since:])
 
             await eventually(lambda: was_logged("Valkey has died"))
             await eventually(lambda: was_logged("Redis is away"))

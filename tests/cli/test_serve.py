@@ -23,16 +23,13 @@ from guestbook import settings
 from guestbook.server import listen
 from tests.conftest import Serve
 from tests.support.ports import free_port
+from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
 
 _NOWHERE = "127.0.0.1:1"
-
-
-def _records(server: Server) -> list[dict[str, Any]]:
-    """Return the lines of a log, each of which must be JSON."""
-    return [json.loads(line) for line in server.lines().splitlines()]
 
 
 async def _post(server: Server, text: str) -> dict[str, Any]:
@@ -103,14 +100,14 @@ async def test_kubernetes_variables_do_not_disturb(serve: Serve) -> None:
         GUESTBOOK_HOST="10.96.0.8",
         GUESTBOOK_SERVICE_HOST="10.96.0.8",
     )
-    assert "error" not in {record["level"] for record in _records(server)}
+    assert "error" not in {record["level"] for record in server.records()}
 
 
 async def test_first_line_names_page_and_data(serve: Serve, shared_valkey: Valkey) -> None:
     """One line names the address of the page and of Redis, without the password."""
     redis = f"redis://:secret@{shared_valkey.address}/9021"
     server = await serve(redis=redis, is_ready=False)
-    up = [record for record in _records(server) if "is up" in record["event"]]
+    up = [record for record in server.records() if "is up" in record["event"]]
     assert len(up) == 1
     assert up[0]["page"] == server.url
     assert up[0]["redis"].startswith(shared_valkey.address)
@@ -157,11 +154,9 @@ async def _misbehave(server: Server) -> None:
         "Content-Type: application/json\r\nContent-Length: 12\r\n\r\n" + '{"text":"x"}',
     ]
     for request in requests:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(request.encode("utf-8"))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60), connect(server.port) as (reader, writer):
+            writer.write(request.encode("utf-8"))
             await reader.readline()
-        writer.transport.abort()
 
 
 async def test_log_lines_are_json_and_cannot_be_forged(serve: Serve) -> None:
@@ -182,7 +177,7 @@ async def test_log_lines_are_json_and_cannot_be_forged(serve: Serve) -> None:
         await server.ended()
         assert "\x1b" not in server.lines()
         assert "Traceback" not in server.lines()
-    records = _records(as_json)
+    records = as_json.records()
     assert len(records) > 10
     for record in records:
         assert list(record)[:3] == ["timestamp", "level", "event"]
@@ -224,8 +219,12 @@ async def _answers(server: Server, *hosts: str) -> None:
         for host in hosts:
             answer = await http.get(f"http://{host}:{server.port}/env")
             assert answer.status_code == 200
-    seen = [record["address"] for record in _records(server) if record.get("path") == "/env"]
-    assert seen == [host.strip("[]") for host in hosts]
+
+    def seen() -> list[str]:
+        return [record["address"] for record in server.records() if record.get("path") == "/env"]
+
+    await eventually(lambda: len(seen()) == len(hosts))
+    assert seen() == [host.strip("[]") for host in hosts]
 
 
 @_needs_ipv6
@@ -234,7 +233,7 @@ async def test_both_families_are_listened_to(serve: Serve, host: str) -> None:
     """Without HOST, and with `::`, IPv4 and IPv6 work, and IPv4 addresses look as usual."""
     server = await serve(HOST=host, GUESTBOOK_LOG_FORMAT="json")
     await _answers(server, "127.0.0.1", "[::1]")
-    assert _records(server)[0]["page"] == f"http://localhost:{server.port}"
+    assert server.records()[0]["page"] == f"http://localhost:{server.port}"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
@@ -266,7 +265,8 @@ async def test_ipv4_address_written_as_ipv6_is_shown_as_ipv4(server: Server) -> 
     """A proxy may write 192.0.2.1 as ::ffff:192.0.2.1, which is the same client."""
     async with httpx.AsyncClient(timeout=60, verify=False) as http:
         await http.get(f"{server.url}/env", headers={"X-Forwarded-For": "::ffff:192.0.2.1"})
-    assert _records(server)[-1]["address"] == "192.0.2.1"
+    await server.logged('"path": "/env"')
+    assert server.records()[-1]["address"] == "192.0.2.1"
 
 
 def _health_checks() -> list[str]:
@@ -292,8 +292,8 @@ async def _answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 )
 async def test_health_checks_ask_where_the_server_listens(host: str) -> None:
     """The image's health check and that of compose.yaml follow HOST and PORT."""
-    listeners = listen(host or "::", 0)
-    port = listeners[0].getsockname()[1]
+    port = free_port()
+    listeners = listen(host or "::", port)
     servers = [await asyncio.start_server(_answer_ok, sock=each) for each in listeners]
     try:
         for check in _health_checks():
@@ -306,6 +306,7 @@ async def test_health_checks_ask_where_the_server_listens(host: str) -> None:
     finally:
         for each in servers:
             each.close()
+            await each.wait_closed()
 
 
 # The terminal

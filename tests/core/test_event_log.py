@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from guestbook.core.event_log import EventLog, LogEntry
 from guestbook.core.messages import ORIGIN, Deletion, Edit, Entry, EntryId, Message
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 MANY_BYTES = 10**9
 
@@ -254,7 +254,7 @@ def test_entry_has_the_message_and_its_frame() -> None:
 async def test_wait_for_returns_when_the_entry_has_been_read() -> None:
     """Not earlier, also if a newer entry was read with it, and at once if it was read before."""
     log = filled(message(1))
-    await asyncio.wait_for(log.wait_for(EntryId(1, 0)), 1)
+    await asyncio.wait_for(log.wait_for(EntryId(1, 0)), PATIENCE)
     waiting = [asyncio.create_task(log.wait_for(EntryId(n, 0))) for n in (2, 3, 9)]
     await asyncio.sleep(0)
     log.append([message(2)], EntryId(2, 0))
@@ -332,10 +332,10 @@ async def test_finished_waiter_holds_up_no_other() -> None:
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     log.append([message(2)], EntryId(2, 0))
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, PATIENCE)
     assert not third.done()
     log.append([message(3)], EntryId(3, 0))
-    await asyncio.wait_for(third, 1)
+    await asyncio.wait_for(third, PATIENCE)
 
 
 @given(

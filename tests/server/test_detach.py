@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from guestbook.server.detach import DetachableProtocol
+from tests.support.raw import connect
 from tests.support.waiting import eventually
 
 Application = Callable[[Any, Any, Any], Any]
@@ -43,12 +44,9 @@ async def _connected(
     listener = _Listener(app)
     loop = asyncio.get_running_loop()
     async with await loop.create_server(listener.make, "127.0.0.1", 0) as server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        try:
-            async with asyncio.timeout(60):
-                yield listener, reader, writer
-        finally:
-            writer.transport.abort()
+        port = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(60), connect(port) as (reader, writer):
+            yield listener, reader, writer
 
 
 async def test_uvicorn_has_what_the_server_relies_on() -> None:

@@ -24,6 +24,7 @@ from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 from tests.support.proxy import BlackHole, Proxy
 from tests.support.valkey import Valkey
+from tests.support.waiting import allowed
 
 _TIMEOUT = 1.0
 
@@ -98,12 +99,13 @@ async def test_cancelled_command_is_not_sent(shared_valkey: Valkey) -> None:
     """A command whose caller is cancelled while it waits for its turn never reaches Redis."""
     async with Proxy(shared_valkey.port) as proxy, connect(f"{proxy.address}/9024") as client:
         await client.ping()
-        proxy.delay = 0.2
+        proxy.swallow()
         first = asyncio.create_task(client.set("first", "x"))
         await asyncio.sleep(0.05)
         waiting = asyncio.create_task(client.set("cancelled", "x"))
         await asyncio.sleep(0.05)
         waiting.cancel()
+        proxy.let_pass()
         await first
         assert await client.exists("cancelled") == 0
 
@@ -112,16 +114,16 @@ async def test_late_answer_is_not_taken_for_the_next(shared_valkey: Valkey) -> N
     """After a time-out the answer that is still on its way goes to no other command."""
     async with (
         Proxy(shared_valkey.port) as proxy,
-        connect(f"{proxy.address}/9025", 0.2) as client,
+        connect(f"{proxy.address}/9025", 1) as client,
     ):
         await client.ping()
-        proxy.delay = 0.4
+        proxy.delay = 1.3
         with pytest.raises(TimeoutError):
             await client.echo("late")
         proxy.delay = 0
         for number in range(20):
             assert await client.echo(str(number)) == str(number).encode()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.03)
 
 
 async def test_no_command_takes_longer_than_twice_the_timeout() -> None:
@@ -136,8 +138,7 @@ async def test_no_command_takes_longer_than_twice_the_timeout() -> None:
                 return time.monotonic() - started
 
             slowest = max(await asyncio.gather(*(ask() for _ in range(1500))))
-    # Half a time-out more is for a busy machine.
-    assert slowest < 2.5 * _TIMEOUT
+    assert slowest < allowed(2 * _TIMEOUT)
 
 
 def test_connection_that_is_closed_at_once_is_noticed() -> None:

@@ -42,12 +42,12 @@ def _resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str, seconds: float = 
 
 async def test_silent_dns_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where DNS does not answer, the error names it, before the time for connecting is over."""
-    _resolve(monkeypatch, seconds=1)
-    async with create_client(RedisURL.parse(_NAME), timeout=1) as client:
+    _resolve(monkeypatch, seconds=4)
+    async with create_client(RedisURL.parse(_NAME), timeout=4) as client:
         started = time.monotonic()
         with pytest.raises(REDIS_ERRORS) as raised:
             await client.ping()
-    assert time.monotonic() - started < 0.75
+    assert time.monotonic() - started < 3
     assert explain(raised.value) == f"DNS did not answer in time for {_NAME}:6379"
 
 

@@ -33,10 +33,20 @@ def _own_ports() -> Iterator[int]:
     raise AssertionError(f"{_BLOCKS} test runs use all ports")
 
 
+def _is_free(port: int) -> bool:
+    try:
+        for family, host in ((socket.AF_INET, ""), (socket.AF_INET6, "::")):
+            if family == socket.AF_INET or socket.has_dualstack_ipv6():
+                with socket.create_server((host, port), family=family):
+                    pass
+    except OSError:
+        return False
+    return True
+
+
 def free_port() -> int:
-    """Return a port that nothing listens on."""
+    """Return a port that nothing listens on, at any address."""
     for port in itertools.islice(_own_ports(), _PORTS_OF_BLOCK):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        if _is_free(port):
             return port
     raise AssertionError("there is no free port")

@@ -9,6 +9,9 @@ import ssl
 from collections.abc import Callable
 from typing import Self
 
+from tests.support.ports import free_port
+from tests.support.raw import drop
+
 
 class BlackHole:
     """A port at which a connection is neither accepted nor refused, as behind a firewall."""
@@ -53,9 +56,11 @@ class Proxy:
     ) -> None:
         self.target = port
         self._tls = tls
-        self.port = 0
+        # Not one of the kernel's, which may have another user when it listens again.
+        self.port = free_port()
         self._idle_seconds = idle_seconds
         self._server: asyncio.Server | None = None
+        self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
         self._passes.set()
@@ -73,9 +78,8 @@ class Proxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_over = True
         self.refuse()
-        await self.cut()
-        await asyncio.sleep(0)  # what was accepted meanwhile
         await self.cut()
 
     async def listen(self) -> None:
@@ -83,7 +87,6 @@ class Proxy:
         self._server = await asyncio.start_server(
             self._accept, "127.0.0.1", self.port, ssl=self._tls
         )
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Takes no new connection; those that are open pass."""
@@ -123,6 +126,10 @@ class Proxy:
         return happened
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # What the kernel has accepted comes here some turns later.
+        if self._is_over:
+            writer.transport.abort()
+            return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -150,9 +157,9 @@ class Proxy:
         except OSError:
             pass
         finally:
-            writer.transport.abort()
-            if far_writer is not None:
-                far_writer.transport.abort()
+            for each in (writer, far_writer):
+                if each is not None:
+                    await drop(each)
 
     async def _requests(
         self,

@@ -5,9 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import AsyncIterator
 from typing import Self
 
 from tests.support.servers import Server
+
+
+async def drop(writer: asyncio.StreamWriter) -> None:
+    """Drop a connection without closing it properly, and wait until it is gone."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    port: int, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Open a connection, and drop it at the end."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+    finally:
+        await drop(writer)
 
 
 class Raw:
@@ -21,7 +41,7 @@ class Raw:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.writer.transport.abort()
+        await drop(self.writer)
 
     async def send(self, *parts: bytes, every: float = 0) -> None:
         """Send the parts, unless the server closes the connection before."""

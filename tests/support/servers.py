@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -85,6 +86,14 @@ class Server:
     def lines(self) -> str:
         """What it has logged."""
         return self.log.read_text()
+
+    def records(self) -> list[dict[str, Any]]:
+        """The whole lines of its log, each of which must be JSON."""
+        return [json.loads(line) for line in self.lines().rpartition("\n")[0].splitlines()]
+
+    async def logged(self, *words: str) -> None:
+        """Waits for these words in its log: a line may be written after the response was sent."""
+        await eventually(lambda: all(word in self.lines() for word in words))
 
     async def until(self, path: str, status: int, *, within: float = PATIENCE) -> float:
         """Waits until a GET gives this status; gives how long that took."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.support import leaks
+from tests.support.raw import drop
 from tests.support.waiting import PATIENCE, allowed
 
 LASTING = ("message", "edited", "deleted", "reset")
@@ -76,15 +77,20 @@ class EventStream:
         lines = [f"GET {self._path} HTTP/{self._version}"]
         lines += [f"{k}: {v}" for k, v in self._headers.items()]
         self._writer.write("\r\n".join([*lines, "", ""]).encode() + self._further)
-        async with asyncio.timeout(PATIENCE):
-            raw = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                raw = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+        except BaseException:
+            # Of a context manager that could not be entered, the end is not called.
+            await drop(self._writer)
+            raise
         status, *fields = raw.split("\r\n")
         pairs = (line.partition(": ") for line in fields if line)
         self.head = Head(int(status.split()[1]), {k.lower(): v for k, _, v in pairs})
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.cut()
+        await drop(self._writer)
 
     @property
     def socket(self) -> Any:

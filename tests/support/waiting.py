@@ -19,9 +19,10 @@ PATIENCE = 60.0
 def allowed(seconds: float) -> float:
     """Return how long something may take now that must take at most `seconds` on an idle machine.
 
-    It is that much longer as more processes want to run than there are processors.
+    It is that much longer as more processes want to run than there are processors, and three times
+    as long in any case: the load is known late, and not that of other guests of the same host.
     """
-    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return 3 * seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 async def eventually(
