@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from guestbook.core import AUTHOR_MAX, CLOSED_MAX, TEXT_MAX, Message, Moderation, normalise
 
@@ -15,8 +16,13 @@ _Text = Annotated[
     str, Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1})
 ]
 
+
+def _drop_default(schema: JsonDict) -> None:
+    schema.pop("default", None)
+
+
 # Some generators of clients demand a member that has a default.
-_OPTIONAL = Field(json_schema_extra=lambda schema: schema.pop("default", None))
+_OPTIONAL = Field(json_schema_extra=_drop_default)
 
 
 class MessageIn(BaseModel):
