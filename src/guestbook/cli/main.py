@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from guestbook import __version__, settings
 from guestbook.cli import messages, moderation, serve, transfer
+from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import find_redis, load_settings
 from guestbook.storage import inspect
 
@@ -46,20 +48,24 @@ def main(
 
 
 app.command("serve", epilog=_settings_help())(serve.serve)
-app.command("list")(messages.list_messages)
-app.command("delete")(messages.delete_messages)
-app.command("clear")(messages.clear)
-app.command("held")(moderation.held)
-app.command("approve")(moderation.approve)
-app.command("refuse")(moderation.refuse)
-app.command("moderation")(moderation.moderation)
-app.command("close")(moderation.close)
-app.command("open")(moderation.open_guestbook)
-app.command("ban")(moderation.ban)
-app.command("bans")(moderation.bans)
-app.command("unban")(moderation.unban)
-app.command("export")(transfer.export_messages)
-app.command("import")(transfer.import_messages)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": messages.list_messages,
+    "delete": messages.delete_messages,
+    "clear": messages.clear,
+    "held": moderation.held,
+    "approve": moderation.approve,
+    "refuse": moderation.refuse,
+    "moderation": moderation.moderation,
+    "close": moderation.close,
+    "open": moderation.open_guestbook,
+    "ban": moderation.ban,
+    "bans": moderation.bans,
+    "unban": moderation.unban,
+    "export": transfer.export_messages,
+    "import": transfer.import_messages,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(cleanup_on_signal()(_command))
 
 
 @app.command()

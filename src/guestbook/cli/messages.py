@@ -1,57 +1,57 @@
-"""`guestbook list` and `guestbook delete`."""
+"""`guestbook list`, `delete` and `clear`, and what commands about messages share."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from guestbook.cli.output import (
-    count_of_messages,
-    fail,
-    open_output,
-    report,
-    standard_input,
-)
-from guestbook.cli.signals import cleanup_on_signal
-from guestbook.cli.store import run_with_store
+from guestbook.cli.output import count_of_messages, fail, open_output, report, standard_input
+from guestbook.cli.store import Kind, run_with_store
 from guestbook.cli.terminal import as_json, escape_control, format_message, progress_bar
 from guestbook.core import EntryId, Message
 from guestbook.storage import Archive, Store, own_key
 
 _PAGE = 500
-# Deletions that are done before a bar has been imported.
+# Changes that are done before a bar has been imported.
 _SHORT_WORK = 100
 
+T = TypeVar("T")
+IsJson = Annotated[bool, typer.Option("--json", help="Write a line of JSON for each message.")]
 
-@cleanup_on_signal()
+
 def list_messages(
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
     before: Annotated[
         str | None, typer.Option(metavar="ID", help="Show only messages older than this one.")
     ] = None,
-    is_json: Annotated[
-        bool, typer.Option("--json", help="Write a line of JSON for each message.")
-    ] = False,
+    is_json: IsJson = False,
 ) -> None:
     """Show the newest messages.
 
     The newest comes first. Each has its id, time, pod, author and text. Characters that could
     disturb a terminal are written as escapes, such as \\x1b.
     """
-    edge = None if before is None else parse_id(before)
+    edge = None if before is None else parse_argument(EntryId.parse, before)
+    show(lambda store: _newest(store, limit, edge), is_json=is_json)
 
-    async def show(store: Store) -> None:
-        async for message in _newest(store, limit, edge):
+
+def show(
+    select: Callable[[Any], AsyncIterator[Message]], kind: Kind = Archive, *, is_json: bool
+) -> None:
+    """Write messages to standard output."""
+
+    async def write(store: Any) -> None:
+        async for message in select(store):
             text = as_json(message) if is_json else format_message(message)
             output.write(text.encode() + b"\n")
 
     with open_output(Path("-")) as output:
-        run_with_store(show)
+        run_with_store(write, kind)
 
 
 async def _newest(store: Store, limit: int, before: EntryId | None) -> AsyncIterator[Message]:
@@ -67,7 +67,6 @@ async def _newest(store: Store, limit: int, before: EntryId | None) -> AsyncIter
         before = page.reached
 
 
-@cleanup_on_signal()
 def delete_messages(
     ids: Annotated[
         list[str], typer.Argument(metavar="ID", help="Ids of messages (-: from standard input).")
@@ -79,27 +78,44 @@ def delete_messages(
     `list --json`. An id that does not exist is reported, the others are deleted all the same, and
     the exit status is 1.
     """
-    targets = list(ids_of(ids))
+    change_each(
+        ids,
+        lambda store, target: store.delete(target, key=own_key(), until_ms=0),
+        verbs=("deleting", "deleted"),
+        missing="is not there",
+    )
 
-    async def delete(store: Store) -> int:
-        deleted = 0
+
+def change_each(
+    ids: list[str],
+    change: Callable[[Any, EntryId], Awaitable[EntryId | None]],
+    kind: Kind = Archive,
+    *,
+    verbs: tuple[str, str],
+    missing: str,
+) -> None:
+    """Change messages, and report how many; status 1 if one is missing: its change was None."""
+    doing, done = verbs
+    targets = [parse_argument(EntryId.parse, value) for value in _ids_of(ids)]
+
+    async def change_all(store: Any) -> int:
+        count = 0
         is_long = len(targets) > _SHORT_WORK
-        with progress_bar("deleting", len(targets), is_shown=is_long) as advance:
+        with progress_bar(doing, len(targets), is_shown=is_long) as advance:
             for target in targets:
-                if await store.delete(target, key=own_key(), until_ms=0) is None:
-                    report(f"{target} is not there")
+                if await change(store, target) is None:
+                    report(f"{target} {missing}")
                 else:
-                    deleted += 1
+                    count += 1
                 advance(1)
-        return deleted
+        return count
 
-    deleted = run_with_store(delete)
-    report(f"deleted {count_of_messages(deleted)}" + ("" if targets else ": no id was given"))
-    if deleted < len(targets):
+    count = run_with_store(change_all, kind)
+    report(f"{done} {count_of_messages(count)}" + ("" if targets else ": no id was given"))
+    if count < len(targets):
         raise typer.Exit(1)
 
 
-@cleanup_on_signal()
 def clear(
     is_confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -118,14 +134,14 @@ def clear(
     report("deleted all messages")
 
 
-def ids_of(arguments: list[str]) -> Iterator[EntryId]:
+def _ids_of(arguments: list[str]) -> Iterator[str]:
     """Yield the ids in arguments, and for `-` those of standard input."""
     for value in arguments:
         if value == "-":
             lines = (line for line in standard_input() if line.strip())
-            yield from map(parse_id, filter(None, map(_first_id, lines)))
+            yield from filter(None, map(_first_id, lines))
         else:
-            yield parse_id(value)
+            yield value
 
 
 def _first_id(line: bytes) -> str | None:
@@ -141,9 +157,9 @@ def _first_id(line: bytes) -> str | None:
         return line.split(maxsplit=1)[0].decode(errors="replace")
 
 
-def parse_id(value: str) -> EntryId:
-    """Parse an id that was typed, or fail with what is wrong."""
+def parse_argument(parse: Callable[[str], T], value: str) -> T:
+    """Parse what was typed, or fail with what is wrong."""
     try:
-        return EntryId.parse(value)
+        return parse(value)
     except ValueError as error:
         fail(f"{escape_control(value[:50])} {error}")

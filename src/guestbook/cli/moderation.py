@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import typer
 
-from guestbook.cli.messages import ids_of
-from guestbook.cli.output import count_of_messages, fail, report
+from guestbook.cli.messages import IsJson, change_each, parse_argument, show
+from guestbook.cli.output import fail, report
 from guestbook.cli.store import run_with_store
-from guestbook.cli.terminal import as_json, escape_control, format_message, is_utf8
+from guestbook.cli.terminal import is_utf8
 from guestbook.core import (
     CLOSED_MAX,
     ORIGIN,
     EntryId,
+    Message,
     Network,
     normalise,
     parse_duration,
     parse_network,
 )
-from guestbook.storage import ControlStore, HeldStore, TooManyBansError, Verdict, decision_key
+from guestbook.storage import ModerationStore, TooManyBansError, Verdict, decision_key
 
 _PAGE = 1000
 
@@ -28,21 +30,17 @@ Ids = Annotated[
 ]
 
 
-def held(
-    is_json: Annotated[
-        bool, typer.Option("--json", help="Write a line of JSON for each message.")
-    ] = False,
-) -> None:
+def held(is_json: IsJson = False) -> None:
     """Show the messages that wait for a moderator, the oldest first."""
+    show(_waiting, ModerationStore, is_json=is_json)
 
-    async def show(store: HeldStore) -> None:
-        reached: EntryId = ORIGIN
-        while page := await store.list(reached, _PAGE):
-            for message in page:
-                typer.echo(as_json(message) if is_json else format_message(message))
-            reached = page[-1].id
 
-    run_with_store(show, HeldStore)
+async def _waiting(store: ModerationStore) -> AsyncIterator[Message]:
+    reached: EntryId = ORIGIN
+    while page := await store.waiting(reached, _PAGE):
+        for message in page:
+            yield message
+        reached = page[-1].id
 
 
 def approve(ids: Ids) -> None:
@@ -50,7 +48,6 @@ def approve(ids: Ids) -> None:
 
     The exit status is 1 if one of them does not wait.
     """
-
     _decide(ids, "approve")
 
 
@@ -59,27 +56,17 @@ def refuse(ids: Ids) -> None:
 
     The exit status is 1 if one of them does not wait.
     """
-
     _decide(ids, "refuse")
 
 
 def _decide(ids: list[str], verdict: Verdict) -> None:
-    targets = list(ids_of(ids))
-
-    async def decide_all(store: HeldStore) -> int:
-        count = 0
-        for target in targets:
-            key = decision_key(target, verdict)
-            if await store.decide(target, verdict, key=key) is None:
-                report(f"{target} does not wait")
-            else:
-                count += 1
-        return count
-
-    count = run_with_store(decide_all, HeldStore)
-    report(f"{verdict}d {count_of_messages(count)}")
-    if count < len(targets):
-        raise typer.Exit(1)
+    change_each(
+        ids,
+        lambda store, target: store.decide(target, verdict, key=decision_key(target, verdict)),
+        ModerationStore,
+        verbs=("deciding", f"{verdict}d"),
+        missing="does not wait",
+    )
 
 
 def moderation(
@@ -88,8 +75,7 @@ def moderation(
     """Switch moderation in all pods: before, off, or default."""
     if mode not in ("before", "off", "default"):
         fail("moderation is before, off or default")
-    fields = {"moderation": None if mode == "default" else mode}
-    run_with_store(lambda store: store.change(fields), ControlStore)
+    _change("moderation", None if mode == "default" else mode)
     report(f"moderation: {mode}")
 
 
@@ -102,14 +88,18 @@ def close(
     words = normalise(message)
     if not 0 < len(words) <= CLOSED_MAX or not is_utf8(words):
         fail(f"--message needs 1 to {CLOSED_MAX} characters in UTF-8")
-    run_with_store(lambda store: store.change({"closed": words}), ControlStore)
+    _change("closed", words)
     report("closed")
 
 
 def open_guestbook() -> None:
     """Open the guestbook again."""
-    run_with_store(lambda store: store.change({"closed": None}), ControlStore)
+    _change("closed", None)
     report("open")
+
+
+def _change(field: str, value: str | None) -> None:
+    run_with_store(lambda store: store.change({field: value}), ModerationStore)
 
 
 def ban(
@@ -127,22 +117,22 @@ def ban(
     except ValueError as error:
         fail(f"--for {error}")
 
-    async def start(store: ControlStore) -> tuple[Network, int]:
+    async def start(store: ModerationStore) -> tuple[Network, int]:
         network = await _find_network(store, target)
         try:
             return network, (await store.ban(network, seconds)).bans.get(network, 0)
         except TooManyBansError as error:
             fail(str(error))
 
-    network, until = run_with_store(start, ControlStore)
+    network, until = run_with_store(start, ModerationStore)
     report(f"banned {network} until {EntryId(until, 0).time}")
 
 
-async def _find_network(store: ControlStore, target: str) -> Network:
+async def _find_network(store: ModerationStore, target: str) -> Network:
     try:
         message = EntryId.parse(target)
     except ValueError:
-        return _network(target)
+        return parse_argument(parse_network, target)
     network = await store.author_of(message)
     if network is None:
         fail(f"the address that posted {message} is not known")
@@ -151,22 +141,15 @@ async def _find_network(store: ControlStore, target: str) -> Network:
 
 def bans() -> None:
     """List the banned networks, and until when they are."""
-    found = run_with_store(lambda store: store.read(), ControlStore).bans
+    found = run_with_store(lambda store: store.control(), ModerationStore).bans
     for network, until in sorted(found.items(), key=lambda item: item[1]):
         typer.echo(f"{EntryId(until, 0).time}  {network}")
 
 
 def unban(network: Annotated[str, typer.Argument(metavar="NETWORK")]) -> None:
     """End a ban. The exit status is 1 if there was none."""
-    wanted = _network(network)
-    if not run_with_store(lambda store: store.unban(wanted), ControlStore):
+    wanted = parse_argument(parse_network, network)
+    if not run_with_store(lambda store: store.unban(wanted), ModerationStore):
         report(f"{wanted} is not banned")
         raise typer.Exit(1)
     report(f"{wanted} may post again")
-
-
-def _network(text: str) -> Network:
-    try:
-        return parse_network(text)
-    except ValueError as error:
-        fail(f"{escape_control(text[:50])} {error}")

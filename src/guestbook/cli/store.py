@@ -15,14 +15,14 @@ from guestbook.settings import Settings
 from guestbook.storage import (
     REDIS_ERRORS,
     Archive,
-    ControlStore,
-    HeldStore,
+    ModerationStore,
     RedisURL,
     create_client,
     explain,
 )
 
 T = TypeVar("T")
+Kind = type[Archive] | type[ModerationStore]
 
 _TIMEOUT = 10.0
 _HINT = (
@@ -47,10 +47,7 @@ def find_redis(chosen: Settings) -> RedisURL:
     return RedisURL.parse(f"unix://{embedded.own_socket(embedded.DATA)}")
 
 
-def run_with_store(
-    work: Callable[[Any], Coroutine[Any, Any, T]],
-    kind: type[Archive | HeldStore | ControlStore] = Archive,
-) -> T:
+def run_with_store(work: Callable[[Any], Coroutine[Any, Any, T]], kind: Kind = Archive) -> T:
     """Run work that needs a store of some kind; fail in one line if Redis does."""
     chosen = load_settings()
     redis_url = find_redis(chosen)

@@ -21,7 +21,6 @@ from guestbook.cli.output import (
     report,
     standard_input,
 )
-from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import load_settings, run_with_store
 from guestbook.cli.terminal import is_utf8, progress_bar
 from guestbook.core import ORIGIN, EntryId, Message
@@ -30,7 +29,6 @@ from guestbook.storage import Archive, Store
 _PAGE = 500
 
 
-@cleanup_on_signal()
 def export_messages(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The file to write (-: standard output).")
@@ -82,7 +80,6 @@ async def exported(store: Store) -> AsyncIterator[list[Message]]:
         yield [entry for entry in page.entries if isinstance(entry, Message)]
 
 
-@cleanup_on_signal()
 def import_messages(
     file: Annotated[
         Path | None,

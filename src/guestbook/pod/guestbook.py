@@ -18,9 +18,8 @@ from guestbook.pod.retry import RETRY_PAUSE, UnavailableError, retry
 from guestbook.settings import Settings
 from guestbook.storage import (
     REDIS_ERRORS,
-    ControlStore,
     DeadlineExceededError,
-    HeldStore,
+    ModerationStore,
     Page,
     Replicas,
     Store,
@@ -69,8 +68,7 @@ class Guestbook:
         settings: Settings,
         *,
         store: Store,
-        held: HeldStore,
-        control: ControlStore,
+        moderation: ModerationStore,
         replicas: Replicas,
         log: EventLog,
         fanout: Fanout,
@@ -83,8 +81,7 @@ class Guestbook:
         self.settings = settings
         self.name = presence.name
         self.store = store
-        self.held = held
-        self.control = control
+        self.moderation = moderation
         self.log = log
         self.fanout = fanout
         self.presence = presence

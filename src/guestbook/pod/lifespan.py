@@ -22,9 +22,8 @@ from guestbook.settings import Settings
 from guestbook.storage import (
     REDIS_ERRORS,
     WAIT_MS,
-    ControlStore,
     HeartbeatReply,
-    HeldStore,
+    ModerationStore,
     PipeliningRedis,
     Replicas,
     Store,
@@ -130,8 +129,7 @@ async def open_guestbook(
         yield Guestbook(
             settings,
             store=store,
-            held=HeldStore(commands, settings.retention),
-            control=ControlStore(commands),
+            moderation=ModerationStore(commands, settings.retention),
             replicas=replicas,
             log=log,
             fanout=fanout,

@@ -31,13 +31,14 @@ class Moderator:
 
     def __init__(self, guestbook: Guestbook) -> None:
         self._guestbook = guestbook
+        self._store = guestbook.moderation
         self._presence = guestbook.presence
 
     # Held messages
 
     async def waiting(self, after: EntryId, limit: int) -> Listing:
         """Return messages that wait, oldest first, posted after one."""
-        found = await within_request(self._guestbook.held.list(after, limit + 1))
+        found = await within_request(self._store.waiting(after, limit + 1))
         return Listing(found[:limit], len(found) > limit)
 
     async def approve(self, entry_id: EntryId) -> Message | None:
@@ -53,7 +54,7 @@ class Moderator:
         return await self._decide(entry_id, "refuse") is not None
 
     async def _decide(self, entry_id: EntryId, verdict: Verdict) -> EntryId | None:
-        decide = functools.partial(self._guestbook.held.decide, entry_id, verdict)
+        decide = functools.partial(self._store.decide, entry_id, verdict)
         key = decision_key(entry_id, verdict)
         new_id = await self._guestbook.change(verdict, decide, key=key)
         if new_id is not None:
@@ -82,7 +83,7 @@ class Moderator:
 
     async def event(self) -> bytes:
         """Return the event with the messages that wait, oldest first."""
-        found = await within_request(self._guestbook.held.list(ORIGIN, _QUEUE_MAX))
+        found = await within_request(self._store.waiting(ORIGIN, _QUEUE_MAX))
         waiting = len(found)
         if waiting == _QUEUE_MAX:
             waiting = max(waiting, self._presence.held.waiting)
@@ -93,29 +94,29 @@ class Moderator:
 
     async def control(self) -> Control:
         """Return what is decided."""
-        return await within_request(self._guestbook.control.read())
+        return await within_request(self._store.control())
 
     async def change(self, fields: Mapping[str, str | None]) -> Control:
         """Change `closed` or `moderation`; None opens, or leaves it to the setting."""
-        control = await _repeated(lambda: self._guestbook.control.change(fields))
+        control = await _repeated(lambda: self._store.change(fields))
         logger.info("changed what is decided", **fields)
         self._presence.apply(control)
         return control
 
     async def author_of(self, message: EntryId) -> Network | None:
         """Return the network that posted a message within 24 hours; None: it is not known."""
-        return await within_request(self._guestbook.control.author_of(message))
+        return await within_request(self._store.author_of(message))
 
     async def ban(self, network: Network, seconds: int) -> int:
         """Refuse posts from a network for some time; return until when, in ms of Redis's clock."""
-        control = await _repeated(lambda: self._guestbook.control.ban(network, seconds))
+        control = await _repeated(lambda: self._store.ban(network, seconds))
         logger.info("banned a network", network=str(network), seconds=seconds)
         self._presence.apply(control)
         return control.bans.get(network, 0)
 
     async def unban(self, network: Network) -> bool:
         """End a ban; return whether there was one."""
-        was_banned = await within_request(self._guestbook.control.unban(network))
+        was_banned = await within_request(self._store.unban(network))
         if was_banned:
             logger.info("ended a ban", network=str(network))
             self._presence.apply(await self.control())

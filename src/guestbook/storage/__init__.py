@@ -3,7 +3,6 @@
 from guestbook.storage.archive import Archive
 from guestbook.storage.check import CLOCK_AHEAD_SECONDS, Finding, inspect
 from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
-from guestbook.storage.control import BANS_MAX, ControlStore, TooManyBansError
 from guestbook.storage.errors import (
     REDIS_ERRORS,
     DeadlineExceededError,
@@ -12,7 +11,13 @@ from guestbook.storage.errors import (
     TooManyPostsError,
     explain,
 )
-from guestbook.storage.held import HeldStore, Verdict, decision_key
+from guestbook.storage.moderation import (
+    BANS_MAX,
+    ModerationStore,
+    TooManyBansError,
+    Verdict,
+    decision_key,
+)
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.storage.replies import HeartbeatReply, HeldState, Page, Stored, replaced_at
@@ -30,13 +35,12 @@ __all__ = [
     "Archive",
     "Command",
     "CommandQueue",
-    "ControlStore",
     "DeadlineExceededError",
     "Finding",
     "HeartbeatReply",
     "HeldState",
-    "HeldStore",
     "MessageRefusedError",
+    "ModerationStore",
     "Page",
     "PipeliningRedis",
     "QueueFullError",

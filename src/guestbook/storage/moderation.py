@@ -1,0 +1,124 @@
+"""What moderators decide, for all pods: the messages that wait, closing, bans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+
+from guestbook.core import (
+    LAST,
+    Control,
+    EntryId,
+    Message,
+    Network,
+    Retention,
+    ban_field,
+    network_of,
+)
+from guestbook.storage.entries import decode, encode_trace
+from guestbook.storage.errors import DeadlineExceededError
+from guestbook.storage.store import (
+    ADDRESS,
+    CONTROL,
+    DAY_MS,
+    EDITS,
+    EVENTS,
+    HELD,
+    MINUTE_MS,
+    RECEIPT,
+    TRIMMED,
+    load_script,
+    own_key,
+)
+
+BANS_MAX = 1000
+"""Each pod reads all bans once a second."""
+
+Verdict = Literal["approve", "refuse"]
+
+
+class TooManyBansError(Exception):
+    """As many networks are banned as may be."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{BANS_MAX} networks are banned, as many as may be: end some bans")
+
+
+class ModerationStore:
+    """The messages that wait, in a stream of their own, and a hash of what is decided.
+
+    Its client never repeats a command by itself.
+    """
+
+    def __init__(self, client: Redis, retention: Retention) -> None:
+        self._client: Any = client
+        self._retention = retention
+        self._decide = client.register_script(load_script("decide"))
+
+    async def waiting(self, after: EntryId, count: int) -> list[Message]:
+        """Return up to `count` messages that wait, oldest first, posted after one."""
+        if after == LAST:  # Redis takes it for an error to ask for what is larger
+            return []
+        raw = await self._client.xrange(HELD, f"({after}", "+", count=count)
+        found = (decode(*each) for each in raw)
+        return [message for message in found if isinstance(message, Message)]
+
+    async def decide(
+        self, entry_id: EntryId, verdict: Verdict, *, key: str, until_ms: int = 0, trace: str = ""
+    ) -> EntryId | None:
+        """Move a message to the stream, or remove it, once for each `key`.
+
+        Returns its new id, 0-0 for a refusal, None where no such message waits. Raises
+        DeadlineExceededError.
+        """
+        lifetime = DAY_MS if verdict == "approve" else MINUTE_MS
+        answer: bytes = await self._decide(
+            keys=[HELD, EVENTS, TRIMMED, EDITS, RECEIPT + key, RECEIPT, ADDRESS],
+            args=[
+                *(*self._retention, lifetime, until_ms, str(entry_id), verdict),
+                *encode_trace(trace),
+            ],
+        )
+        if answer == b"late":
+            raise DeadlineExceededError
+        return None if answer == b"absent" else EntryId.from_bytes(answer)
+
+    async def control(self) -> Control:
+        """Return what is decided."""
+        return Control.parse(await self._client.hgetall(CONTROL))
+
+    async def change(self, fields: Mapping[str, str | None]) -> Control:
+        """Change what is decided, and return it; None removes a field."""
+        for name, value in fields.items():
+            if value is None:
+                await self._client.hdel(CONTROL, name)
+            else:
+                await self._client.hset(CONTROL, name, value)
+        return await self.control()
+
+    async def ban(self, network: Network, seconds: int) -> Control:
+        """Refuse posts from a network for some time from now. Raises TooManyBansError."""
+        bans = (await self.control()).bans
+        if network not in bans and len(bans) >= BANS_MAX:
+            raise TooManyBansError
+        now, _ = await self._client.time()
+        return await self.change({ban_field(network): str((now + seconds) * 1000)})
+
+    async def unban(self, network: Network) -> bool:
+        """End a ban; return whether there was one."""
+        return bool(await self._client.hdel(CONTROL, ban_field(network)))
+
+    async def author_of(self, message: EntryId) -> Network | None:
+        """Return the network that posted a message within the last 24 hours, if it is known."""
+        address = await self._client.get(f"{ADDRESS}{message}")
+        try:
+            return network_of((address or b"").decode())
+        except ValueError:  # a Unix socket has none
+            return None
+
+
+def decision_key(entry_id: EntryId, verdict: Verdict) -> str:
+    """Return the key of a decision: all approvals of a message share one, refusals do not."""
+    return f"approved:{entry_id}" if verdict == "approve" else own_key()
