@@ -22,6 +22,8 @@ from guestbook.core import Host, parse_origin
         ("192.0.2.7:3000", "192.0.2.7:3000"),
         ("[2001:DB8:0:0::1]:443", "[2001:db8::1]"),
         ("[::1]:3000", "[::1]:3000"),
+        ("book.example:1", "book.example:1"),
+        ("x" * 128, "x" * 128),
     ],
 )
 def test_host_is_compared_without_case_and_default_ports(text: str, authority: str) -> None:

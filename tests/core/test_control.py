@@ -24,18 +24,28 @@ def _is_banned(address: str, *networks: str, until: int = 2000) -> bool:
         ("203.0.114.7", "203.0.113.0/24", False),
         ("::ffff:203.0.113.7", "203.0.113.0/24", True),
         ("203.0.113.7", "::ffff:203.0.113.0/120", True),
+        ("203.0.113.7", "203.0.113.9/24", True),
         ("203.0.113.7", "0.0.0.0/0", True),
+        ("203.0.113.7", "::ffff:0:0/96", True),
         ("2001:db8::7", "2001:db8::/64", True),
         ("2001:db8:0:1::7", "2001:db8::/64", False),
         ("2001:db8::7", "0.0.0.0/0", False),
         ("203.0.113.7", "::/0", False),
         ("", "0.0.0.0/0", False),
         ("fe80::1%eth0", "203.0.113.7", False),
+        ("fe80::1%eth0", "fe80::1", True),
     ],
 )
 def test_banned_networks(address: str, network: str, expected: bool) -> None:
     """A ban holds for the addresses of its network, however they are written."""
     assert _is_banned(address, network, "192.0.2.0/28") is expected
+
+
+@pytest.mark.parametrize("text", ["fe80::1%eth0", "203.0.113.0/33", "here", ""])
+def test_what_is_no_network_is_not_banned(text: str) -> None:
+    """A zone means something on one host only."""
+    with pytest.raises(ValueError, match="is not an address or a network such as"):
+        parse_network(text)
 
 
 def test_ban_ends() -> None:
@@ -59,6 +69,14 @@ def test_unknown_fields_are_left_out() -> None:
         b"\xff": b"1",
     }
     assert Control.parse(fields) == Control()
+    assert Control.parse({b"closed": b"until \xff"}) == Control(closed="until \ufffd")
+
+
+def test_what_is_decided_is_read() -> None:
+    """Closing, moderation, and each ban with its end."""
+    fields = {b"closed": b"Back at ten.", b"moderation": b"before", b"ban:203.0.113.0/24": b"5"}
+    bans = {parse_network("203.0.113.0/24"): 5}
+    assert Control.parse(fields) == Control("Back at ten.", "before", bans)
 
 
 def test_ids_of_held_messages_differ() -> None:

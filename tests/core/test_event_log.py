@@ -230,6 +230,38 @@ def test_log_drops_what_redis_has_trimmed() -> None:
     assert numbers(log.newest()) == [6]
 
 
+def test_what_redis_has_trimmed_makes_room() -> None:
+    """As many entries follow as were dropped, and no more."""
+    log = filled(*map(message, [1, 2, 3]), deletion(4, 2), most=3)
+    log.trim_to(EntryId(2, 0))
+    for number, kept in ((5, [3, 5]), (6, [5, 6]), (7, [5, 6, 7])):
+        log.append([message(number)], EntryId(number, 0))
+        assert numbers(log.oldest(ORIGIN)) == kept
+
+
+def test_cursor_of_what_was_replaced_is_outdated() -> None:
+    """Not that of a client that has loaded the list since: its newest message may be older."""
+    log = EventLog(100, MANY_BYTES)
+    entries = [message(2), deletion(3, 1)]
+    ids = {"low_watermark": ORIGIN, "last": EntryId(9, 0), "replaced_at": EntryId(9, 0)}
+    log.load(entries, is_complete=True, **ids)
+    outdated = [n for n in range(12) if log.is_outdated(EntryId(n, 0))]
+    assert outdated == [1, 3, 4, 5, 6, 7, 8]
+    log.load([], is_complete=True, **ids)
+    assert log.is_outdated(EntryId(2, 0))
+    log.load(entries, low_watermark=ORIGIN, last=EntryId(3, 0), is_complete=True)
+    assert not log.is_outdated(EntryId(1, 0))
+
+
+def test_entries_between_two_positions() -> None:
+    """Of those that are still in memory."""
+    log = filled(*map(message, range(1, 6)), most=3)
+    assert log.start == 2
+    assert numbers(log.between(3, 5)) == [4, 5]
+    assert numbers(log.between(0, 4)) == [3, 4]
+    assert log.between(0, 1) == log.between(4, 4) == []
+
+
 def test_positions_go_on_after_a_reload() -> None:
     """After Redis has lost data no old position names a new entry."""
     log = filled(*map(message, [10, 11, 12]))
@@ -266,6 +298,15 @@ async def test_wait_for_returns_when_the_entry_has_been_read() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting[2]
     log.append([message(9)], EntryId(9, 0))
+
+
+async def test_wait_may_begin_before_the_log_is_loaded() -> None:
+    """It ends with the load that has the entry."""
+    log = EventLog(100, MANY_BYTES)
+    waiting = asyncio.create_task(log.wait_for(EntryId(1, 0)))
+    await asyncio.sleep(0)
+    log.load([message(1)], low_watermark=ORIGIN, last=EntryId(1, 0), is_complete=True)
+    await asyncio.wait_for(waiting, 1)
 
 
 def test_empty_log_is_neither_loaded_nor_complete() -> None:
@@ -441,7 +482,7 @@ class LogMachine(RuleBasedStateMachine):
     def is_bounded(self) -> None:
         frames = log_frames(self.log)
         assert len(frames) <= self.log.max_entries
-        assert sum(map(len, frames)) <= self.log.max_bytes
+        assert self.log.size == sum(map(len, frames)) <= self.log.max_bytes
 
 
 def log_frames(log: EventLog) -> list[bytes]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guestbook.core.messages import (
@@ -78,6 +79,7 @@ def test_ids_compare_as_numbers() -> None:
 
 
 @given(ids.filter(lambda entry_id: entry_id != ORIGIN))
+@example(EntryId(7, HALF))
 def test_before_and_after_are_the_neighbours(entry_id: EntryId) -> None:
     """There is no id between an id and the one before or after it."""
 
@@ -129,3 +131,5 @@ def test_message_as_json_has_five_members(message: Message) -> None:
         "pod": message.pod,
     }
     assert len(message.json().decode().splitlines()) == 1
+    edited = dataclasses.replace(message, edited_at="2026-11-23T06:51:05.955Z")
+    assert json.loads(edited.json()) == json.loads(message.json()) | {"edited_at": edited.edited_at}
