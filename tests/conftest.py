@@ -20,6 +20,8 @@ from tests.support.waiting import PATIENCE
 
 # Under nohup it is ignored, and every process that a test starts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# As by Ctrl-C: what the tests have started is ended with them.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # On a busy machine an example may take long, which says nothing about the program.
 hypothesis.settings.register_profile(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -377,11 +376,7 @@ def test_misspelt_settings_are_found() -> None:
 async def test_misspelt_setting_is_logged_once(serve: Serve) -> None:
     """One warning at the start names it; Kubernetes's variables cause none."""
     server = await serve(GUESTBOOK_TITEL="Our book", **KUBERNETES)
-    warnings = [
-        record
-        for record in map(json.loads, server.lines().splitlines())
-        if record["level"] == "warning"
-    ]
+    warnings = [record for record in server.records() if record["level"] == "warning"]
     assert [(w["name"], w["did_you_mean"]) for w in warnings] == [
         ("GUESTBOOK_TITEL", "GUESTBOOK_TITLE")
     ]

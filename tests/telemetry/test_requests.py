@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from guestbook.settings import Settings
 from guestbook.web.app import create_app
 from tests.conftest import Serve
+from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
@@ -23,8 +23,7 @@ _TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 def lines(server: Server, **having: Any) -> list[dict[str, Any]]:
     """Return the lines of the log with these values."""
-    found = [json.loads(line) for line in server.lines().splitlines()]
-    return [line for line in found if having.items() <= line.items()]
+    return [line for line in server.records() if having.items() <= line.items()]
 
 
 async def line(server: Server, **having: Any) -> dict[str, Any]:
@@ -235,10 +234,9 @@ async def test_invalid_request_is_logged_and_counted_too(
     server: Server, client: httpx.AsyncClient
 ) -> None:
     """Its line has the reason, the client's address and the id that the response has."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"no HTTP at all\r\n\r\n")
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    writer.close()
+    async with connect(server.port) as (reader, writer):
+        writer.write(b"no HTTP at all\r\n\r\n")
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
     assert head.startswith("HTTP/1.1 400 ")
     found = await line(server, event="rejected a request")
     assert (found["level"], found["status"], found["address"]) == ("info", 400, "127.0.0.1")

@@ -105,8 +105,7 @@ async def test_sigterm_ends_the_streams_and_then_the_process(pod: Uvicorn) -> No
         assert stream.is_complete
         # uvicorn ends as the signal would have ended it.
         assert await pod.ended(within=5) in (0, -signal.SIGTERM)
-    lines = [json.loads(line) for line in pod.lines().splitlines()]
-    assert {line["level"] for line in lines} == {"info"}
+    assert {record["level"] for record in pod.records()} == {"info"}
 
 
 async def test_each_request_has_one_line_in_the_log(pod: Uvicorn) -> None:

@@ -49,7 +49,7 @@ async def test_ban_ends_by_itself(serve: Serve) -> None:
     server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
         message = (await api.post("/messages", json={"text": "x"})).json()
-        wanted = {"message": message["id"], "seconds": 1}
+        wanted = {"message": message["id"], "seconds": 3}
         answer = await api.post("/bans", json=wanted, headers=ADMIN)
         assert (answer.status_code, answer.json()["network"]) == (201, "127.0.0.1/32")
         refused = await api.post("/messages", json={"text": "x"})

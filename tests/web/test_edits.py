@@ -119,6 +119,12 @@ async def test_returning_stream_gets_the_new_words_and_the_edit(
     before = await author.post("before")
     posted = await author.post("teh")
     edited = (await author.edit(posted["id"], "the")).json()
+    async with httpx.AsyncClient(base_url=pods[1].url) as http:
+
+        async def has_read_it() -> bool:
+            return (await http.get(f"/messages/{posted['id']}")).json() == edited
+
+        await eventually(has_read_it)
     async with EventStream(pods[1].url, last_event_id=before["id"]) as from_start:
         events = await from_start.entries(2)
     assert [(event.name, event.data) for event in events] == [
@@ -249,7 +255,7 @@ async def test_what_cannot_be_an_edit_is_refused(author: Author) -> None:
 async def test_window_ends(serve: Serve) -> None:
     """After GUESTBOOK_UNDO_SECONDS, or with 0 at once, the author is too late."""
     off = await serve("off", GUESTBOOK_UNDO_SECONDS="0", GUESTBOOK_ADMIN_TOKEN=TOKEN)
-    short = await serve("short", GUESTBOOK_UNDO_SECONDS="1")
+    short = await serve("short", GUESTBOOK_UNDO_SECONDS="3")
     async with httpx.AsyncClient(base_url=off.url, timeout=60) as http:
         author = Author(http)
         posted = await author.post("words")
@@ -354,7 +360,7 @@ async def test_words_of_trimmed_edits_are_forgotten(serve: Serve, redis_url: str
 
 async def test_words_of_expired_edits_are_forgotten(serve: Serve, redis_url: str) -> None:
     """By age, without a post."""
-    server = await serve(GUESTBOOK_MAX_AGE="1s")
+    server = await serve(GUESTBOOK_MAX_AGE="3s")
     async with (
         httpx.AsyncClient(base_url=server.url, timeout=60) as http,
         redis.Redis.from_url(redis_url) as store,

@@ -296,7 +296,7 @@ async def test_metrics_of_the_queue(serve: Serve) -> None:
             return await value("messages") == 0 and await value("oldest_seconds") == 0
 
         await eventually(is_empty)
-        assert "refused a message" in server.lines()
+        await server.logged("refused a message")
 
 
 async def test_moderators_stream_delays_no_stop(serve: Serve) -> None:

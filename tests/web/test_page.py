@@ -13,9 +13,11 @@ import httpx
 import pytest
 
 from tests.conftest import Serve
+from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 GETS = (
@@ -334,12 +336,9 @@ async def test_stream_has_the_security_headers(pod: Server) -> None:
 
 async def ask(server: Server, request: bytes) -> tuple[int, dict[str, str]]:
     """Send bytes; return the status and the headers of the response."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
+    async with asyncio.timeout(PATIENCE), connect(server.port) as (reader, writer):
         writer.write(request)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-    finally:
-        writer.transport.abort()
+        head = await reader.readuntil(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     fields = (line.partition(":") for line in lines if line)
     return int(status.split()[1]), {name.lower(): value.strip() for name, _, value in fields}
@@ -454,12 +453,12 @@ async def test_client_that_leaves_amid_its_request_causes_no_error(
     pod: Server, api: httpx.AsyncClient
 ) -> None:
     """A body that ends early is not an error of the server."""
-    _, writer = await asyncio.open_connection("127.0.0.1", pod.port)
     head = "POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    writer.write(f'{head}Content-Length: 100\r\n\r\n{{"text": "ha'.encode())
-    await writer.drain()
-    await api.get("/healthz")
-    writer.close()
-    await writer.wait_closed()
+    async with connect(pod.port) as (_, writer):
+        writer.write(f'{head}Content-Length: 100\r\n\r\n{{"text": "ha'.encode())
+        await writer.drain()
+        await api.get("/healthz")
+        writer.close()
+        await writer.wait_closed()
     assert (await api.get("/healthz")).status_code == 200
     assert "Traceback" not in pod.lines()
