@@ -86,7 +86,7 @@ images:  ## Build the image for amd64 and arm64 (needs docker buildx and qemu)
 	docker buildx build --build-arg VERSION="$$($(PYTHON) tools/version.py)" --platform linux/amd64,linux/arm64 .
 
 compose:  ## Try compose.yaml: start it, post, stop it, delete its volume (needs docker)
-	docker compose up --build --wait --wait-timeout 120
+	VERSION="$$($(PYTHON) tools/version.py)" docker compose up --build --wait --wait-timeout 120
 	curl --fail --silent --show-error --data text=hello http://localhost:3000/messages
 	docker compose down --volumes
 

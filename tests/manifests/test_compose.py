@@ -40,6 +40,8 @@ def test_versions_and_variables_are_known() -> None:
     )["images"]
     tags = {image["name"]: image["newTag"] for image in images}
     assert _SERVICES["guestbook"]["image"] == f"guestbook:{RELEASE}"
+    build = _SERVICES["guestbook"]["build"]
+    assert build["args"] == {"VERSION": f"${{VERSION:-{RELEASE}+unknown}}"}
     assert _SERVICES["redis"]["image"] == f"valkey/valkey:{tags['valkey/valkey']}"
     known = {variable.name for variable in settings.variables()}
     assert _SERVICES["guestbook"]["environment"].keys() <= known
