@@ -19,6 +19,7 @@ from guestbook.core import (
     Retention,
     parse_duration,
     parse_origin,
+    serialise_origin,
 )
 from guestbook.storage import RedisURL
 
@@ -70,8 +71,7 @@ def _parse_public_url(value: str) -> str:
     parsed = parse_origin(value.strip())
     if parsed is None:
         raise ValueError("should look like https://guestbook.example.org, without a path")
-    scheme, host = parsed
-    return f"{scheme}://{host.authority}"
+    return serialise_origin(*parsed)
 
 
 def _parse_origins(value: str) -> tuple[str, ...]:

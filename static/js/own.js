@@ -47,6 +47,7 @@ export class Own {
       const { message, problem } = await outbox.post(draft);
       if (message) outbox.finish(draft, message);
       else if (problem?.code === "refused") outbox.refuse(draft, problem);
+      else if (problem?.code === "withdrawn") outbox.take(draft.key);
     }
     this.#isAsking = false;
   }

@@ -55,6 +55,10 @@ async def test_commands_decide_for_running_pods(serve: Serve, redis_url: str) ->
         assert run("unban", "::ffff:127.0.0.1")[0] == 0
         await eventually(lambda: is_answered(201))
         assert run("unban", "127.0.0.1")[0] == 1
+        assert run("ban", "::1", "--for", "367d") == (
+            2,
+            "guestbook: --for should be at most 366d\n",
+        )
         assert run("ban", "here", "--for", "1h")[0] == run("ban", "::1", "--for", "x")[0] == 2
 
 

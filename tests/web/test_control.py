@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import collections
 from typing import Any
 
 import httpx
 
+from guestbook.storage import BANS_MAX
 from tests.conftest import Serve
 from tests.support.sse import EventStream
+from tests.support.valkey import redis_client
 from tests.support.waiting import eventually
 
 ADMIN = {"Authorization": "Bearer let-me"}
@@ -63,6 +67,9 @@ async def test_ban_ends_by_itself(serve: Serve) -> None:
         assert 'guestbook_messages_refused_total{reason="banned"}' in metrics
         unknown = await api.post("/bans", json={"message": "1-0", "seconds": 1}, headers=ADMIN)
         assert (unknown.status_code, unknown.json()["code"]) == (404, "no_address")
+        both = {"message": message["id"], "network": "192.0.2.1", "seconds": 1}
+        answer = await api.post("/bans", json=both, headers=ADMIN)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")
         assert (await api.delete("/bans/10.0.0.0/8", headers=ADMIN)).status_code == 404
         assert (await api.get("/bans")).status_code == 401
 
@@ -95,6 +102,24 @@ async def test_ban_of_an_ipv6_network_in_all_pods(serve: Serve) -> None:
         for wrong in ("fe80::1%eth0", "203.0.113.0/33", "here", ""):
             answer = await api.post("/bans", json=wanted | {"network": wrong}, headers=ADMIN)
             assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")
+
+
+async def test_bans_at_the_same_time(serve: Serve, redis_url: str) -> None:
+    """There are never more than may be; a ban that is known can be extended all the same."""
+    server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
+    async with (
+        httpx.AsyncClient(base_url=server.url, timeout=60, headers=ADMIN) as api,
+        redis_client(redis_url) as redis,
+    ):
+        ends = {f"ban:2001:db8:{number:x}::/48": 2**42 for number in range(BANS_MAX - 1)}
+        await redis.hset("{guestbook}:control", mapping=ends)
+        wanted = [{"network": f"192.0.2.{number}", "seconds": 60} for number in range(20)]
+        answers = await asyncio.gather(*(api.post("/bans", json=each) for each in wanted))
+        statuses = collections.Counter(answer.status_code for answer in answers)
+        assert statuses == {201: 1, 422: 19}
+        assert await redis.hlen("{guestbook}:control") == BANS_MAX
+        again = {"network": "2001:db8:1::/48", "seconds": 60}
+        assert (await api.post("/bans", json=again)).status_code == 201
 
 
 async def test_body_of_an_operator(serve: Serve) -> None:

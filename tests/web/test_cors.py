@@ -35,6 +35,13 @@ async def test_named_site_may_read_and_post(serve: Serve) -> None:
         )
         assert (preflight.status_code, preflight.headers[ALLOWED]) == (200, SITE)
         assert "Idempotency-Key" in preflight.headers["access-control-allow-headers"]
+        assert "X-Request-ID" in preflight.headers["access-control-allow-headers"]
+        preflight = await http.options(
+            "/messages", headers={"Origin": SITE, "Access-Control-Request-Method": "PUT"}
+        )
+        assert preflight.status_code == 400
+        assert preflight.headers["content-type"] == "application/problem+json"
+        assert "method" in preflight.json()["detail"]
 
         refused = await http.post("/messages", json={"text": "x"}, headers={"Origin": OTHER})
         assert refused.status_code == 403
@@ -59,6 +66,28 @@ async def test_every_site_may_with_an_asterisk(serve: Serve) -> None:
         assert posted.status_code == 303
     async with EventStream(server.url, **headers) as stream:
         assert stream.head.headers[ALLOWED] == "*"
+
+
+async def test_errors_of_the_server_can_be_read(serve: Serve) -> None:
+    """An address or a head is too long: the page learns it."""
+    server = await serve(GUESTBOOK_ALLOW_ORIGINS=SITE)
+    async with httpx.AsyncClient(base_url=server.url, headers={"Origin": SITE}) as http:
+        for path, headers, status in (
+            (f"/{'x' * 33_000}", {}, 414),
+            ("/", {"X-Long": "x" * 33_000}, 431),
+        ):
+            answer = await http.get(path, headers=headers)
+            assert (answer.status_code, answer.headers[ALLOWED]) == (status, SITE)
+            assert "Origin" in answer.headers["vary"]
+
+
+async def test_default_port_of_another_scheme_is_a_port(serve: Serve) -> None:
+    """Browsers write `https://a:80`, and leave 443 out."""
+    server = await serve(GUESTBOOK_ALLOW_ORIGINS="https://a.example:80,https://b.example:443")
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for origin, allowed in ((f"{SITE}:80", f"{SITE}:80"), (SITE, None), (OTHER, OTHER)):
+            answer = await http.get("/messages", headers={"Origin": origin})
+            assert answer.headers.get(ALLOWED) == allowed
 
 
 async def test_no_site_may_by_default(client: httpx.AsyncClient) -> None:

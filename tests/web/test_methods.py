@@ -19,6 +19,8 @@ ALLOWED = {
     "/healthz": "GET, HEAD, OPTIONS",
     "/static/guestbook.css": "GET, HEAD, OPTIONS",
     "/static/none": "GET, HEAD, OPTIONS",
+    "/held/events": "GET, OPTIONS",
+    "/held/1-0": "DELETE, OPTIONS",
 }
 
 
@@ -72,6 +74,20 @@ async def test_message_without_an_etag_matches_none(pod: Server) -> None:
                 method, where, headers={**ADMIN, "If-Match": '"a"'}, json={"text": "not stored"}
             )
             assert answer.status_code == 412
+        for method, where, token, status in (
+            ("DELETE", path, {}, 401),
+            ("DELETE", "/messages/1-0", ADMIN, 404),
+            ("PATCH", "/control", {}, 401),
+            ("PATCH", "/control", ADMIN, 412),
+            ("DELETE", "/held/1-0", {}, 401),
+            ("DELETE", "/bans/192.0.2.1", ADMIN, 412),
+            ("PUT", path, ADMIN, 405),
+            ("POST", "/none", {}, 404),
+        ):
+            # The condition comes after the checks of every request.
+            headers = {**token, "If-Match": '"a"'}
+            answer = await client.request(method, where, headers=headers, json={})
+            assert answer.status_code == status, (method, where)
         newest = (await client.get("/messages?limit=1")).json()["messages"]
         assert [each["text"] for each in newest] == ["kept"]
         # What selects no version has no condition (RFC 9110, section 13.2.1).

@@ -121,16 +121,38 @@ async def test_repeated_post_learns_what_became_of_it(
 
 
 async def test_author_withdraws_what_waits(
-    api: httpx.AsyncClient, other: httpx.AsyncClient
+    pods: list[Server], api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
     """The key of its post removes a message that waits; another key does not."""
     held = await hold(api, "a mistake", "mine")
-    path = f"/messages/{held['id']}"
+    path, mine = f"/messages/{held['id']}", {"Idempotency-Key": "mine"}
     strange = await other.delete(path, headers={"Idempotency-Key": "other"})
-    assert strange.status_code == 404
-    assert (await other.delete(path, headers={"Idempotency-Key": "mine"})).status_code == 204
-    assert (await api.delete(path, headers={"Idempotency-Key": "mine"})).status_code == 404
+    assert (strange.status_code, strange.json()["code"]) == (403, "not_author")
+    assert (await other.delete(path, headers=mine)).status_code == 204
+    for headers in (mine, {"Idempotency-Key": "other"}):
+        assert (await api.delete(path, headers=headers)).status_code == 404
     assert held not in await waiting(api)
+    again = await api.post("/messages", json={"text": "a mistake"}, headers=mine)
+    assert (again.status_code, again.json()["code"]) == (410, "withdrawn")
+    decisions = [line for line in pods[1].lines().splitlines() if held["id"] in line]
+    assert ["withdrew" in line for line in decisions if '"info"' in line and "DELETE" not in line]
+    assert not [line for line in decisions if "refused" in line]
+
+
+async def test_approval_is_repeated_after_a_deletion(
+    pods: list[Server], api: httpx.AsyncClient, other: httpx.AsyncClient
+) -> None:
+    """The answer stays the same, as for a post with a known key, and is logged once."""
+    held = await hold(api, "approved, \u201cthen\u201d deleted")
+    approved = await approve(api, held)
+    path = f"/messages/{approved.json()['id']}"
+    assert (await other.delete(path, headers=ADMIN)).status_code == 204
+    for client in (api, other):
+        again = await approve(client, held)
+        assert (again.status_code, again.json()) == (200, approved.json())
+    assert (await api.get(path)).status_code == 404
+    lines = pods[0].lines().splitlines() + pods[1].lines().splitlines()
+    assert len([line for line in lines if "approved a message" in line and held["id"] in line]) == 1
 
 
 async def test_approved_message_keeps_its_words(api: httpx.AsyncClient) -> None:

@@ -12,8 +12,10 @@ from guestbook.cli.output import fail, report
 from guestbook.cli.store import run_with_store
 from guestbook.cli.terminal import is_utf8
 from guestbook.core import (
+    BAN_DAYS_MAX,
     CLOSED_MAX,
     ORIGIN,
+    SECONDS,
     EntryId,
     Message,
     Network,
@@ -116,6 +118,8 @@ def ban(
         seconds = parse_duration(duration)
     except ValueError as error:
         fail(f"--for {error}")
+    if seconds > BAN_DAYS_MAX * SECONDS["d"]:
+        fail(f"--for should be at most {BAN_DAYS_MAX}d")
 
     async def start(store: ModerationStore) -> tuple[Network, int]:
         network = await _find_network(store, target)

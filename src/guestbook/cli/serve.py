@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,9 +68,11 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
     """Serve until a signal comes; return the signals that came."""
     # All this takes a while to import, and a wrong setting is to be reported at once.
     import uvloop  # noqa: PLC0415
+    from starlette.datastructures import Headers  # noqa: PLC0415
 
     try:
         from guestbook.web.app import create_app  # noqa: PLC0415
+        from guestbook.web.csrf import cors_headers  # noqa: PLC0415
         from guestbook.web.security_headers import SECURITY_HEADERS  # noqa: PLC0415
     except ValueError as error:
         # OpenTelemetry's API, which FastAPI imports, reads this variable when it is imported.
@@ -89,15 +92,15 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
     )
     access_log = AccessLog()
 
-    def record_rejection(status: int) -> dict[str, str]:
-        """Count a request that the server itself rejects, and name it."""
+    def record_rejection(status: int, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+        """Count a request that the server itself rejects; return the headers of the answer."""
         application.state.metrics.count_request("", "none", status, None)
-        return {HEADER.decode(): access_log.begin(())}
+        cors = cors_headers(chosen.allow_origins, Headers(raw=list(headers)))
+        return {**SECURITY_HEADERS, HEADER.decode(): access_log.begin(()), **cors}
 
     server = Server(
         configure(
             application,
-            headers=SECURITY_HEADERS,
             timeouts=timeouts,
             max_head_bytes=chosen.max_head_bytes,
             on_reject=record_rejection,

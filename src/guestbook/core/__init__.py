@@ -1,7 +1,8 @@
 """Messages, their order in memory, limits, and the wire formats. No I/O."""
 
-from guestbook.core.address import Host, parse_origin
+from guestbook.core.address import Host, parse_origin, serialise_origin
 from guestbook.core.control import (
+    BAN_DAYS_MAX,
     CLOSED_MAX,
     HELD_SEQ,
     Control,
@@ -33,6 +34,7 @@ from guestbook.core.problems import PROBLEM_TYPE, ProblemError, precondition_fai
 
 __all__ = [
     "AUTHOR_MAX",
+    "BAN_DAYS_MAX",
     "CLOSED_MAX",
     "HELD_SEQ",
     "LAST",
@@ -66,6 +68,7 @@ __all__ = [
     "parse_origin",
     "precondition_failed",
     "rate_key",
+    "serialise_origin",
     "unavailable",
     "unmapped",
 ]

@@ -45,6 +45,12 @@ class Host(NamedTuple):
         return f"{self.name}:{self.port}"
 
 
+def serialise_origin(scheme: str, host: Host) -> str:
+    """Return an address as browsers write origins: without the port that the scheme implies."""
+    port = "" if host.port in (None, _DEFAULT_PORTS[scheme]) else f":{host.port}"
+    return f"{scheme}://{host.name}{port}"
+
+
 def parse_origin(text: str) -> tuple[str, Host] | None:
     """Return scheme and host of an address such as `https://guestbook.example.org`, else None."""
     match = _URL.fullmatch(text)

@@ -21,6 +21,8 @@ HELD_SEQ = 1_000_000_000
 
 CLOSED_MAX = 200
 """The longest words with which the guestbook is closed."""
+BAN_DAYS_MAX = 366
+"""The longest ban."""
 
 _BAN = "ban:"
 

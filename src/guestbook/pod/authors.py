@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 
 from guestbook.core import EntryId, Message, ProblemError, is_held
 from guestbook.pod.guestbook import Guestbook, within_request
@@ -32,7 +32,7 @@ async def edit(
         guestbook.store.edit, posted, text, address=address, rate=guestbook.settings.post_rate
     )
     edited = await guestbook.change("edit", edit)
-    return None if edited is None else replace(posted, text=text, edited_at=edited.time)
+    return None if edited is None else edited.message
 
 
 async def withdraw(guestbook: Guestbook, target: EntryId, *, key: str | None) -> bool:
@@ -41,28 +41,37 @@ async def withdraw(guestbook: Guestbook, target: EntryId, *, key: str | None) ->
     Raises ProblemError for another key or too late, and UnavailableError.
     """
     if is_held(target):
-        posted = await _posted(guestbook, key)
-        is_own = posted is not None and posted.id == target
-        return is_own and await Moderator(guestbook).refuse(target)
+        moderator = Moderator(guestbook)
+        posted = await _posted(guestbook, target, key, moderator.get)
+        return posted is not None and await moderator.decide(target, "withdraw") is not None
     posted = await _posted_lately(guestbook, target, key)
     return posted is not None and await guestbook.delete(target)
 
 
-async def _posted(guestbook: Guestbook, key: str | None) -> Message | None:
-    return await within_request(guestbook.store.posted(f"client:{key}")) if key else None
+async def _posted(
+    guestbook: Guestbook,
+    target: EntryId,
+    key: str | None,
+    get: Callable[[EntryId], Awaitable[Message | None]],
+) -> Message | None:
+    """Return the message as it was posted, if with this key."""
+    posted = await within_request(guestbook.store.posted(f"client:{key}")) if key else None
+    if posted is not None and posted.id == target:
+        return posted
+    if await get(target) is None:
+        return None
+    raise ProblemError(
+        403,
+        "Only its author may change a message: send the Idempotency-Key of its post.",
+        code="not_author",
+    )
 
 
 async def _posted_lately(guestbook: Guestbook, target: EntryId, key: str | None) -> Message | None:
     """Return the message as it was posted, if with this key and within the time for changes."""
-    posted = await _posted(guestbook, key)
-    if posted is None or posted.id != target:
-        if await guestbook.get(target) is None:
-            return None
-        raise ProblemError(
-            403,
-            "Only its author may change a message: send the Idempotency-Key of its post.",
-            code="not_author",
-        )
+    posted = await _posted(guestbook, target, key, guestbook.get)
+    if posted is None:
+        return None
     if guestbook.presence.clock is None:
         raise UnavailableError
     seconds = guestbook.settings.undo_seconds

@@ -8,10 +8,19 @@ import functools
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from guestbook.broadcast import Fanout
-from guestbook.core import EntryId, EventLog, Message, Moderation, NewMessage, ProblemError
+from guestbook.core import (
+    Deletion,
+    Edit,
+    EntryId,
+    EventLog,
+    Message,
+    Moderation,
+    NewMessage,
+    ProblemError,
+)
 from guestbook.pod.follower import Follower
 from guestbook.pod.presence import Presence
 from guestbook.pod.retry import RETRY_PAUSE, UnavailableError, retry
@@ -19,6 +28,7 @@ from guestbook.settings import Settings
 from guestbook.storage import (
     REDIS_ERRORS,
     DeadlineExceededError,
+    Decision,
     ModerationStore,
     Page,
     Replicas,
@@ -42,6 +52,7 @@ _LONG_AGO = 1
 _UNTRACED = contextlib.nullcontext("")
 
 T = TypeVar("T")
+Changed = TypeVar("Changed", Edit, Deletion, Decision)
 
 
 class Listing(NamedTuple):
@@ -49,12 +60,6 @@ class Listing(NamedTuple):
 
     messages: list[Message]
     has_more: bool
-
-
-class Change(Protocol):
-    """A command of a store, which does something once for each key."""
-
-    def __call__(self, *, key: str, until_ms: int, trace: str) -> Awaitable[EntryId | None]: ...
 
 
 class Guestbook:
@@ -156,9 +161,9 @@ class Guestbook:
     async def post(self, new: NewMessage, *, address: str, key: str | None) -> Stored:
         """Store a message, once for each `key`, and return it as soon as reads show it.
 
-        With moderation it waits instead. Raises TooManyPostsError, QueueFullError,
-        MessageRefusedError, ProblemError where posts are not accepted from this address now, and
-        UnavailableError when Redis does not take it in time.
+        With moderation it waits instead. Raises what `Store.post` raises, ProblemError where posts
+        are not accepted from this address now, and UnavailableError when Redis does not take it in
+        time.
         """
         started = time.monotonic()
         deadline = started + REQUEST_SECONDS
@@ -211,26 +216,29 @@ class Guestbook:
         delete = functools.partial(self.store.delete, target)
         return await self.change("delete", delete) is not None
 
-    async def change(self, name: str, command: Change, *, key: str = "") -> EntryId | None:
-        """Run a command of a store once; return the id of its entry as soon as reads show it.
+    async def change(
+        self, name: str, command: Callable[..., Awaitable[Changed | None]], *, key: str = ""
+    ) -> Changed | None:
+        """Run a command of a store, once for each key; return as soon as reads show the change.
 
         Raises UnavailableError.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
         receipt = key or own_key()
 
-        async def attempt() -> EntryId | None:
-            until_ms = self._redis_deadline(deadline)
-            entry_id = await command(key=receipt, until_ms=until_ms, trace=trace)
-            # Also that there is nothing to change has to outlast a fail-over.
-            await self.replicas.have(receipt)
-            return entry_id
-
         with self._traced(name) as trace:
-            entry_id = await retry(attempt, deadline=deadline)
-        if entry_id is not None:
-            await self._wait_until_visible(entry_id, deadline)
-        return entry_id
+
+            async def attempt() -> Changed | None:
+                until_ms = self._redis_deadline(deadline)
+                changed = await command(key=receipt, until_ms=until_ms, trace=trace)
+                # Also that there is nothing to change has to outlast a fail-over.
+                await self.replicas.have(receipt)
+                return changed
+
+            changed = await retry(attempt, deadline=deadline)
+        if changed is not None:
+            await self._wait_until_visible(changed.id, deadline)
+        return changed
 
     def _traced(self, name: str) -> contextlib.AbstractContextManager[str]:
         """Make a span for a script; its value goes along in the entry."""

@@ -15,9 +15,14 @@ from guestbook.broadcast import PING_SECONDS, bye
 from guestbook.core import ORIGIN, Control, EntryId, Message, Network, sse
 from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook, Listing, within_request
 from guestbook.pod.retry import UnavailableError, retry
-from guestbook.storage import Verdict, decision_key
+from guestbook.storage import Decision, Verdict, decision_key
 
 _QUEUE_MAX = 1000
+_EVENTS: dict[Verdict, str] = {
+    "approve": "approved a message",
+    "refuse": "refused a message",
+    "withdraw": "withdrew a message",
+}
 
 T = TypeVar("T")
 logger = structlog.get_logger(__name__)
@@ -41,26 +46,30 @@ class Moderator:
         found = await within_request(self._store.waiting(after, limit + 1))
         return Listing(found[:limit], len(found) > limit)
 
+    async def get(self, entry_id: EntryId) -> Message | None:
+        """Return a message that waits."""
+        found = await within_request(self._store.waiting(entry_id.before(), 1))
+        return next((message for message in found if message.id == entry_id), None)
+
     async def approve(self, entry_id: EntryId) -> Message | None:
         """Move a message to the stream, once, and return it with its new id; None for no message.
 
-        It is returned again within 24 hours, unless it was deleted.
+        It is returned again within 24 hours, also if it was deleted since.
         """
-        new_id = await self._decide(entry_id, "approve")
-        return None if new_id is None else await self._guestbook.get(new_id)
+        decision = await self.decide(entry_id, "approve")
+        if decision is None:
+            return None
+        return decision.message or await self._guestbook.get(decision.id)
 
-    async def refuse(self, entry_id: EntryId) -> bool:
-        """Remove a message that waits; return False if none does."""
-        return await self._decide(entry_id, "refuse") is not None
-
-    async def _decide(self, entry_id: EntryId, verdict: Verdict) -> EntryId | None:
+    async def decide(self, entry_id: EntryId, verdict: Verdict) -> Decision | None:
+        """Decide about a message that waits; return None if none does."""
         decide = functools.partial(self._store.decide, entry_id, verdict)
         key = decision_key(entry_id, verdict)
-        new_id = await self._guestbook.change(verdict, decide, key=key)
-        if new_id is not None:
-            logger.info(f"{verdict}d a message", held=str(entry_id), message=str(new_id))
+        decision = await self._guestbook.change(verdict, decide, key=key)
+        if decision is not None and decision.is_new:
+            logger.info(_EVENTS[verdict], held=str(entry_id), message=str(decision.id))
             self._presence.wake()
-        return new_id
+        return decision
 
     async def follow(self, first: bytes) -> AsyncIterator[bytes]:
         """Yield the events of a moderator's stream, until this process stops."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from httptools import HttpParserInvalidMethodError as InvalidMethodError
 from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
 from guestbook.server.detach import DetachableProtocol
 from guestbook.server.timeouts import ConnectionTimeouts
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 logger = structlog.get_logger(__name__)
 
@@ -57,14 +59,12 @@ class BoundedProtocol(DetachableProtocol):
         *args: Any,
         timeouts: ConnectionTimeouts,
         max_head_bytes: int,
-        headers: Mapping[str, str],
-        on_reject: Callable[[int], Mapping[str, str]],
+        on_reject: Callable[[int, Headers], Mapping[str, str]],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._timeouts = timeouts
         self._max_head_bytes = max_head_bytes
-        self._headers_of_errors = headers
         self._on_reject = on_reject
 
     # Reading
@@ -134,6 +134,8 @@ class BoundedProtocol(DetachableProtocol):
 
     def _check_size(self) -> None:
         if self._part == "head" and self._size > self._max_head_bytes:
+            if len(self.url) > self._max_head_bytes:
+                raise ProblemError(414, "The address is too long.")
             raise ProblemError(431, "The head of the request is too long.")
         if self._part == "body" and self._size > _MAX_BODY_BYTES:
             raise ProblemError(413, "The body is too long.")
@@ -143,11 +145,6 @@ class BoundedProtocol(DetachableProtocol):
         self._part = "head"
         if self.cycle is not None:
             self._timeouts.expect_request(self)
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > self._max_head_bytes:
-            raise ProblemError(414, "The address is too long.")
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
@@ -261,14 +258,13 @@ class BoundedProtocol(DetachableProtocol):
         return self._part != "body" or not self.cycle.response_started
 
     def _answer(self, problem: ProblemError) -> None:
-        headers = self._on_reject(problem.status)
+        headers = self._on_reject(problem.status, self.scope["headers"] if self.scope else [])
         address = self.client[0] if self.client else ""
         logger.info(
             "rejected a request", status=problem.status, reason=problem.detail, address=address
         )
         body = problem.json()
         fields = {
-            **self._headers_of_errors,
             **headers,
             **problem.headers,
             "cache-control": "no-store",

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from guestbook.server.limits import BoundedProtocol
+from guestbook.server.limits import BoundedProtocol, Headers
 from guestbook.server.proxies import TrustedProxies
 from guestbook.server.timeouts import ConnectionTimeouts
 
@@ -118,21 +118,19 @@ class Server(uvicorn.Server):
 def configure(
     app: Any,
     *,
-    headers: Mapping[str, str],
     timeouts: ConnectionTimeouts,
     max_head_bytes: int,
-    on_reject: Callable[[int], Mapping[str, str]] = lambda _status: {},
+    on_reject: Callable[[int, Headers], Mapping[str, str]],
 ) -> uvicorn.Config:
     """Return the configuration for `app`.
 
-    `headers` go out with the errors of the server itself. `on_reject` is called for each of them
-    with the status, and returns headers for this one.
+    `on_reject` is called for each error of the server itself, with the status and the headers of
+    the request as far as they were read, and returns headers for the answer.
     """
     protocol: Any = functools.partial(
         BoundedProtocol,
         timeouts=timeouts,
         max_head_bytes=max_head_bytes,
-        headers=headers,
         on_reject=on_reject,
     )
     config = uvicorn.Config(

@@ -7,6 +7,7 @@ from guestbook.storage.errors import (
     REDIS_ERRORS,
     DeadlineExceededError,
     MessageRefusedError,
+    MessageWithdrawnError,
     QueueFullError,
     TooManyPostsError,
     explain,
@@ -20,7 +21,7 @@ from guestbook.storage.moderation import (
 )
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
-from guestbook.storage.replies import HeartbeatReply, HeldState, Page, Stored, replaced_at
+from guestbook.storage.replies import Decision, HeartbeatReply, HeldState, Page, Stored, replaced_at
 from guestbook.storage.store import EVENTS, Store, own_key
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
@@ -36,10 +37,12 @@ __all__ = [
     "Command",
     "CommandQueue",
     "DeadlineExceededError",
+    "Decision",
     "Finding",
     "HeartbeatReply",
     "HeldState",
     "MessageRefusedError",
+    "MessageWithdrawnError",
     "ModerationStore",
     "Page",
     "PipeliningRedis",

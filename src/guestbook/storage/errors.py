@@ -55,7 +55,11 @@ class QueueFullError(Exception):
 
 
 class MessageRefusedError(Exception):
-    """A moderator has refused the message that this key posted, or its author withdrew it."""
+    """A moderator has refused the message that this key posted."""
+
+
+class MessageWithdrawnError(Exception):
+    """The author withdrew the message that this key posted, before it was approved."""
 
 
 class TooManyPostsError(Exception):

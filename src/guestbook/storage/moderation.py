@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic_core import from_json
 from redis.asyncio import Redis
 
 from guestbook.core import (
@@ -19,6 +20,7 @@ from guestbook.core import (
 )
 from guestbook.storage.entries import decode, encode_trace
 from guestbook.storage.errors import DeadlineExceededError
+from guestbook.storage.replies import Decision
 from guestbook.storage.store import (
     ADDRESS,
     CONTROL,
@@ -36,7 +38,7 @@ from guestbook.storage.store import (
 BANS_MAX = 1000
 """Each pod reads all bans once a second."""
 
-Verdict = Literal["approve", "refuse"]
+Verdict = Literal["approve", "refuse", "withdraw"]
 
 
 class TooManyBansError(Exception):
@@ -56,6 +58,7 @@ class ModerationStore:
         self._client: Any = client
         self._retention = retention
         self._decide = client.register_script(load_script("decide"))
+        self._ban = client.register_script(load_script("ban"))
 
     async def waiting(self, after: EntryId, count: int) -> list[Message]:
         """Return up to `count` messages that wait, oldest first, posted after one."""
@@ -67,23 +70,26 @@ class ModerationStore:
 
     async def decide(
         self, entry_id: EntryId, verdict: Verdict, *, key: str, until_ms: int = 0, trace: str = ""
-    ) -> EntryId | None:
+    ) -> Decision | None:
         """Move a message to the stream, or remove it, once for each `key`.
 
-        Returns its new id, 0-0 for a refusal, None where no such message waits. Raises
-        DeadlineExceededError.
+        Returns None where no such message waits. Raises DeadlineExceededError.
         """
         lifetime = DAY_MS if verdict == "approve" else MINUTE_MS
-        answer: bytes = await self._decide(
+        outcome, *rest = await self._decide(
             keys=[HELD, EVENTS, TRIMMED, EDITS, RECEIPT + key, RECEIPT, ADDRESS],
             args=[
                 *(*self._retention, lifetime, until_ms, str(entry_id), verdict),
                 *encode_trace(trace),
             ],
         )
-        if answer == b"late":
+        if outcome == b"late":
             raise DeadlineExceededError
-        return None if answer == b"absent" else EntryId.from_bytes(answer)
+        if outcome == b"absent":
+            return None
+        new_id, memo = EntryId.from_bytes(rest[0]), rest[1]
+        message = Message(new_id, *from_json(memo)) if memo else None
+        return Decision(new_id, message, outcome == b"new")
 
     async def control(self) -> Control:
         """Return what is decided."""
@@ -100,11 +106,9 @@ class ModerationStore:
 
     async def ban(self, network: Network, seconds: int) -> Control:
         """Refuse posts from a network for some time from now. Raises TooManyBansError."""
-        bans = (await self.control()).bans
-        if network not in bans and len(bans) >= BANS_MAX:
+        if not await self._ban([CONTROL], [ban_field(network), seconds * 1000, BANS_MAX]):
             raise TooManyBansError
-        now, _ = await self._client.time()
-        return await self.change({ban_field(network): str((now + seconds) * 1000)})
+        return await self.control()
 
     async def unban(self, network: Network) -> bool:
         """End a ban; return whether there was one."""

@@ -47,6 +47,17 @@ class Stored(NamedTuple):
     """Whether it waits for a moderator."""
 
 
+class Decision(NamedTuple):
+    """What was decided about a message that waited."""
+
+    id: EntryId
+    """That of the message in the stream; 0-0 where it is not approved."""
+    message: Message | None
+    """As it was held; None where a pod of an older version decided."""
+    is_new: bool
+    """False where the decision is repeated."""
+
+
 class HeldState(NamedTuple):
     """The messages that wait for a moderator: how many, since when, and how many ever did."""
 

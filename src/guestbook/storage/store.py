@@ -6,6 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -15,6 +16,8 @@ from redis.asyncio import Redis
 from guestbook.core import (
     HELD_SEQ,
     ORIGIN,
+    Deletion,
+    Edit,
     EntryId,
     Message,
     NewMessage,
@@ -27,6 +30,7 @@ from guestbook.storage.entries import decode, encode, encode_trace, with_edit
 from guestbook.storage.errors import (
     DeadlineExceededError,
     MessageRefusedError,
+    MessageWithdrawnError,
     QueueFullError,
     TooManyPostsError,
 )
@@ -99,7 +103,7 @@ class Store:
         be repeated. `trace` is stored with the entry. `hold` has it wait for a moderator.
         `remember_address` keeps the address for 24 hours, so that it can be banned. Raises
         DeadlineExceededError, TooManyPostsError where `rate` does not allow the post,
-        QueueFullError, and MessageRefusedError.
+        QueueFullError, MessageRefusedError and MessageWithdrawnError.
         """
         # A client that repeats its key with another text gets the first message back.
         memo = b"" if is_own_key else to_json((new.author, new.text, pod))
@@ -123,7 +127,8 @@ class Store:
         _raise_refusal(outcome, *rest)
         entry_id, known = _read_receipt(rest[0])
         if entry_id == ORIGIN:
-            raise MessageRefusedError
+            # What was withdrawn has no words any more; those of a key of our own are never kept.
+            raise MessageRefusedError if known or is_own_key else MessageWithdrawnError
         author, text, pod = known or (new.author, new.text, pod)
         message = Message(entry_id, author, text, pod)
         # A key of our own is known only to the request that tries again.
@@ -145,10 +150,10 @@ class Store:
         rate: PostRate | None,
         until_ms: int,
         trace: str = "",
-    ) -> EntryId | None:
+    ) -> Edit | None:
         """Change a message's text, once for each `key`; it counts as a post for `rate`.
 
-        Returns the edit's own id, None where there is no such message any more. Raises
+        Returns the edit, None where there is no such message any more. Raises
         DeadlineExceededError and TooManyPostsError.
         """
         posts, seconds = rate or (0, 0)
@@ -163,7 +168,10 @@ class Store:
             ],
         )
         _raise_refusal(outcome, *rest)
-        return None if outcome == b"absent" else EntryId.from_bytes(outcome)
+        if outcome == b"absent":
+            return None
+        own_id = EntryId.from_bytes(outcome)
+        return Edit(own_id, replace(message, text=text, edited_at=own_id.time))
 
     async def replicated(
         self, keys: list[str], count: int, timeout_ms: int
@@ -182,8 +190,8 @@ class Store:
 
     async def delete(
         self, target: EntryId, *, key: str, until_ms: int, trace: str = ""
-    ) -> EntryId | None:
-        """Delete a message and return the deletion's own id, None where there was no message.
+    ) -> Deletion | None:
+        """Delete a message; return None where there was no message.
 
         Raises DeadlineExceededError.
         """
@@ -192,7 +200,7 @@ class Store:
             args=[MINUTE_MS, until_ms, str(target), *encode_trace(trace)],
         )
         _raise_refusal(receipt)
-        return None if receipt == b"absent" else EntryId.from_bytes(receipt)
+        return None if receipt == b"absent" else Deletion(EntryId.from_bytes(receipt), target)
 
     async def heartbeat(
         self,

@@ -37,6 +37,7 @@ _REFUSALS: dict[int | str, str] = {
     "closed": "closed",
     "queue_full": "queue full",
     "refused": "moderator",
+    "withdrawn": "withdrawn",
 }
 
 

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from guestbook import __version__
 from guestbook.pod import Guestbook, GuestbookCollector, Moderator, open_guestbook
@@ -19,6 +18,7 @@ from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
     EventsMiddleware,
     MethodMiddleware,
+    ProblemCORSMiddleware,
     RequestMiddleware,
 )
 from guestbook.web.openapi import describe
@@ -98,10 +98,16 @@ def create_app(
     app.add_middleware(EventsMiddleware, endpoint=endpoint)
     if settings.allow_origins:
         app.add_middleware(
-            CORSMiddleware,
+            ProblemCORSMiddleware,
             allow_origins=settings.allow_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "Last-Event-ID",
+                "X-Request-ID",
+            ],
             expose_headers=["Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)

@@ -15,11 +15,16 @@ from guestbook.web.public_url import is_own_origin, public_address
 logger = structlog.get_logger(__name__)
 
 
-def allowed_origin(allowed: tuple[str, ...], origin: str | None) -> str | None:
-    """Return how a response allows a page of `origin` to read it (CORS), or None."""
+_ALLOWED = "access-control-allow-origin"
+
+
+def cors_headers(allowed: tuple[str, ...], headers: Headers) -> dict[str, str]:
+    """Return the headers with which a page of another site may read what goes past Starlette."""
+    origin = headers.get("origin", "")
     if "*" in allowed:
-        return "*" if origin else None
-    return origin if origin in allowed else None
+        return {_ALLOWED: "*"} if origin else {}
+    vary = {"vary": "Origin"} if allowed else {}
+    return {_ALLOWED: origin, **vary} if origin in allowed else vary
 
 
 class CrossSiteCheck:
@@ -33,7 +38,7 @@ class CrossSiteCheck:
     def __call__(self, scope: Scope) -> bool:
         """Whether the browser's headers show that another site made it send the request."""
         headers = Headers(scope=scope)
-        if allowed_origin(self._allowed, headers.get("origin")):
+        if _ALLOWED in cors_headers(self._allowed, headers):
             return False
         fetch_site = headers.get("sec-fetch-site")
         if fetch_site is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from guestbook.core import EntryId, ProblemError
+from guestbook.core import EntryId, ProblemError, precondition_failed
 from guestbook.pod import Guestbook, Moderator
 from guestbook.settings import Settings
 from guestbook.telemetry import Metrics
@@ -144,6 +144,21 @@ async def get_message_id(message_id: str) -> EntryId:
         raise no_message(message_id) from None
 
 
+async def check_condition(request: Request) -> None:
+    """Raise ProblemError 412 for an If-Match: nothing that can be changed has an ETag."""
+    if any(value != "*" for value in request.headers.getlist("if-match")):
+        raise precondition_failed()
+
+
+async def get_changed_id(
+    request: Request, guestbook: GuestbookDep, entry_id: Annotated[EntryId, Depends(get_message_id)]
+) -> EntryId:
+    """Return the id of a message to change; a condition counts only where there is one."""
+    if "if-match" in request.headers and await guestbook.get(entry_id) is not None:
+        await check_condition(request)
+    return entry_id
+
+
 def no_message(message_id: object) -> ProblemError:
     """Return the 404 of a message."""
     name = str(message_id)[:50]
@@ -158,6 +173,7 @@ IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
 Before = Annotated[EntryId | None, Depends(get_before)]
 After = Annotated[EntryId | None, Depends(get_after)]
 MessageId = Annotated[EntryId, Depends(get_message_id)]
+ChangedId = Annotated[EntryId, Depends(get_changed_id)]
 
 
 # Permissions

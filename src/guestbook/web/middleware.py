@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import structlog
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from guestbook.core import ProblemError, precondition_failed, unmapped
+from guestbook.core import PROBLEM_TYPE, ProblemError, unmapped
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
 from guestbook.web import problems
@@ -163,14 +165,21 @@ class MethodMiddleware:
         elif scope["path"] == "*":
             # `OPTIONS *` asks for the options of the whole server (RFC 9110, section 9.3.7).
             await Response(status_code=204)(scope, receive, send)
-        elif scope["method"] != "OPTIONS" and any(
-            name == b"if-match" and value != b"*" for name, value in scope["headers"]
-        ):
-            # Nothing that can be changed has an ETag.
-            response = await problems.problem(Request(scope), precondition_failed())
-            await response(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+class ProblemCORSMiddleware(CORSMiddleware):
+    """Starlette's, but a preflight that is refused is a problem, as every error is."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return the answer to a preflight."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        error = ProblemError(response.status_code, f"{bytes(response.body).decode()}.")
+        headers = {n: v for n, v in response.headers.items() if not n.startswith("content-")}
+        return Response(error.json(), error.status, headers, media_type=PROBLEM_TYPE)
 
 
 def _headers(scope: Scope, start: Message) -> Iterator[tuple[bytes, bytes]]:

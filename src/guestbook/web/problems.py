@@ -14,7 +14,12 @@ from starlette.routing import Match
 
 from guestbook.core import PROBLEM_TYPE, InvalidMessageError, ProblemError, unavailable
 from guestbook.pod import UnavailableError
-from guestbook.storage import MessageRefusedError, QueueFullError, TooManyPostsError
+from guestbook.storage import (
+    MessageRefusedError,
+    MessageWithdrawnError,
+    QueueFullError,
+    TooManyPostsError,
+)
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page, Typed
 from guestbook.web.routes import events, moderation
@@ -100,6 +105,12 @@ async def message_refused(request: Request, _error: MessageRefusedError) -> Resp
     return await problem(request, error)
 
 
+async def message_withdrawn(request: Request, _error: MessageWithdrawnError) -> Response:
+    """The author has taken back what the key of this post had posted."""
+    error = ProblemError(410, "Its author took this message back.", code="withdrawn")
+    return await problem(request, error)
+
+
 async def http_error(request: Request, error: HTTPException) -> Response:
     """No route matches the request, or Starlette raised something else."""
     detail, headers = error.detail, error.headers
@@ -132,16 +143,20 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     TooManyPostsError: too_many_posts,
     QueueFullError: queue_full,
     MessageRefusedError: message_refused,
+    MessageWithdrawnError: message_withdrawn,
     HTTPException: http_error,
 }
 
 
 def _allowed_methods(request: Request) -> set[str]:
     """Return the methods of all routes of the address; Starlette names those of the first."""
-    methods: set[str] = set()
-    for route in iter_route_contexts(request.app.routes):
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= route.methods or set()
+    routes = [
+        route
+        for route in iter_route_contexts(request.app.routes)
+        if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # `/held/events` is also an address of the form `/held/{message_id}`.
+    methods = {m for route in routes if route.path == routes[0].path for m in route.methods or ()}
     # Below a mounted folder of files no route of the application matches.
     methods = methods or {"GET"}
     head = {"HEAD"} if "GET" in methods and has_head(request.url.path) else set()

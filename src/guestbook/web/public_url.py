@@ -65,8 +65,8 @@ def is_own_origin(scope: Scope, configured: str | None, origin: str) -> bool:
 
 
 def _authorities(scope: Scope, configured: str | None) -> Iterator[str]:
-    if configured:
-        yield configured.partition("://")[2]
+    if parsed := parse_origin(configured or ""):
+        yield parsed[1].authority
     headers = Headers(scope=scope)
     forwarded = _read_forwarded(headers)
     for host in (forwarded.host, Host.parse(headers.get("host", ""))):

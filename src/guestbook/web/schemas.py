@@ -8,9 +8,16 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from guestbook.core import AUTHOR_MAX, CLOSED_MAX, TEXT_MAX, Message, Moderation, normalise
-
-BAN_MAX_SECONDS = 366 * 24 * 3600
+from guestbook.core import (
+    AUTHOR_MAX,
+    BAN_DAYS_MAX,
+    CLOSED_MAX,
+    SECONDS,
+    TEXT_MAX,
+    Message,
+    Moderation,
+    normalise,
+)
 
 _Text = Annotated[
     str, Field(description=f"At most {TEXT_MAX} characters", json_schema_extra={"minLength": 1})
@@ -138,7 +145,7 @@ class BanIn(BaseModel):
     message: Annotated[
         str | None, Field(description="The id of a message of the last 24 h"), _OPTIONAL
     ] = None
-    seconds: Annotated[int, Field(ge=1, le=BAN_MAX_SECONDS, strict=True)]
+    seconds: Annotated[int, Field(ge=1, le=BAN_DAYS_MAX * SECONDS["d"], strict=True)]
 
 
 class ChangeList(MessageList):
@@ -189,6 +196,7 @@ _REASONS = {
     403: "Not allowed: the guestbook is closed, the network banned, the message refused or another "
     "author's, too late, the post another site's, or no admin token configured",
     404: "There is none of that name: it was deleted, or never existed",
+    410: "Its author took the message with this key back",
     413: "The body is too long",
     415: "The body is neither JSON nor a form",
     422: "Not a message, or a parameter that cannot be read; names the field",

@@ -11,7 +11,13 @@ from guestbook.pod import Moderator
 from guestbook.settings import Settings
 from guestbook.storage import TooManyBansError
 from guestbook.web.body import JSON, read_json
-from guestbook.web.dependencies import ModeratorDep, SettingsDep, parse_cursor, require_admin
+from guestbook.web.dependencies import (
+    ModeratorDep,
+    SettingsDep,
+    check_condition,
+    parse_cursor,
+    require_admin,
+)
 from guestbook.web.schemas import (
     BanIn,
     BanList,
@@ -42,6 +48,7 @@ async def read_control(moderator: ModeratorDep, settings: SettingsDep) -> Contro
 
 @router.patch(
     "/control",
+    dependencies=[Depends(check_condition)],
     responses=problems(413, 415, 422),
     openapi_extra=body_of({JSON: ControlIn}),
     summary="Close or open the guestbook, switch moderation",
@@ -75,6 +82,7 @@ async def list_bans(moderator: ModeratorDep) -> BanList:
 
 @router.post(
     "/bans",
+    dependencies=[Depends(check_condition)],
     status_code=201,
     responses=problems(404, 413, 415, 422),
     openapi_extra=body_of({JSON: BanIn}),
@@ -90,7 +98,11 @@ async def ban(moderator: ModeratorDep, wanted: Annotated[BanIn, Depends(_read_ba
 
 
 @router.delete(
-    "/bans/{network:path}", status_code=204, responses=problems(404, 422), summary="End a ban"
+    "/bans/{network:path}",
+    dependencies=[Depends(check_condition)],
+    status_code=204,
+    responses=problems(404, 422),
+    summary="End a ban",
 )
 async def unban(
     moderator: ModeratorDep,
@@ -102,10 +114,10 @@ async def unban(
 
 
 async def _network(moderator: Moderator, wanted: BanIn) -> Network:
-    if wanted.network is not None:
-        return _parse(wanted.network)
+    if (wanted.network is None) == (wanted.message is None):
+        raise ProblemError(422, "name either a network or a message", field="network")
     if wanted.message is None:
-        raise ProblemError(422, "is missing: name a network or a message", field="network")
+        return _parse(wanted.network or "")
     network = await moderator.author_of(parse_cursor("message", wanted.message))
     if network is None:
         raise ProblemError(

@@ -14,7 +14,7 @@ from guestbook.broadcast import HAS_EPOLL, AsgiStream, SocketStream, SocketWatch
 from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, current_id
-from guestbook.web.csrf import allowed_origin
+from guestbook.web.csrf import cors_headers
 from guestbook.web.dependencies import parse_cursor
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
@@ -61,7 +61,9 @@ class Events:
                 cursor=cursor,
                 request_id=request_id,
             )
-            detached.open(_head(request_id, _cors(scope, guestbook.settings.allow_origins)))
+            allowed = guestbook.settings.allow_origins
+            cors = cors_headers(allowed, Headers(scope=scope)) if allowed else {}
+            detached.open(_head(request_id, cors))
             return
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         stream = AsgiStream(
@@ -101,21 +103,12 @@ def _cursor(scope: Scope) -> EntryId | None:
     return parse_cursor("after", after) if after else None
 
 
-def _cors(scope: Scope, allowed: tuple[str, ...]) -> bytes:
-    """Return the headers that the middleware for CORS adds to other responses."""
-    if not allowed:
-        return b""
-    origin = allowed_origin(allowed, Headers(scope=scope).get("origin"))
-    vary = b"" if origin == "*" else b"vary: Origin\r\n"
-    return vary + (b"access-control-allow-origin: %s\r\n" % origin.encode() if origin else b"")
-
-
-def _head(request_id: str, cors: bytes) -> bytes:
+def _head(request_id: str, cors: dict[str, str]) -> bytes:
     """Return the response's head, as the server and the middleware would make it."""
     return b"HTTP/1.1 200 OK\r\ndate: %s\r\n%s%s%s: %s\r\ntransfer-encoding: chunked\r\n\r\n" % (
         _date(int(time.time())),
         _FIELDS,
-        cors,
+        b"".join(f"{name}: {value}\r\n".encode() for name, value in cors.items()),
         HEADER,
         request_id.encode(),
     )

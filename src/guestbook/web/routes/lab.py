@@ -8,10 +8,12 @@ import structlog
 from fastapi import APIRouter, Depends, Request
 
 from guestbook.pod.lab import Action, Lab
-from guestbook.web.dependencies import refuse_cross_site
+from guestbook.web.dependencies import check_condition, refuse_cross_site
 from guestbook.web.schemas import Command, problems
 
-router = APIRouter(tags=["lab"], dependencies=[Depends(refuse_cross_site)])
+router = APIRouter(
+    tags=["lab"], dependencies=[Depends(refuse_cross_site), Depends(check_condition)]
+)
 
 logger = structlog.get_logger(__name__)
 

@@ -14,6 +14,7 @@ from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
     After,
     Before,
+    ChangedId,
     ClientAddress,
     GuestbookDep,
     IdempotencyKey,
@@ -50,7 +51,7 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
         201: {"headers": {"Location": {"schema": {"type": "string"}}}},
         202: {"description": "The message waits for a moderator.", "model": MessageOut},
         303: {"description": "A form's message was stored: see the page."},
-        **problems(415),
+        **problems(410, 415),
         **{
             status: response | _PAGE
             for status, response in problems(403, 413, 422, 429, 503).items()
@@ -153,7 +154,7 @@ async def read_message(
 )
 async def edit_message(
     guestbook: GuestbookDep,
-    entry_id: MessageId,
+    entry_id: ChangedId,
     text: Annotated[str, Depends(read_new_text)],
     address: ClientAddress,
     key: IdempotencyKey,
@@ -174,7 +175,7 @@ async def delete_message(
     guestbook: GuestbookDep,
     # Before the id: without permission there is no answer about it.
     author_key: Annotated[str | None, Depends(get_author_key)],
-    entry_id: MessageId,
+    entry_id: ChangedId,
 ) -> Response:
     if author_key is None:
         is_deleted = await guestbook.delete(entry_id)

@@ -9,7 +9,14 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.responses import StreamingResponse
 
 from guestbook.core import ORIGIN
-from guestbook.web.dependencies import After, MessageId, ModeratorDep, no_message, require_admin
+from guestbook.web.dependencies import (
+    After,
+    MessageId,
+    ModeratorDep,
+    check_condition,
+    no_message,
+    require_admin,
+)
 from guestbook.web.routes.messages import LIMIT_MAX
 from guestbook.web.schemas import MessageList, MessageOut, problems
 
@@ -54,6 +61,7 @@ async def follow_held(moderator: ModeratorDep) -> StreamingResponse:
 
 @router.post(
     "/held/{message_id}/approve",
+    dependencies=[Depends(check_condition)],
     responses=problems(404),
     summary="Approve a message; again: the same answer",
 )
@@ -65,9 +73,13 @@ async def approve(moderator: ModeratorDep, entry_id: MessageId) -> MessageOut:
 
 
 @router.delete(
-    "/held/{message_id}", status_code=204, responses=problems(404), summary="Refuse a message"
+    "/held/{message_id}",
+    dependencies=[Depends(check_condition)],
+    status_code=204,
+    responses=problems(404),
+    summary="Refuse a message",
 )
 async def refuse(moderator: ModeratorDep, entry_id: MessageId) -> Response:
-    if not await moderator.refuse(entry_id):
+    if await moderator.decide(entry_id, "refuse") is None:
         raise no_message(entry_id)
     return Response(status_code=204)
