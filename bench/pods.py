@@ -76,7 +76,6 @@ class SimulatedPod:
             count_streams=lambda: int(time.monotonic()),
             on_change=_ignore,
             on_reply=_ignore,
-            on_return=_ignore,
         )
 
     async def run(self, delay: float) -> None:

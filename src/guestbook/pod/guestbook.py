@@ -8,6 +8,7 @@ import functools
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from guestbook.broadcast import Fanout
@@ -62,47 +63,38 @@ class Listing(NamedTuple):
     has_more: bool
 
 
+@dataclass(eq=False)
 class Guestbook:
     """The messages, the streams and the pods, as this process knows them.
 
-    `open_guestbook` makes one; `tasks` are the background tasks that keep it up to date.
+    `open_guestbook` makes one.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        store: Store,
-        moderation: ModerationStore,
-        replicas: Replicas,
-        log: EventLog,
-        fanout: Fanout,
-        follower: Follower,
-        presence: Presence,
-        tasks: Sequence[asyncio.Task[None]],
-        observe_command: Callable[[str, float], None],
-        tracing: Tracing | None,
-    ) -> None:
-        self.settings = settings
-        self.name = presence.name
-        self.store = store
-        self.moderation = moderation
-        self.log = log
-        self.fanout = fanout
-        self.presence = presence
-        self.replicas = replicas
-        self._follower = follower
-        self._tasks = tasks
-        self._observe_command = observe_command
-        self._tracing = tracing
-        self.manual_not_ready_reason: str | None = None
-        """Why an operator has taken this process out of service; None while it is in service."""
-        self._probed_at = float("-inf")
-        self._noticed = asyncio.Event()
-        self.accepted = 0
-        """How many messages this process has stored."""
-        self.replayed = 0
-        """How many posts were answered with the message that their key had stored before."""
+    settings: Settings
+    store: Store
+    moderation: ModerationStore
+    replicas: Replicas
+    log: EventLog
+    fanout: Fanout
+    follower: Follower
+    presence: Presence
+    tasks: Sequence[asyncio.Task[None]]
+    """The background tasks that keep it up to date."""
+    observe_command: Callable[[str, float], None]
+    tracing: Tracing | None
+    manual_not_ready_reason: str | None = None
+    """Why an operator has taken this process out of service; None while it is in service."""
+    accepted: int = 0
+    """How many messages this process has stored."""
+    replayed: int = 0
+    """How many posts were answered with the message that their key had stored before."""
+    _probed_at: float = float("-inf")
+    _noticed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def name(self) -> str:
+        """The name of this process."""
+        return self.presence.name
 
     async def drain(self, seconds: float) -> None:
         """Stop being ready, and end the streams, spread over `seconds`.
@@ -128,9 +120,9 @@ class Guestbook:
     def liveness_problems(self) -> list[str]:
         """Return why this process must be restarted; empty while it works."""
         problems = []
-        if any(task.done() for task in self._tasks):
+        if any(task.done() for task in self.tasks):
             problems.append("a background task has ended")
-        if self._follower.is_stuck:
+        if self.follower.is_stuck:
             problems.append("the stream's reader is stuck")
         return problems
 
@@ -152,7 +144,7 @@ class Guestbook:
             problems.append(self.presence.error)
         elif not self.log.is_loaded:
             problems.append("the stream has not been read yet")
-        elif self._follower.is_behind:
+        elif self.follower.is_behind:
             problems.append("the stream's reader has no connection to Redis")
         return problems
 
@@ -167,34 +159,32 @@ class Guestbook:
         """
         started = time.monotonic()
         deadline = started + REQUEST_SECONDS
-        receipt = f"client:{key}" if key else own_key()
+        is_own_key = key is None
+        receipt = own_key() if is_own_key else f"client:{key}"
 
-        async def store() -> Stored:
+        async def store(*, key: str, until_ms: int, trace: str) -> Stored:
             refusal, moderation = self.judge(address)
-            if refusal is not None and key is None:
+            if refusal is not None and is_own_key:
                 raise refusal
             try:
-                stored = await self.store.post(
+                return await self.store.post(
                     new,
                     self.name,
-                    key=receipt,
-                    is_own_key=key is None,
+                    key=key,
+                    is_own_key=is_own_key,
                     address=address,
                     rate=self.settings.post_rate,
                     # A message that was accepted before is returned all the same.
-                    until_ms=_LONG_AGO if refusal else self._redis_deadline(deadline),
+                    until_ms=_LONG_AGO if refusal else until_ms,
                     trace=trace,
                     hold=moderation == "before",
                     remember_address=self.settings.admin_token is not None,
                 )
             except DeadlineExceededError:
                 raise refusal or DeadlineExceededError from None
-            await self.replicas.have(receipt)
-            return stored
 
-        with self._traced("post") as trace:
-            stored = await retry(store, deadline=deadline)
-        self._observe_command("post", time.monotonic() - started)
+        stored = await self._run("post", store, receipt, deadline)
+        self.observe_command("post", time.monotonic() - started)
         if stored.is_new:
             self.accepted += 1
         else:
@@ -224,25 +214,26 @@ class Guestbook:
         Raises UnavailableError.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
-        receipt = key or own_key()
-
-        with self._traced(name) as trace:
-
-            async def attempt() -> Changed | None:
-                until_ms = self._redis_deadline(deadline)
-                changed = await command(key=receipt, until_ms=until_ms, trace=trace)
-                # Also that there is nothing to change has to outlast a fail-over.
-                await self.replicas.have(receipt)
-                return changed
-
-            changed = await retry(attempt, deadline=deadline)
+        changed = await self._run(name, command, key or own_key(), deadline)
         if changed is not None:
             await self._wait_until_visible(changed.id, deadline)
         return changed
 
-    def _traced(self, name: str) -> contextlib.AbstractContextManager[str]:
-        """Make a span for a script; its value goes along in the entry."""
-        return _UNTRACED if self._tracing is None else self._tracing.command(name)
+    async def _run(
+        self, name: str, command: Callable[..., Awaitable[T]], receipt: str, deadline: float
+    ) -> T:
+        """Repeat a command until Redis, and as many replicas as wanted, have taken it."""
+        # The span's value goes along in the entry.
+        with _UNTRACED if self.tracing is None else self.tracing.command(name) as trace:
+
+            async def attempt() -> T:
+                until_ms = self._redis_deadline(deadline)
+                result = await command(key=receipt, until_ms=until_ms, trace=trace)
+                # Also that there is nothing to change has to outlast a fail-over.
+                await self.replicas.have(receipt)
+                return result
+
+            return await retry(attempt, deadline=deadline)
 
     def _redis_deadline(self, deadline: float) -> int:
         """Return the Redis time after which a command must do nothing: before `retry` gives up."""

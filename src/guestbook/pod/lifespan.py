@@ -64,17 +64,17 @@ async def open_guestbook(
     streams; `observe_command` gets the name of a command and the seconds that Redis took.
     """
 
-    def open_client(timeout: float, **options: Any) -> Any:
+    def connect(timeout: float, **options: Any) -> Any:
         client = create_client(settings.redis_url, timeout=timeout, **options)
         stack.push_async_callback(client.aclose)
         return client
 
-    def connect(timeout: float, **options: Any) -> Store:
-        return Store(open_client(timeout, **options), settings.retention)
-
     # Callbacks between parts that are made later.
     def greeting() -> bytes:
-        return presence.greeting()
+        return presence.event()
+
+    def on_connect() -> None:
+        follower.verify_after_reconnect()
 
     def on_delivered(entries: list[LogEntry]) -> None:
         if presence.clock is None:
@@ -86,38 +86,35 @@ async def open_guestbook(
             if tracing is not None:
                 tracing.deliver(entry, seconds, len(fanout))
 
-    def on_reply(reply: HeartbeatReply, asked_at: float) -> None:
+    def on_reply(reply: HeartbeatReply, asked_at: float, is_back: bool) -> None:
+        if is_back:
+            follower.wake()
         observe_command("heartbeat", time.monotonic() - asked_at)
         if follower.check(reply, asked_at):
             fanout.confirm(reply.last_id, asked_at)
 
-    def on_return() -> None:
-        follower.wake()
-
-    def on_connect() -> None:
-        follower.verify_after_reconnect()
-
     async with contextlib.AsyncExitStack() as stack:
         # Each part has a client of its own, because a timeout that suits one is wrong for another:
         # a blocking read may take long, a heartbeat may not.
-        commands = open_client(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
+        commands = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
         store = Store(commands, settings.retention)
-        replicas = Replicas(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.wait_replicas)
+        waiting = Store(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.retention)
+        replicas = Replicas(waiting, settings.wait_replicas)
         stack.push_async_callback(replicas.close)
         log = EventLog(settings.max_messages, _LOG_BYTES)
         fanout = Fanout(log, _replay_from(store), greeting=greeting, on_delivered=on_delivered)
         presence = Presence(
-            connect(TIMEOUT),
+            Store(connect(TIMEOUT), settings.retention),
             name=own_name(),
             version=__version__,
             count_streams=lambda: len(fanout),
             on_change=fanout.set_pods,
             on_reply=on_reply,
-            on_return=on_return,
         )
         stack.push_async_callback(presence.leave)
+        reading = connect(BLOCK_MS / 1000 + _COMMAND_TIMEOUT, on_connect=on_connect)
         follower = Follower(
-            connect(BLOCK_MS / 1000 + _COMMAND_TIMEOUT, on_connect=on_connect),
+            Store(reading, settings.retention),
             log,
             on_entries=fanout.wake,
             on_break=fanout.reset,

@@ -10,7 +10,7 @@ from guestbook.core import sse
 
 # A larger number of pods is not listed in full, because every stream gets the list.
 LISTED_MAX = 100
-# Placeholders for the numbers in a greeting that is encoded ahead: no real one is negative.
+# Placeholders for the numbers in an event that is encoded ahead: no real one is negative.
 _OWN_COUNT, _TOTAL, _NOW = -1, -2, -3
 _OWN_COUNT_JSON, _TOTAL_JSON = (b'"streams":%d' % count for count in (_OWN_COUNT, _TOTAL))
 _NOW_JSON = b'"now":%d' % _NOW
@@ -18,39 +18,10 @@ _NOW_JSON = b'"now":%d' % _NOW
 Record = dict[str, Any]
 
 
-def encode(
-    pods: list[Record],
-    total: int,
-    *,
-    name: str,
-    is_away: bool,
-    closed: str | None,
-    now_ms: int | None,
-) -> bytes:
-    """Encode the event of the pod called `name`.
+class PodsEvent:
+    """The event of one pod, encoded ahead but for the counts and the time of the moment.
 
-    `is_away` is whether Redis is away, `now_ms` its time if it is known, `closed` the words with
-    which the guestbook is closed.
-    """
-    if len(pods) > LISTED_MAX:
-        # This pod is always listed.
-        pods = sorted(pods, key=lambda pod: pod["name"] != name)[:LISTED_MAX]
-    # The load balancer chose the pod, so that a client learns only here which one serves it.
-    data = {"pods": pods, "streams": total, "pod": name}
-    if now_ms is not None:
-        # Visitors' clocks may be wrong: the age of a message is a difference of Redis's times.
-        data["now"] = now_ms
-    if is_away:
-        data["redis"] = "away"
-    if closed is not None:
-        data["closed"] = closed
-    return sse.event(json.dumps(data, separators=(",", ":")).encode(), name="pods")
-
-
-class Greeting:
-    """The event for a stream that opens, with the counts and the time of this moment.
-
-    Thousands of streams may open at once: only these numbers are encoded for each.
+    Thousands of streams may open at once, and each of them gets it first.
     """
 
     def __init__(self) -> None:
@@ -67,20 +38,30 @@ class Greeting:
         closed: str | None,
         now_ms: int | None,
     ) -> bytes:
-        """Encode the event of the pod with the record `own`; `peers` is not modified later."""
+        """Encode the event of the pod with the record `own`; `peers` is not modified later.
+
+        `is_away` is whether Redis is away, `now_ms` its time if it is known, `closed` the words
+        with which the guestbook is closed.
+        """
         has_time = now_ms is not None
         key = (own["state"], str(own.get("lab")), is_away, closed, has_time)
         if self._peers is not peers or self._key != key:
             self._peers, self._key = peers, key
             pods = by_name([{**own, "streams": _OWN_COUNT}, *peers.values()])
-            self._event = encode(
-                pods,
-                _TOTAL,
-                name=own["name"],
-                is_away=is_away,
-                closed=closed,
-                now_ms=_NOW if has_time else None,
-            )
+            if len(pods) > LISTED_MAX:
+                # This pod is always listed.
+                pods = sorted(pods, key=lambda pod: pod["name"] != own["name"])[:LISTED_MAX]
+            # The load balancer chose the pod: a client learns only here which one serves it.
+            data = {"pods": pods, "streams": _TOTAL, "pod": own["name"]}
+            if has_time:
+                # Visitors' clocks may be wrong: a message's age is a difference of Redis's times.
+                data["now"] = _NOW
+            if is_away:
+                data["redis"] = "away"
+            if closed is not None:
+                data["closed"] = closed
+            json_data = json.dumps(data, separators=(",", ":"))
+            self._event = sse.event(json_data.encode(), name="pods")
         total = own["streams"] + sum(pod["streams"] for pod in peers.values())
         event = self._event.replace(_OWN_COUNT_JSON, b'"streams":%d' % own["streams"])
         if now_ms is not None:

@@ -8,14 +8,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 import structlog
 
-from guestbook.core import Control
+from guestbook.core import Control, EntryId
 from guestbook.pod import pods_event
-from guestbook.pod.pods_event import Greeting, Record
+from guestbook.pod.pods_event import PodsEvent, Record
 from guestbook.storage import (
     CLOCK_AHEAD_SECONDS,
     REDIS_ERRORS,
@@ -64,8 +63,8 @@ class RedisClock:
 class Presence:
     """The heartbeat, which also probes Redis: `error` is why the last one failed.
 
-    `on_change` is called with each `pods` event for all streams, `on_reply` with each reply and
-    the moment of its request, `on_return` when Redis is reachable again.
+    `on_change` is called with each `pods` event for all streams, `on_reply` with each reply, the
+    moment of its request, and whether Redis was unreachable before.
     """
 
     def __init__(
@@ -76,18 +75,16 @@ class Presence:
         version: str,
         count_streams: Callable[[], int],
         on_change: Callable[[bytes], None],
-        on_reply: Callable[[HeartbeatReply, float], None],
-        on_return: Callable[[], None],
+        on_reply: Callable[[HeartbeatReply, float, bool], None],
     ) -> None:
         self._store = store
         self.name = name
         self.process = f"{name}/{secrets.token_hex(4)}"
-        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+        self._started_at = EntryId(int(time.time() * 1000), 0).time
         self._version = version
         self._count_streams = count_streams
         self._on_change = on_change
         self._on_reply = on_reply
-        self._on_return = on_return
         # Identifies the data of a Redis that has no id yet.
         self._dataset_id = secrets.token_hex(8)
         self._woken = asyncio.Event()
@@ -97,10 +94,9 @@ class Presence:
         self._replied_at = float("-inf")
         self._failures = 0
         self._reasons: set[str] = set()
-        self._published: list[Record] = []
-        self._published_closed: str | None = None
+        self._published: tuple[list[Record], str | None] = ([], None)
         self._published_at = float("-inf")
-        self._greeting = Greeting()
+        self._event = PodsEvent()
         self.state: State = "ready"
         self.lab: list[str] | None = None
         """The faults that the lab has caused in this process; None without a lab."""
@@ -185,7 +181,7 @@ class Presence:
         self.error = f"Redis is away: {reason}"
         self._failures += 1
         if self._failures == _AWAY_AFTER:
-            self._publish(self._pods())
+            self._publish()
         # Each reason once in an outage: the first may be only that Redis was slow.
         if reason not in self._reasons:
             self._reasons.add(reason)
@@ -213,12 +209,10 @@ class Presence:
         if reply.peers is not None:
             self._note_peers(reply.peers, now)
         if was_shown_away:
-            self._publish(self._pods())
+            self._publish()
         else:
             self._publish_changes()
-        if was_unreachable:
-            self._on_return()
-        self._on_reply(reply, asked_at)
+        self._on_reply(reply, asked_at, was_unreachable)
         if was_unreachable:
             logger.info("Redis is there")
 
@@ -267,46 +261,34 @@ class Presence:
         """Redis's time; None: it is not known yet."""
         return None if self.clock is None else int(self.clock.time(time.monotonic()))
 
-    def _pods(self) -> list[Record]:
-        return pods_event.by_name(self.records().values())
-
     @property
     def closed(self) -> str | None:
         """The words with which the guestbook is closed; None: it is open, or that is not known."""
         return None if self.control is None else self.control.closed
 
+    def _shown(self) -> tuple[list[Record], str | None]:
+        return pods_event.by_name(self.records().values()), self.closed
+
     def _publish_changes(self) -> None:
-        pods = self._pods()
-        if (pods, self.closed) == (self._published, self._published_closed):
+        (pods, closed), (published, published_closed) = self._shown(), self._published
+        if (pods, closed) == self._published:
             return
-        only_counts = self.closed == self._published_closed and (
-            pods_event.without_counts(pods) == pods_event.without_counts(self._published)
+        only_counts = closed == published_closed and (
+            pods_event.without_counts(pods) == pods_event.without_counts(published)
         )
         listed = min(len(pods), pods_event.LISTED_MAX)
         seconds = _COUNTS_SECONDS * max(1, listed / _PODS_EACH_EVENT)
         if not only_counts or time.monotonic() - self._published_at >= seconds:
-            self._publish(pods)
+            self._publish()
 
-    def _publish(self, pods: list[Record]) -> None:
-        self._published, self._published_closed = pods, self.closed
-        self._published_at = time.monotonic()
-        total = sum(pod["streams"] for pod in pods)
-        self._on_change(
-            pods_event.encode(
-                pods,
-                total,
-                name=self.name,
-                is_away=self._is_shown_away,
-                closed=self.closed,
-                now_ms=self.now_ms,
-            )
-        )
+    def _publish(self) -> None:
+        self._published, self._published_at = self._shown(), time.monotonic()
+        self._on_change(self.event())
 
-    def greeting(self) -> bytes:
-        """Return the `pods` event for a stream that opens, with the counts of this moment."""
-        own = self._own_record()
-        return self._greeting.encode(
-            own,
+    def event(self) -> bytes:
+        """Return the `pods` event with the counts and the time of this moment."""
+        return self._event.encode(
+            self._own_record(),
             self._peers,
             is_away=self._is_shown_away,
             closed=self.closed,
