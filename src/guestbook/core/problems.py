@@ -47,10 +47,12 @@ class ProblemError(Exception):
         return json.dumps(problem, ensure_ascii=False).encode() + b"\n"
 
 
-def unavailable(detail: str, *, soonest: int = 1, latest: int = 5) -> ProblemError:
+def unavailable(
+    detail: str, *, soonest: int = 1, latest: int = 5, code: str = "invalid"
+) -> ProblemError:
     """Return a 503 whose `Retry-After` (in seconds) varies, so that clients spread out."""
     wait = random.randint(soonest, latest)  # noqa: S311  # jitter
-    return ProblemError(503, detail, headers={"Retry-After": str(wait)})
+    return ProblemError(503, detail, code=code, headers={"Retry-After": str(wait)})
 
 
 def precondition_failed() -> ProblemError:

@@ -8,7 +8,7 @@ are read before anything else, such as a token, is looked at.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
@@ -61,15 +61,19 @@ async def read_posted(request: Request) -> Posted:
 async def read_new_text(request: Request) -> str:
     """Read and check the new text of a message. Raises what `read_posted` raises."""
     await refuse_cross_site(request)
-    return NewMessage.parse((await read_json(request, EditIn)).text).text
+    return NewMessage.parse((await json_body(EditIn)(request)).text).text
 
 
-async def read_json(request: Request, model: type[T]) -> T:
-    """Read and check a body that must be JSON. Raises ProblemError and RequestValidationError."""
-    _media_type(request, JSON)
-    body = await _read(request)
-    with _validation():
-        return model.model_validate_json(body)
+def json_body(model: type[T]) -> Callable[[Request], Awaitable[T]]:
+    """Return the dependency that reads a body, which must be JSON, as a model."""
+
+    async def read(request: Request) -> T:
+        _media_type(request, JSON)
+        body = await _read(request)
+        with _validation():
+            return model.model_validate_json(body)
+
+    return read
 
 
 @contextlib.contextmanager

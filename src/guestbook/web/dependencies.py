@@ -33,42 +33,21 @@ async def get_guestbook(request: Request) -> Guestbook:
     return guestbook
 
 
-async def get_moderator(request: Request) -> Moderator:
-    """Return the moderator of the guestbook."""
-    moderator: Moderator = request.app.state.moderator
-    return moderator
+def _part(name: str) -> Any:
+    """Return the dependency that is `app.state.NAME`."""
 
+    async def get(request: Request) -> Any:
+        return getattr(request.app.state, name)
 
-async def get_settings(request: Request) -> Settings:
-    """Return the settings of the application."""
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-async def get_metrics(request: Request) -> Metrics:
-    """Return the metrics of the application."""
-    metrics: Metrics = request.app.state.metrics
-    return metrics
-
-
-async def get_page(request: Request) -> Page:
-    """Return the renderer of the pages."""
-    page: Page = request.app.state.page
-    return page
-
-
-async def get_feed(request: Request) -> Feed:
-    """Return the renderer of the feed."""
-    feed: Feed = request.app.state.feed
-    return feed
+    return Depends(get)
 
 
 GuestbookDep = Annotated[Guestbook, Depends(get_guestbook)]
-ModeratorDep = Annotated[Moderator, Depends(get_moderator)]
-SettingsDep = Annotated[Settings, Depends(get_settings)]
-MetricsDep = Annotated[Metrics, Depends(get_metrics)]
-PageDep = Annotated[Page, Depends(get_page)]
-FeedDep = Annotated[Feed, Depends(get_feed)]
+ModeratorDep = Annotated[Moderator, _part("moderator")]
+SettingsDep = Annotated[Settings, _part("settings")]
+MetricsDep = Annotated[Metrics, _part("metrics")]
+PageDep = Annotated[Page, _part("page")]
+FeedDep = Annotated[Feed, _part("feed")]
 
 
 # The parts of a request

@@ -51,11 +51,29 @@ async def problem(request: Request, error: ProblemError) -> Response:
     )
 
 
-async def invalid_message(request: Request, error: InvalidMessageError) -> Response:
-    """What was sent is no message."""
-    return await problem(
-        request, ProblemError(422, error.reason, field=error.field, code=error.code)
-    )
+async def handle(request: Request, error: Exception) -> Response:
+    """Answer with the problem that an exception means to a client."""
+    return await problem(request, _as_problem(error))
+
+
+def _as_problem(error: Exception) -> ProblemError:
+    match error:
+        case InvalidMessageError():
+            return ProblemError(422, error.reason, field=error.field, code=error.code)
+        case UnavailableError():
+            reason = str(error) or "Redis did not answer in time"
+            return unavailable(f"{reason}: try again.")
+        case TooManyPostsError():
+            detail = f"Too many messages from your address: try again in {error.seconds} s."
+            return ProblemError(429, detail, headers={"Retry-After": str(error.seconds)})
+        case QueueFullError():
+            detail = "Too many messages wait for a moderator: try again later."
+            return unavailable(detail, soonest=30, latest=90, code="queue_full")
+        case MessageRefusedError():
+            return ProblemError(403, "A moderator did not approve this message.", code="refused")
+        case MessageWithdrawnError():
+            return ProblemError(410, "Its author took this message back.", code="withdrawn")
+    raise error
 
 
 async def invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -70,45 +88,6 @@ async def invalid_request(request: Request, error: RequestValidationError) -> Re
         reason = sentence.format_map(first.get("ctx", {}))
     field = str(place[-1]) if place else "body"
     return await problem(request, ProblemError(422, reason, field=field, code=code))
-
-
-async def redis_unavailable(request: Request, error: UnavailableError) -> Response:
-    """Redis did not answer in time."""
-    reason = str(error) or "Redis did not answer in time"
-    return await problem(request, unavailable(f"{reason}: try again."))
-
-
-async def too_many_posts(request: Request, error: TooManyPostsError) -> Response:
-    """The client's address posts faster than GUESTBOOK_POST_RATE."""
-    return await problem(
-        request,
-        ProblemError(
-            429,
-            f"Too many messages from your address: try again in {error.seconds} s.",
-            headers={"Retry-After": str(error.seconds)},
-        ),
-    )
-
-
-async def queue_full(request: Request, _error: QueueFullError) -> Response:
-    """Too many messages wait for a moderator."""
-    error = unavailable(
-        "Too many messages wait for a moderator: try again later.", soonest=30, latest=90
-    )
-    error.code = "queue_full"
-    return await problem(request, error)
-
-
-async def message_refused(request: Request, _error: MessageRefusedError) -> Response:
-    """A moderator has refused what the key of this post had posted."""
-    error = ProblemError(403, "A moderator did not approve this message.", code="refused")
-    return await problem(request, error)
-
-
-async def message_withdrawn(request: Request, _error: MessageWithdrawnError) -> Response:
-    """The author has taken back what the key of this post had posted."""
-    error = ProblemError(410, "Its author took this message back.", code="withdrawn")
-    return await problem(request, error)
 
 
 async def http_error(request: Request, error: HTTPException) -> Response:
@@ -137,14 +116,14 @@ def bug() -> ProblemError:
 
 EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     ProblemError: problem,
-    InvalidMessageError: invalid_message,
-    RequestValidationError: invalid_request,
-    UnavailableError: redis_unavailable,
-    TooManyPostsError: too_many_posts,
-    QueueFullError: queue_full,
-    MessageRefusedError: message_refused,
-    MessageWithdrawnError: message_withdrawn,
     HTTPException: http_error,
+    InvalidMessageError: handle,
+    RequestValidationError: invalid_request,
+    UnavailableError: handle,
+    TooManyPostsError: handle,
+    QueueFullError: handle,
+    MessageRefusedError: handle,
+    MessageWithdrawnError: handle,
 }
 
 

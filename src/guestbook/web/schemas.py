@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from guestbook.core import (
@@ -59,7 +59,7 @@ class EditIn(BaseModel):
 class MessageOut(BaseModel):
     """A message as it is stored."""
 
-    id: str
+    id: Annotated[str, BeforeValidator(str)]
     author: str | None
     text: str
     posted_at: str
@@ -71,14 +71,7 @@ class MessageOut(BaseModel):
     @classmethod
     def of(cls, message: Message) -> Self:
         """Convert a message of the guestbook."""
-        return cls(
-            id=str(message.id),
-            author=message.author,
-            text=message.text,
-            posted_at=message.posted_at,
-            pod=message.pod,
-            edited_at=message.edited_at,
-        )
+        return cls.model_validate(message, from_attributes=True)
 
 
 class MessageList(BaseModel):

@@ -6,8 +6,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import segno
@@ -30,16 +29,14 @@ _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 _MAX = {"text": TEXT_MAX, "author": AUTHOR_MAX}
 
 
-@dataclass(frozen=True, slots=True)
-class Typed:
+class Typed(NamedTuple):
     """What a visitor typed into the form."""
 
     text: str = ""
     author: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FormError:
+class FormError(NamedTuple):
     """Why a form was rejected; `field` is empty where no single field is the reason."""
 
     field: str
@@ -63,6 +60,12 @@ class Page:
             text_max=TEXT_MAX,
             author_max=AUTHOR_MAX,
             undo_seconds=guestbook.settings.undo_seconds,
+            # What most pages have not.
+            is_archive=False,
+            is_single=False,
+            is_held=False,
+            error=None,
+            typed=Typed(),
         )
         self._page = environment.get_template("page.html")
         self._error = environment.get_template("error.html")
@@ -72,43 +75,36 @@ class Page:
         self.translations = translations
         self._cache = ResponseCache(guestbook.log, lambda: guestbook.presence.closed)
 
-    def current(self, language: str) -> CachedResponse:
-        """Return the page of the newest messages."""
-        return self._cache.get(language, lambda: _response(self._newest(language), language))
-
-    def held(self, language: str) -> CachedResponse:
-        """Return the same page for the author of a message that waits for a moderator."""
+    def current(self, language: str, *, is_held: bool = False) -> CachedResponse:
+        """Return the page of the newest messages; with a note where the visitor's own one waits."""
 
         def make() -> CachedResponse:
-            return _response(self._newest(language, is_held=True), language)
+            return _response(self._newest(language, is_held=is_held), language)
 
-        return self._cache.get((language, "held"), make)
+        return self._cache.get((language, "held" if is_held else "current"), make)
 
-    def refused(self, language: str, problem: ProblemError, typed: Typed) -> bytes:
+    def refused(self, language: str, problem: ProblemError, typed: Typed) -> str:
         """Return the page with what the visitor typed, and why it was rejected."""
         error = _form_error(self.translations[language], problem, typed)
-        return self._newest(language, error, typed).encode()
+        return self._newest(language, error=error, typed=typed)
 
     async def older(self, language: str, before: EntryId) -> CachedResponse:
         """Return the page of the newest messages before one. Raises UnavailableError."""
-        listing = await self._guestbook.newest(_COUNT, before)
-        return _response(
-            self._render(language, listing.messages, has_more=listing.has_more, is_archive=True),
-            language,
-        )
+        messages, has_more = await self._guestbook.newest(_COUNT, before)
+        html = self._render(language, messages, has_more=has_more, is_archive=True)
+        return _response(html, language)
 
     def message(self, language: str, message: Message) -> CachedResponse:
         """Return the page of one message."""
-        html = self._render(language, [message], has_more=False, is_archive=True, is_single=True)
+        html = self._render(language, [message], is_archive=True, is_single=True)
         return _response(html, language, "Accept")
 
-    def error(self, language: str, problem: ProblemError) -> bytes:
+    def error(self, language: str, problem: ProblemError) -> str:
         """Return the page that is shown in place of the one that was asked for."""
         words = self.translations[language]
         by_status = words.get(f"error_{problem.status}", words["error"])
         reason = words.get(f"error_{problem.code}", by_status)
-        html: str = self._error.render(self._context(language, ()), reason=reason)
-        return html.encode()
+        return self._error.render(self._context(language, ()), reason=reason)
 
     def wall(self, language: str, public: str) -> CachedResponse:
         """Return the page for a projector, which shows the address `public`."""
@@ -116,13 +112,8 @@ class Page:
         def make() -> CachedResponse:
             newest = itertools.islice(self._guestbook.log.newest(), _COUNT)
             context = self._context(language, newest)
-            html = self._wall.render(
-                context,
-                is_single=False,
-                address=public,
-                is_local=_is_local(public),
-                qr=_qr(public),
-            )
+            shown = {"address": public, "is_local": _is_local(public), "qr": _qr(public)}
+            html = self._wall.render(context, **shown)
             return _response(html, language, public_url.VARY)
 
         return self._cache.get((language, public), make)
@@ -136,54 +127,22 @@ class Page:
             book = context["title"]
             context["title"] = f"{context['t']['moderate']} · {book}"
             older = f"/?before={newest[-1].id}" if newest else None
-            return _response(
-                self._desk.render(context, is_single=False, book=book, older=older),
-                language,
-            )
+            return _response(self._desk.render(context, book=book, older=older), language)
 
         return self._cache.get((language, "desk"), make)
 
-    def _newest(
-        self,
-        language: str,
-        error: FormError | None = None,
-        typed: Typed = Typed(),
-        *,
-        is_held: bool = False,
-    ) -> str:
+    def _newest(self, language: str, **details: Any) -> str:
         log = self._guestbook.log
         newest = list(itertools.islice(log.newest(), _COUNT + 1))
         has_more = len(newest) > _COUNT or (bool(newest) and not log.is_complete)
-        return self._render(
-            language,
-            newest[:_COUNT],
-            has_more=has_more,
-            error=error,
-            typed=typed,
-            is_held=is_held,
-        )
+        return self._render(language, newest[:_COUNT], has_more=has_more, **details)
 
     def _render(
-        self,
-        language: str,
-        messages: list[Message],
-        *,
-        has_more: bool,
-        is_archive: bool = False,
-        is_single: bool = False,
-        error: FormError | None = None,
-        typed: Typed = Typed(),
-        is_held: bool = False,
+        self, language: str, messages: list[Message], *, has_more: bool = False, **details: Any
     ) -> str:
-        return self._page.render(
-            self._context(language, messages),
-            is_archive=is_archive,
-            is_single=is_single,
-            older=f"/?before={messages[-1].id}" if has_more else None,
-            error=error,
-            typed=typed,
-            is_held=is_held,
-        )
+        older = f"/?before={messages[-1].id}" if has_more else None
+        context = self._context(language, messages)
+        return self._page.render(context, older=older, **details)
 
     def _context(self, language: str, messages: Iterable[Message]) -> dict[str, Any]:
         settings, log = self._guestbook.settings, self._guestbook.log

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Response
 
 from guestbook.core import Control, EntryId, Network, ProblemError, parse_network
 from guestbook.pod import Moderator
 from guestbook.settings import Settings
 from guestbook.storage import TooManyBansError
-from guestbook.web.body import JSON, read_json
+from guestbook.web.body import JSON, json_body
 from guestbook.web.dependencies import (
     ModeratorDep,
     SettingsDep,
@@ -33,14 +33,6 @@ router = APIRouter(
 )
 
 
-async def _read_control(request: Request) -> ControlIn:
-    return await read_json(request, ControlIn)
-
-
-async def _read_ban(request: Request) -> BanIn:
-    return await read_json(request, BanIn)
-
-
 @router.get("/control", summary="Whether posts are accepted, and held")
 async def read_control(moderator: ModeratorDep, settings: SettingsDep) -> ControlOut:
     return _shown(await moderator.control(), settings)
@@ -56,7 +48,7 @@ async def read_control(moderator: ModeratorDep, settings: SettingsDep) -> Contro
 async def change_control(
     moderator: ModeratorDep,
     settings: SettingsDep,
-    wanted: Annotated[ControlIn, Depends(_read_control)],
+    wanted: Annotated[ControlIn, Depends(json_body(ControlIn))],
 ) -> ControlOut:
     return _shown(await moderator.change(wanted.model_dump(exclude_unset=True)), settings)
 
@@ -88,7 +80,9 @@ async def list_bans(moderator: ModeratorDep) -> BanList:
     openapi_extra=body_of({JSON: BanIn}),
     summary="Refuse posts from a network, or from the author of a message",
 )
-async def ban(moderator: ModeratorDep, wanted: Annotated[BanIn, Depends(_read_ban)]) -> BanOut:
+async def ban(
+    moderator: ModeratorDep, wanted: Annotated[BanIn, Depends(json_body(BanIn))]
+) -> BanOut:
     network = await _network(moderator, wanted)
     try:
         until = await moderator.ban(network, wanted.seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from email.utils import formatdate
+from typing import Any
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.routing import Route
@@ -30,7 +31,7 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 _FIELDS = b"".join(b"%s: %s\r\n" % field for field in [*RAW_SECURITY_HEADERS, *_HEADERS])
-_RETRY_AFTER = {"soonest": 2, "latest": 15}
+_RETRY_AFTER: dict[str, Any] = {"soonest": 2, "latest": 15}
 
 
 class Events:

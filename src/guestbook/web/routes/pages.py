@@ -27,7 +27,7 @@ async def index(request: Request) -> Response:
     language = page.translations.language(request.scope)
     before = request.query_params.get("before")
     if before is None:
-        return page.held(language) if "held" in request.query_params else page.current(language)
+        return page.current(language, is_held="held" in request.query_params)
     return await page.older(language, parse_cursor("before", before))
 
 
