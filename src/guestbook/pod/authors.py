@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Awaitable, Callable
 
 from guestbook.core import EntryId, Message, ProblemError, is_held
 from guestbook.pod.guestbook import Guestbook, within_request
@@ -19,7 +17,7 @@ async def edit(
 
     Raises ProblemError for another key or too late, TooManyPostsError and UnavailableError.
     """
-    posted = await _posted_lately(guestbook, target, key)
+    posted = await _posted(guestbook, target, key)
     if posted is None:
         return None
     refusal, moderation = guestbook.judge(address)
@@ -40,43 +38,30 @@ async def withdraw(guestbook: Guestbook, target: EntryId, *, key: str | None) ->
 
     Raises ProblemError for another key or too late, and UnavailableError.
     """
+    if await _posted(guestbook, target, key) is None:
+        return False
     if is_held(target):
-        moderator = Moderator(guestbook)
-        posted = await _posted(guestbook, target, key, moderator.get)
-        return posted is not None and await moderator.decide(target, "withdraw") is not None
-    posted = await _posted_lately(guestbook, target, key)
-    return posted is not None and await guestbook.delete(target)
+        return await Moderator(guestbook).decide(target, "withdraw") is not None
+    return await guestbook.delete(target)
 
 
-async def _posted(
-    guestbook: Guestbook,
-    target: EntryId,
-    key: str | None,
-    get: Callable[[EntryId], Awaitable[Message | None]],
-) -> Message | None:
-    """Return the message as it was posted, if with this key."""
-    posted = await within_request(guestbook.store.posted(f"client:{key}")) if key else None
-    if posted is not None and posted.id == target:
-        return posted
-    if await get(target) is None:
-        return None
-    raise ProblemError(
-        403,
-        "Only its author may change a message: send the Idempotency-Key of its post.",
-        code="not_author",
-    )
-
-
-async def _posted_lately(guestbook: Guestbook, target: EntryId, key: str | None) -> Message | None:
+async def _posted(guestbook: Guestbook, target: EntryId, key: str | None) -> Message | None:
     """Return the message as it was posted, if with this key and within the time for changes."""
-    posted = await _posted(guestbook, target, key, guestbook.get)
-    if posted is None:
-        return None
-    if guestbook.presence.clock is None:
+    posted = await within_request(guestbook.store.posted(f"client:{key}")) if key else None
+    if posted is None or posted.id != target:
+        get = Moderator(guestbook).get if is_held(target) else guestbook.get
+        if await get(target) is None:
+            return None
+        raise ProblemError(
+            403,
+            "Only its author may change a message: send the Idempotency-Key of its post.",
+            code="not_author",
+        )
+    seconds, now_ms = guestbook.settings.undo_seconds, guestbook.presence.now_ms
+    if now_ms is None:
         raise UnavailableError
-    seconds = guestbook.settings.undo_seconds
-    age_ms = guestbook.presence.clock.time(time.monotonic()) - target.ms
-    if not seconds or age_ms > seconds * 1000:
+    # What waits can be taken back for as long as it does.
+    if not is_held(target) and (not seconds or now_ms - target.ms > seconds * 1000):
         raise ProblemError(
             403, f"It is too late: a message can be changed for {seconds} s.", code="too_late"
         )

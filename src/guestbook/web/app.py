@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 
 from guestbook import __version__
-from guestbook.pod import Guestbook, GuestbookCollector, Moderator, open_guestbook
+from guestbook.pod import GuestbookCollector, Moderator, open_guestbook
 from guestbook.settings import Settings
 from guestbook.telemetry import AccessLog, Metrics
 from guestbook.web.csrf import CrossSiteCheck
 from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
-    EventsMiddleware,
-    MethodMiddleware,
     ProblemCORSMiddleware,
     RequestMiddleware,
+    RoutingMiddleware,
 )
 from guestbook.web.openapi import describe
 from guestbook.web.pages import static as assets
@@ -48,23 +47,29 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_guestbook(
-            settings,
-            observe_lag=metrics.observe_lag,
-            observe_command=metrics.observe_command,
-            tracing=tracing,
-        ) as guestbook:
+        async with contextlib.AsyncExitStack() as stack:
+            if tracing is not None:
+                stack.push_async_callback(tracing.close)
+            guestbook = await stack.enter_async_context(
+                open_guestbook(
+                    settings,
+                    observe_lag=metrics.observe_lag,
+                    observe_command=metrics.observe_command,
+                    tracing=tracing,
+                )
+            )
             metrics.register(GuestbookCollector(guestbook))
             app.state.guestbook = guestbook
             app.state.moderator = Moderator(guestbook)
             app.state.page = Page(guestbook, static, translations)
             app.state.feed = Feed(guestbook, static, translations)
-            draining = drain_on_signal(guestbook) if drains_on_signal else nullcontext()
-            async with _lab(app, guestbook):
-                with draining:
-                    yield
-        if tracing is not None:
-            await tracing.close()
+            if settings.lab:
+                from guestbook.pod.lab import open_lab  # noqa: PLC0415  # off means: no code path
+
+                app.state.lab = await stack.enter_async_context(open_lab(guestbook))
+            if drains_on_signal:
+                stack.enter_context(drain_on_signal(guestbook))
+            yield
 
     app = FastAPI(
         title="Guestbook",
@@ -93,9 +98,7 @@ def create_app(
     app.state.is_cross_site = CrossSiteCheck(settings.public_url, settings.allow_origins)
 
     # The last one added is the first to see a request.
-    endpoint = events.Events()
-    app.add_middleware(MethodMiddleware)
-    app.add_middleware(EventsMiddleware, endpoint=endpoint)
+    app.add_middleware(RoutingMiddleware)
     if settings.allow_origins:
         app.add_middleware(
             ProblemCORSMiddleware,
@@ -112,7 +115,7 @@ def create_app(
         )
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 
-    app.router.routes.append(events.route(endpoint))
+    app.include_router(events.router)
     # The page lies ready, and is requested most: FastAPI's handling would cost as much again.
     app.add_route("/", pages.index, methods=["GET"], include_in_schema=False)
     app.include_router(pages.router)
@@ -125,30 +128,11 @@ def create_app(
     if settings.lab:
         from guestbook.web.routes import lab  # noqa: PLC0415  # off means: no code path
 
-        if settings.admin_token is None:
-            app.include_router(lab.router)
-        else:
-            app.include_router(
-                lab.router, dependencies=[Depends(require_admin)], responses=problems(401)
-            )
+        guarded: dict[str, Any] = {
+            "dependencies": [Depends(require_admin)],
+            "responses": problems(401),
+        }
+        app.include_router(lab.router, **(guarded if settings.admin_token else {}))
     app.mount(assets.URL, static, name="static")
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
+    app.openapi = functools.cache(lambda: describe(app))  # type: ignore[method-assign]  # as FastAPI documents it
     return app
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        app.openapi_schema = describe(app)
-    return app.openapi_schema
-
-
-@contextlib.asynccontextmanager
-async def _lab(app: FastAPI, guestbook: Guestbook) -> AsyncIterator[None]:
-    """Run the lab where it is switched on, as `app.state.lab`."""
-    if not guestbook.settings.lab:
-        yield
-        return
-    from guestbook.pod.lab import open_lab  # noqa: PLC0415  # off means: no code path
-
-    async with open_lab(guestbook) as app.state.lab:
-        yield

@@ -18,10 +18,8 @@ from guestbook.web.pages.feed import Feed
 from guestbook.web.pages.renderer import Page
 from guestbook.web.public_url import public_address
 
-ID_PATTERN = r"^\d{1,20}(-\d{1,20})?$"
-
 _KEY = re.compile(r"[!-~]{1,128}")
-_ID_SCHEMA: dict[str, Any] = {"pattern": ID_PATTERN}
+ID_SCHEMA: dict[str, Any] = {"pattern": r"^\d{1,20}(-\d{1,20})?$"}
 
 
 # The parts of the application
@@ -95,21 +93,20 @@ def parse_cursor(field: str, value: str) -> EntryId:
         raise ProblemError(422, str(error), field=field) from None
 
 
+def id_query(description: str) -> Any:
+    """Return a query parameter that is an id."""
+    return Query(description=description, json_schema_extra=ID_SCHEMA)
+
+
 async def get_before(
-    before: Annotated[
-        str | None,
-        Query(description="Only messages older than this id", json_schema_extra=_ID_SCHEMA),
-    ] = None,
+    before: Annotated[str | None, id_query("Only messages older than this id")] = None,
 ) -> EntryId | None:
     """Return the cursor of a page of older messages."""
     return None if before is None else parse_cursor("before", before)
 
 
 async def get_after(
-    after: Annotated[
-        str | None,
-        Query(description="Only messages newer than this id", json_schema_extra=_ID_SCHEMA),
-    ] = None,
+    after: Annotated[str | None, id_query("Only messages newer than this id")] = None,
 ) -> EntryId | None:
     """Return the cursor of a page of newer messages."""
     return None if after is None else parse_cursor("after", after)

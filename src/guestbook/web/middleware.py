@@ -128,36 +128,28 @@ class RequestMiddleware:
             self._tracing.end(span, method, route, status)
 
 
-class EventsMiddleware:
-    """Opens streams without FastAPI's own middleware and router, which would cost a tenth more."""
+class RoutingMiddleware:
+    """Answers what concerns no single route, and opens streams.
 
-    def __init__(self, app: ASGIApp, endpoint: events.Events) -> None:
-        self._app = app
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != events.PATH or scope["method"] != "GET":
-            await self._app(scope, receive, send)
-            return
-        scope["endpoint"] = self._endpoint
-        try:
-            await self._endpoint(scope, receive, send)
-        except ProblemError as error:
-            response = await problems.problem(Request(scope), error)
-            await response(scope, receive, send)
-
-
-class MethodMiddleware:
-    """Answers HEAD as GET (the server leaves the body out), and what concerns no single route."""
+    FastAPI's own middleware and router would make a stream cost a tenth more.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._events = events.Events()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] == "GET":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+        elif scope["method"] == "GET" and scope["path"] == events.PATH:
+            scope["endpoint"] = self._events
+            try:
+                await self._events(scope, receive, send)
+            except ProblemError as error:
+                response = await problems.problem(Request(scope), error)
+                await response(scope, receive, send)
         elif scope["method"] == "HEAD" and problems.has_head(scope["path"]):
-            # The server looks at its own scope to see that it was a HEAD.
+            # As GET: the server leaves the body out. It looks at its own scope to see the HEAD.
             as_get = {**scope, "method": "GET"}
             await self._app(as_get, receive, send)
             # The access log wants the route that was found.

@@ -8,47 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from guestbook.core import PROBLEM_TYPE
-from guestbook.web.dependencies import ID_PATTERN
-from guestbook.web.routes import events
-from guestbook.web.schemas import BanIn, ControlIn, EditIn, MessageForm, MessageIn, problems
+from guestbook.web.schemas import BanIn, ControlIn, EditIn, MessageForm, MessageIn
 
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
-_ID = {"type": "string", "pattern": ID_PATTERN}
-
-# A plain ASGI route, which FastAPI does not describe.
-_EVENTS: dict[str, Any] = {
-    "tags": ["events"],
-    "summary": "Follow the guestbook",
-    "operationId": "events",
-    "parameters": [
-        {
-            "name": "after",
-            "in": "query",
-            "schema": _ID,
-            "description": "Continue after this id (unset: from now on)",
-        },
-        {
-            "name": "Last-Event-ID",
-            "in": "header",
-            "schema": _ID,
-            "description": "As `after`, and preferred: a browser sends it when it reconnects",
-        },
-    ],
-    "responses": {
-        "200": {
-            "description": "Server-sent events: messages without a name, and `edited`, "
-            "`deleted`, `pods`, `ping`, `reset`, `bye`",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        },
-        **{
-            str(status): {
-                "description": response["description"],
-                "content": {PROBLEM_TYPE: {"schema": _PROBLEM}},
-            }
-            for status, response in problems(422, 503).items()
-        },
-    },
-}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -65,7 +27,6 @@ def describe(app: FastAPI) -> dict[str, Any]:
     # web/body.py reads these, without FastAPI.
     for model in (MessageIn, MessageForm, EditIn, ControlIn, BanIn):
         schemas[model.__name__] = model.model_json_schema()
-    description["paths"][events.PATH] = {"get": _EVENTS}
     return description
 
 

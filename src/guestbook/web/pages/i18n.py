@@ -36,13 +36,8 @@ class Translations:
 
 def choose_language(accepted: str, available: tuple[str, ...]) -> str:
     """Return the language that an `Accept-Language` header prefers, by default the first."""
-    return _choose_language(accepted[:_MAX_LENGTH], available)
-
-
-@functools.lru_cache(maxsize=128)
-def _choose_language(accepted: str, available: tuple[str, ...]) -> str:
-    wanted = _preferences(accepted)
-    for name, weight in sorted(wanted.items(), key=lambda item: -item[1]):
+    wanted = _preferences(accepted[:_MAX_LENGTH])
+    for name, weight in wanted.items():
         for language in available if weight else ():
             if name == language or (name == "*" and language not in wanted):
                 return language
@@ -51,12 +46,7 @@ def _choose_language(accepted: str, available: tuple[str, ...]) -> str:
 
 def accepts_gzip(accepted: str) -> bool:
     """Return whether an `Accept-Encoding` header allows a compressed body."""
-    return _accepts_gzip(accepted[:_MAX_LENGTH])
-
-
-@functools.lru_cache(maxsize=128)
-def _accepts_gzip(accepted: str) -> bool:
-    wanted = _preferences(accepted)
+    wanted = _preferences(accepted[:_MAX_LENGTH])
     return wanted.get("gzip", wanted.get("*", 0)) > 0
 
 
@@ -67,8 +57,9 @@ def prefers_page(accepted: str) -> bool:
     return wanted.get("text/html", 0) > json
 
 
+@functools.lru_cache(maxsize=256)
 def _preferences(header: str) -> dict[str, float]:
-    """Return what a header names, with its weight (RFC 9110, section 12.4.2), in its order.
+    """Return what a header names, with its weight (RFC 9110, section 12.4.2), the best first.
 
     Of a language the part before `-` counts. A weight that cannot be read is 0, because it may
     have been meant as a refusal.
@@ -80,4 +71,4 @@ def _preferences(header: str) -> dict[str, float]:
         weight = _WEIGHT.fullmatch(parameter or "q=1")
         if name:
             found[name] = max(float(weight[1]) if weight else 0, found.get(name, 0))
-    return found
+    return dict(sorted(found.items(), key=lambda item: -item[1]))

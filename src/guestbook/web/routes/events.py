@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import time
 from email.utils import formatdate
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import APIRouter, Header, Response
 from starlette.datastructures import Headers, QueryParams
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from guestbook.broadcast import HAS_EPOLL, AsgiStream, SocketStream, SocketWatcher
@@ -16,7 +16,8 @@ from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, current_id
 from guestbook.web.csrf import cors_headers
-from guestbook.web.dependencies import parse_cursor
+from guestbook.web.dependencies import ID_SCHEMA, id_query, parse_cursor
+from guestbook.web.schemas import problems
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
 PATH = "/events"
@@ -32,6 +33,36 @@ _HEADERS = [
 ]
 _FIELDS = b"".join(b"%s: %s\r\n" % field for field in [*RAW_SECURITY_HEADERS, *_HEADERS])
 _RETRY_AFTER: dict[str, Any] = {"soonest": 2, "latest": 15}
+
+
+router = APIRouter()
+
+
+@router.get(
+    PATH,
+    tags=["events"],
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Server-sent events: messages without a name, and `edited`, `deleted`, "
+            "`pods`, `ping`, `reset`, `bye`",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(422, 503),
+    },
+    summary="Follow the guestbook",
+)
+async def events(
+    after: Annotated[str | None, id_query("Continue after this id (unset: from now on)")] = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            description="As `after`, and preferred: a browser sends it when it reconnects",
+            json_schema_extra=ID_SCHEMA,
+        ),
+    ] = None,
+) -> None:
+    """Describe the route: the middleware calls `Events` before FastAPI sees a request."""
 
 
 class Events:
@@ -118,11 +149,3 @@ def _head(request_id: str, cors: dict[str, str]) -> bytes:
 @functools.lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
-
-
-def route(events: Events) -> Route:
-    """Return the route, which the middleware mostly goes past; web/openapi.py describes it."""
-    route = Route(PATH, events, include_in_schema=False)
-    # Starlette adds HEAD, which makes no sense for a stream that does not end.
-    route.methods = {"GET"}
-    return route
