@@ -1,7 +1,7 @@
 """One process of the guestbook: it follows the stream, takes messages, and knows the other pods."""
 
 from guestbook.pod.authors import edit, withdraw
-from guestbook.pod.guestbook import Guestbook, Listing
+from guestbook.pod.guestbook import Guestbook, Listing, within_request
 from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
 from guestbook.pod.moderation import Moderator
@@ -20,4 +20,5 @@ __all__ = [
     "own_name",
     "poll",
     "withdraw",
+    "within_request",
 ]

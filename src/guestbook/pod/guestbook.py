@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from guestbook.broadcast import Fanout
 from guestbook.core import (
@@ -62,6 +62,11 @@ class Listing(NamedTuple):
     messages: list[Message]
     has_more: bool
 
+    @classmethod
+    def of(cls, found: list[Message], limit: int) -> Self:
+        """Return the first `limit` of the messages found."""
+        return cls(found[:limit], len(found) > limit)
+
 
 @dataclass(eq=False)
 class Guestbook:
@@ -104,16 +109,13 @@ class Guestbook:
         self.presence.drain()
         if not len(self.fanout):
             self.fanout.is_draining = True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._wait_until_noticed()
+            if time.monotonic() - self._probed_at < _PROBE_SECONDS:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._noticed.wait()
+                        await asyncio.sleep(_NOTICED_SECONDS)
             seconds = 0
         await self.fanout.drain(seconds)
-
-    async def _wait_until_noticed(self) -> None:
-        if time.monotonic() - self._probed_at < _PROBE_SECONDS:
-            await self._noticed.wait()
-            await asyncio.sleep(_NOTICED_SECONDS)
 
     # Probes
 
@@ -264,7 +266,7 @@ class Guestbook:
             if before is not None and (edge is None or before < edge):
                 edge = before
             found += await self._read(self.store.older, edge, limit + 1 - len(found))
-        return _listing(found, limit)
+        return Listing.of(found, limit)
 
     async def since(self, after: EntryId, limit: int) -> Listing:
         """Return the messages after `after`, at most `limit`, oldest first.
@@ -275,7 +277,7 @@ class Guestbook:
             found = list(itertools.islice(self.log.oldest(after), limit + 1))
         else:
             found = await self._read(self.store.newer, after, limit + 1)
-        return _listing(found, limit)
+        return Listing.of(found, limit)
 
     async def get(self, entry_id: EntryId) -> Message | None:
         """Return the message with this id. Raises UnavailableError."""
@@ -310,7 +312,3 @@ async def within_request(answer: Awaitable[T]) -> T:
             return await answer
     except REDIS_ERRORS as error:
         raise UnavailableError from error
-
-
-def _listing(found: list[Message], limit: int) -> Listing:
-    return Listing(found[:limit], len(found) > limit)

@@ -44,7 +44,7 @@ class Moderator:
     async def waiting(self, after: EntryId, limit: int) -> Listing:
         """Return messages that wait, oldest first, posted after one."""
         found = await within_request(self._store.waiting(after, limit + 1))
-        return Listing(found[:limit], len(found) > limit)
+        return Listing.of(found, limit)
 
     async def get(self, entry_id: EntryId) -> Message | None:
         """Return a message that waits."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from guestbook.core import ORIGIN, Deletion, Edit, Entry, EntryId, Message
-from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook
-from guestbook.pod.retry import UnavailableError
-from guestbook.storage import REDIS_ERRORS
+from guestbook.pod.guestbook import Guestbook, within_request
 
 _READ_COUNT = 200
 
@@ -33,11 +30,7 @@ async def poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
 
     Raises UnavailableError where memory does not reach back that far, and Redis does not answer.
     """
-    try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            return await _poll(guestbook, after, limit)
-    except REDIS_ERRORS as error:
-        raise UnavailableError from error
+    return await within_request(_poll(guestbook, after, limit))
 
 
 async def _poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:

@@ -46,16 +46,12 @@ class CrossSiteCheck:
         origin = headers.get("origin")
         if origin is None or is_own_origin(scope, self._public_url, origin):
             return False
-        self._warn(origin, public_address(scope, self._public_url))
-        return True
-
-    def _warn(self, origin: str, known_as: str) -> None:
-        """Tell the operator, once, what to do if this was the guestbook's own page."""
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
                 "a post from another origin was refused; if that is the guestbook's own address, "
                 "set GUESTBOOK_PUBLIC_URL to it, or let the proxy pass on Host",
                 origin=origin[:200],
-                known_as=known_as,
+                known_as=public_address(scope, self._public_url),
             )
+        return True

@@ -10,15 +10,14 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import PlainTextResponse
 
 from guestbook.core import ORIGIN, InvalidMessageError, NewMessage
-from guestbook.pod import Guestbook, UnavailableError
-from guestbook.storage import REDIS_ERRORS
+from guestbook.pod import Guestbook, within_request
 from guestbook.web.dependencies import (
     ClientAddress,
     GuestbookDep,
     IdempotencyKey,
     refuse_cross_site,
 )
-from guestbook.web.responses import IndentedJSONResponse
+from guestbook.web.routes.probes import IndentedJSONResponse
 from guestbook.web.schemas import problems
 
 router = APIRouter(tags=["legacy"])
@@ -75,10 +74,7 @@ async def rpush(
     summary="Redis's own description of its state",
 )
 async def info(guestbook: GuestbookDep) -> str:
-    try:
-        return await guestbook.store.info()
-    except REDIS_ERRORS as error:
-        raise UnavailableError from error
+    return await within_request(guestbook.store.info())
 
 
 async def _texts(guestbook: Guestbook) -> Response:

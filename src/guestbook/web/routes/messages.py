@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from guestbook.core import EntryId, ProblemError
-from guestbook.pod import Guestbook, edit, poll, withdraw
+from guestbook.pod import Guestbook, Listing, edit, poll, withdraw
 from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
     After,
@@ -36,7 +36,7 @@ from guestbook.web.schemas import (
     problems,
 )
 
-LIMIT_MAX = 1000
+Limit = Annotated[int, Query(ge=1, le=1000)]
 
 router = APIRouter(tags=["messages"])
 
@@ -86,7 +86,7 @@ async def list_messages(
     guestbook: GuestbookDep,
     before: Before,
     after: After,
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
+    limit: Limit = 50,
     *,
     changes: Annotated[bool, Query(description="With `after`: also edits and deletions")] = False,
 ) -> ChangeList | MessageList:
@@ -100,10 +100,15 @@ async def list_messages(
         direction, listing = "after", await guestbook.since(after, limit)
     else:
         raise ProblemError(422, "goes without `before`: ask for one direction", field="after")
+    return page_of(listing, "/messages", limit, direction)
+
+
+def page_of(listing: Listing, path: str, limit: int, direction: str) -> MessageList:
+    """Return the answer with some messages, and the address of the next ones."""
     following = None
     if listing.has_more:
         query = urlencode({"limit": limit, direction: str(listing.messages[-1].id)})
-        following = f"/messages?{query}"
+        following = f"{path}?{query}"
     return MessageList(messages=[MessageOut.of(each) for each in listing.messages], next=following)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-from urllib.parse import urlencode
-
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from starlette.responses import StreamingResponse
 
 from guestbook.core import ORIGIN
@@ -17,7 +14,7 @@ from guestbook.web.dependencies import (
     no_message,
     require_admin,
 )
-from guestbook.web.routes.messages import LIMIT_MAX
+from guestbook.web.routes.messages import Limit, page_of
 from guestbook.web.schemas import MessageList, MessageOut, problems
 
 EVENTS = "/held/events"
@@ -31,13 +28,9 @@ router = APIRouter(
 async def list_held(
     moderator: ModeratorDep,
     after: After,
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
+    limit: Limit = 50,
 ) -> MessageList:
-    listing = await moderator.waiting(after or ORIGIN, limit)
-    following = None
-    if listing.has_more:
-        following = f"/held?{urlencode({'limit': limit, 'after': str(listing.messages[-1].id)})}"
-    return MessageList(messages=[MessageOut.of(each) for each in listing.messages], next=following)
+    return page_of(await moderator.waiting(after or ORIGIN, limit), "/held", limit, "after")
 
 
 @router.get(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Response
+from starlette.responses import JSONResponse
 
 from guestbook import __version__
 from guestbook.telemetry import CONTENT_TYPE
 from guestbook.web.dependencies import GuestbookDep, MetricsDep
-from guestbook.web.responses import IndentedJSONResponse
 from guestbook.web.schemas import Health
 
 router = APIRouter(tags=["operations"])
@@ -21,6 +23,13 @@ _SHOWN = ("HOSTNAME", "POD_NAME", "POD_IP", "POD_NAMESPACE", "NODE_NAME")
 # The value is checked too, because a secret may stand in a variable of such a name.
 _SERVICE = re.compile(r"[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z_]+)?)")
 _SERVICE_VALUE = re.compile(r"(tcp|udp|sctp|TCP|UDP|SCTP)|((tcp|udp|sctp)://)?[0-9a-fA-F.:\[\]]+")
+
+
+class IndentedJSONResponse(JSONResponse):
+    """JSON with one member a line, for people and for grep."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def environment(variables: Mapping[str, str], name: str) -> dict[str, str]:
