@@ -22,7 +22,6 @@ from guestbook.web.middleware import (
 )
 from guestbook.web.openapi import describe
 from guestbook.web.pages import static as assets
-from guestbook.web.pages.feed import Feed
 from guestbook.web.pages.i18n import Translations
 from guestbook.web.pages.renderer import Page
 from guestbook.web.problems import EXCEPTION_HANDLERS
@@ -62,7 +61,6 @@ def create_app(
             app.state.guestbook = guestbook
             app.state.moderator = Moderator(guestbook)
             app.state.page = Page(guestbook, static, translations)
-            app.state.feed = Feed(guestbook, static, translations)
             if settings.lab:
                 from guestbook.pod.lab import open_lab  # noqa: PLC0415  # off means: no code path
 

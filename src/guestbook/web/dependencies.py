@@ -14,7 +14,6 @@ from guestbook.pod import Guestbook, Moderator
 from guestbook.settings import Settings
 from guestbook.telemetry import Metrics
 from guestbook.web.csrf import CrossSiteCheck
-from guestbook.web.pages.feed import Feed
 from guestbook.web.pages.renderer import Page
 from guestbook.web.public_url import public_address
 
@@ -31,7 +30,7 @@ async def get_guestbook(request: Request) -> Guestbook:
     return guestbook
 
 
-def _part(name: str) -> Any:
+def app_part(name: str) -> Any:
     """Return the dependency that is `app.state.NAME`."""
 
     async def get(request: Request) -> Any:
@@ -41,11 +40,10 @@ def _part(name: str) -> Any:
 
 
 GuestbookDep = Annotated[Guestbook, Depends(get_guestbook)]
-ModeratorDep = Annotated[Moderator, _part("moderator")]
-SettingsDep = Annotated[Settings, _part("settings")]
-MetricsDep = Annotated[Metrics, _part("metrics")]
-PageDep = Annotated[Page, _part("page")]
-FeedDep = Annotated[Feed, _part("feed")]
+ModeratorDep = Annotated[Moderator, app_part("moderator")]
+SettingsDep = Annotated[Settings, app_part("settings")]
+MetricsDep = Annotated[Metrics, app_part("metrics")]
+PageDep = Annotated[Page, app_part("page")]
 
 
 # The parts of a request

@@ -47,7 +47,7 @@ class Page:
     """Render the pages."""
 
     def __init__(self, guestbook: Guestbook, static: Assets, translations: Translations) -> None:
-        environment = templates.environment()
+        environment = self.environment = templates.environment()
         is_for_guests = guestbook.settings.audience == "guests"
         environment.globals.update(
             asset=static.url,
@@ -72,8 +72,9 @@ class Page:
         self._wall = environment.get_template("wall.html")
         self._desk = environment.get_template("moderate.html")
         self._guestbook = guestbook
+        self.log = guestbook.log
         self.translations = translations
-        self._cache = ResponseCache(guestbook.log, lambda: guestbook.presence.closed)
+        self.cache = ResponseCache(guestbook.log, lambda: guestbook.presence.closed)
 
     def current(self, language: str, *, is_held: bool = False) -> CachedResponse:
         """Return the page of the newest messages; with a note where the visitor's own one waits."""
@@ -81,7 +82,7 @@ class Page:
         def make() -> CachedResponse:
             return _response(self._newest(language, is_held=is_held), language)
 
-        return self._cache.get((language, "held" if is_held else "current"), make)
+        return self.cache.get((language, "held" if is_held else "current"), make)
 
     def refused(self, language: str, problem: ProblemError, typed: Typed) -> str:
         """Return the page with what the visitor typed, and why it was rejected."""
@@ -104,35 +105,35 @@ class Page:
         words = self.translations[language]
         by_status = words.get(f"error_{problem.status}", words["error"])
         reason = words.get(f"error_{problem.code}", by_status)
-        return self._error.render(self._context(language, ()), reason=reason)
+        return self._error.render(self.context(language), reason=reason)
 
     def wall(self, language: str, public: str) -> CachedResponse:
         """Return the page for a projector, which shows the address `public`."""
 
         def make() -> CachedResponse:
-            newest = itertools.islice(self._guestbook.log.newest(), _COUNT)
-            context = self._context(language, newest)
+            newest = itertools.islice(self.log.newest(), _COUNT)
+            context = self.context(language, newest)
             shown = {"address": public, "is_local": _is_local(public), "qr": _qr(public)}
             html = self._wall.render(context, **shown)
             return _response(html, language, public_url.VARY)
 
-        return self._cache.get((language, public), make)
+        return self.cache.get((language, public), make)
 
     def desk(self, language: str) -> CachedResponse:
         """Return the page for moderators. It has nothing that is not public."""
 
         def make() -> CachedResponse:
-            newest = list(itertools.islice(self._guestbook.log.newest(), _COUNT))
-            context = self._context(language, newest)
+            newest = list(itertools.islice(self.log.newest(), _COUNT))
+            context = self.context(language, newest)
             book = context["title"]
             context["title"] = f"{context['t']['moderate']} · {book}"
             older = f"/?before={newest[-1].id}" if newest else None
             return _response(self._desk.render(context, book=book, older=older), language)
 
-        return self._cache.get((language, "desk"), make)
+        return self.cache.get((language, "desk"), make)
 
     def _newest(self, language: str, **details: Any) -> str:
-        log = self._guestbook.log
+        log = self.log
         newest = list(itertools.islice(log.newest(), _COUNT + 1))
         has_more = len(newest) > _COUNT or (bool(newest) and not log.is_complete)
         return self._render(language, newest[:_COUNT], has_more=has_more, **details)
@@ -141,11 +142,12 @@ class Page:
         self, language: str, messages: list[Message], *, has_more: bool = False, **details: Any
     ) -> str:
         older = f"/?before={messages[-1].id}" if has_more else None
-        context = self._context(language, messages)
+        context = self.context(language, messages)
         return self._page.render(context, older=older, **details)
 
-    def _context(self, language: str, messages: Iterable[Message]) -> dict[str, Any]:
-        settings, log = self._guestbook.settings, self._guestbook.log
+    def context(self, language: str, messages: Iterable[Message] = ()) -> dict[str, Any]:
+        """Return the variables that every page has."""
+        settings, log = self._guestbook.settings, self.log
         words = self.translations[language]
         return {
             "t": words,

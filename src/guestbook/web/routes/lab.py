@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 
 from guestbook.pod.lab import Action, Lab
-from guestbook.web.dependencies import check_condition, refuse_cross_site
+from guestbook.web.dependencies import app_part, check_condition, refuse_cross_site
 from guestbook.web.schemas import Command, problems
 
 router = APIRouter(
@@ -18,22 +18,13 @@ router = APIRouter(
 logger = structlog.get_logger(__name__)
 
 
-async def get_lab(request: Request) -> Lab:
-    """Return the lab of this pod."""
-    lab: Lab = request.app.state.lab
-    return lab
-
-
-LabDep = Annotated[Lab, Depends(get_lab)]
-
-
 @router.post(
     "/lab/{pod}/{action}",
     status_code=202,
     responses=problems(403, 404, 422, 429, 503),
     summary="Break a pod on purpose",
 )
-async def command(lab: LabDep, pod: str, action: Action) -> Command:
+async def command(lab: Annotated[Lab, app_part("lab")], pod: str, action: Action) -> Command:
     await lab.send(pod, action)
     logger.warning("an order for the lab", pod=pod, action=action)
     return Command(pod=pod, action=action)

@@ -6,14 +6,12 @@ from fastapi import APIRouter, Request, Response
 
 from guestbook.core import unavailable
 from guestbook.web.dependencies import (
-    FeedDep,
-    GuestbookDep,
     Language,
     PageDep,
     PublicURL,
     parse_cursor,
 )
-from guestbook.web.pages.feed import MEDIA_TYPE
+from guestbook.web.pages import feed as feeds
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page
 from guestbook.web.schemas import problems
@@ -48,20 +46,16 @@ async def moderate(page: PageDep, language: Language) -> Response:
     responses={
         200: {
             "description": "The newest messages as an Atom feed, RFC 4287",
-            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "content": {feeds.MEDIA_TYPE: {"schema": {"type": "string"}}},
         },
         **problems(503),
     },
     summary="Follow the guestbook in a feed reader",
 )
 async def feed(
-    request: Request,
-    guestbook: GuestbookDep,
-    feed: FeedDep,
-    language: Language,
-    public_url: PublicURL,
+    request: Request, page: PageDep, language: Language, public_url: PublicURL
 ) -> Response:
-    if not guestbook.log.is_loaded:
+    if not page.log.is_loaded:
         raise unavailable("The messages have not been read from Redis yet: try again.")
     in_browser = prefers_page(request.headers.get("accept", ""))
-    return feed.current(language, public_url, in_browser=in_browser)
+    return feeds.current(page, language, public_url, in_browser=in_browser)
