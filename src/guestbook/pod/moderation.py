@@ -107,10 +107,8 @@ class Moderator:
 
     async def change(self, fields: Mapping[str, str | None]) -> Control:
         """Change `closed` or `moderation`; None opens, or leaves it to the setting."""
-        control = await _repeated(lambda: self._store.change(fields))
-        logger.info("changed what is decided", **fields)
-        self._presence.apply(control)
-        return control
+        change = functools.partial(self._store.change, fields)
+        return await self._apply(change, "changed what is decided", **fields)
 
     async def author_of(self, message: EntryId) -> Network | None:
         """Return the network that posted a message within 24 hours; None: it is not known."""
@@ -118,9 +116,8 @@ class Moderator:
 
     async def ban(self, network: Network, seconds: int) -> int:
         """Refuse posts from a network for some time; return until when, in ms of Redis's clock."""
-        control = await _repeated(lambda: self._store.ban(network, seconds))
-        logger.info("banned a network", network=str(network), seconds=seconds)
-        self._presence.apply(control)
+        ban = functools.partial(self._store.ban, network, seconds)
+        control = await self._apply(ban, "banned a network", network=str(network), seconds=seconds)
         return control.bans.get(network, 0)
 
     async def unban(self, network: Network) -> bool:
@@ -131,6 +128,10 @@ class Moderator:
             self._presence.apply(await self.control())
         return was_banned
 
-
-async def _repeated(command: Callable[[], Awaitable[T]]) -> T:
-    return await retry(command, deadline=time.monotonic() + REQUEST_SECONDS)
+    async def _apply(
+        self, command: Callable[[], Awaitable[Control]], event: str, **fields: object
+    ) -> Control:
+        control = await retry(command, deadline=time.monotonic() + REQUEST_SECONDS)
+        logger.info(event, **fields)
+        self._presence.apply(control)
+        return control

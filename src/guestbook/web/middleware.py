@@ -77,15 +77,12 @@ class RequestMiddleware:
                     *_headers(scope, message),
                     (HEADER, request_id),
                 ]
-                if status == 200 and _route(scope) == events.PATH:
-                    self._metrics.count_request("GET", events.PATH, 200, None)
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_headers)
             if status is None and _route(scope) == events.PATH:
                 # The stream has the connection, and wrote the head of its response itself.
-                self._metrics.count_request("GET", events.PATH, 200, None)
                 status = 200
         except Exception:
             if status is not None:

@@ -81,6 +81,7 @@ class Events:
         address = scope["client"][0] if scope["client"] else ""
         cursor = _cursor(scope)
         _refuse_if_full(guestbook, address)
+        scope["app"].state.metrics.count_request("GET", PATH, 200, None)
         request_id = current_id.get()
         extensions = scope.get("extensions", {})
         detach = extensions.get(DETACH)
