@@ -26,7 +26,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     # web/body.py reads these, without FastAPI.
     for model in (MessageIn, MessageForm, EditIn, ControlIn, BanIn):
-        schemas[model.__name__] = model.model_json_schema()
+        schema = schemas[model.__name__] = model.model_json_schema()
+        for member in schema["properties"].values():
+            # Some generators of clients demand a member that has a default.
+            member.pop("default", None)
     return description
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.config import JsonDict
 
 from guestbook.core import (
     AUTHOR_MAX,
@@ -24,14 +23,6 @@ _Text = Annotated[
 ]
 
 
-def _drop_default(schema: JsonDict) -> None:
-    schema.pop("default", None)
-
-
-# Some generators of clients demand a member that has a default.
-_OPTIONAL = Field(json_schema_extra=_drop_default)
-
-
 class MessageIn(BaseModel):
     """A message to post."""
 
@@ -41,9 +32,7 @@ class MessageIn(BaseModel):
     )
 
     text: _Text
-    author: Annotated[
-        str | None, Field(description=f"At most {AUTHOR_MAX} characters"), _OPTIONAL
-    ] = None
+    author: Annotated[str | None, Field(description=f"At most {AUTHOR_MAX} characters")] = None
 
 
 class MessageForm(MessageIn):
@@ -106,12 +95,9 @@ class ControlIn(BaseModel):
     closed: Annotated[
         str | None,
         Field(description=f"At most {CLOSED_MAX} characters for visitors; null: open"),
-        _OPTIONAL,
         AfterValidator(_visible),
     ] = None
-    moderation: Annotated[
-        Moderation | None, Field(description="null: as the setting says"), _OPTIONAL
-    ] = None
+    moderation: Annotated[Moderation | None, Field(description="null: as the setting says")] = None
 
 
 class BanOut(BaseModel):
@@ -134,10 +120,8 @@ class BanIn(BaseModel):
         json_schema_extra={"examples": [{"network": "203.0.113.0/24", "seconds": 3600}]}
     )
 
-    network: Annotated[str | None, Field(description="An address or a network"), _OPTIONAL] = None
-    message: Annotated[
-        str | None, Field(description="The id of a message of the last 24 h"), _OPTIONAL
-    ] = None
+    network: Annotated[str | None, Field(description="An address or a network")] = None
+    message: Annotated[str | None, Field(description="The id of a message of the last 24 h")] = None
     seconds: Annotated[int, Field(ge=1, le=BAN_DAYS_MAX * SECONDS["d"], strict=True)]
 
 

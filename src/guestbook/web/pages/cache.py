@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.staticfiles import NotModifiedResponse
 from starlette.types import Receive, Scope, Send
 
-from guestbook.core import EventLog, precondition_failed
+from guestbook.core import precondition_failed
 from guestbook.web.pages.i18n import accepts_gzip
 
 _MAX_CACHED = 64
@@ -67,21 +67,16 @@ def page_headers(language: str, vary: str = "") -> dict[str, str]:
 
 
 class ResponseCache:
-    """Responses made from the log as it is now: the cache is emptied when the log changes.
+    """Responses that depend on what `get_state` returns: a change of that empties the cache."""
 
-    `state` returns what else they depend on.
-    """
-
-    def __init__(self, log: EventLog, state: Callable[[], object] = lambda: None) -> None:
-        self._log = log
-        self._further = state
+    def __init__(self, get_state: Callable[[], object]) -> None:
+        self._get_state = get_state
         self._state: object = None
         self._responses: dict[object, CachedResponse] = {}
 
     def get(self, key: object, make: Callable[[], CachedResponse]) -> CachedResponse:
         """Return the response of this key, made by `make` if it is not there."""
-        log = self._log
-        state = (log.start, log.end, log.last, log.is_loaded, self._further())
+        state = self._get_state()
         # Clients choose a part of some keys, so their number is bounded.
         if state != self._state or len(self._responses) >= _MAX_CACHED:
             self._responses.clear()

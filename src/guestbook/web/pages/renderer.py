@@ -74,7 +74,11 @@ class Page:
         self._guestbook = guestbook
         self.log = guestbook.log
         self.translations = translations
-        self.cache = ResponseCache(guestbook.log, lambda: guestbook.presence.closed)
+        self.cache = ResponseCache(self._state)
+
+    def _state(self) -> object:
+        log = self.log
+        return log.start, log.end, log.last, log.is_loaded, self._guestbook.presence.closed
 
     def current(self, language: str, *, is_held: bool = False) -> CachedResponse:
         """Return the page of the newest messages; with a note where the visitor's own one waits."""
@@ -147,7 +151,7 @@ class Page:
 
     def context(self, language: str, messages: Iterable[Message] = ()) -> dict[str, Any]:
         """Return the variables that every page has."""
-        settings, log = self._guestbook.settings, self.log
+        settings = self._guestbook.settings
         words = self.translations[language]
         return {
             "t": words,
@@ -156,7 +160,7 @@ class Page:
             "welcome": settings.welcome or words["welcome"],
             "closed": self._guestbook.presence.closed or "",
             "messages": [_entry(message) for message in messages],
-            "cursor": str(log.last) if log.is_loaded else "",
+            "cursor": str(self.log.last) if self.log.is_loaded else "",
         }
 
 
