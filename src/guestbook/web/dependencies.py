@@ -120,7 +120,9 @@ async def get_message_id(message_id: str) -> EntryId:
 
 async def check_condition(request: Request) -> None:
     """Raise ProblemError 412 for an If-Match: nothing that can be changed has an ETag."""
-    if any(value != "*" for value in request.headers.getlist("if-match")):
+    if request.method != "GET" and any(
+        value != "*" for value in request.headers.getlist("if-match")
+    ):
         raise precondition_failed()
 
 

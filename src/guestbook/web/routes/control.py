@@ -29,7 +29,9 @@ from guestbook.web.schemas import (
 )
 
 router = APIRouter(
-    tags=["operations"], dependencies=[Depends(require_admin)], responses=problems(401, 403, 503)
+    tags=["operations"],
+    dependencies=[Depends(require_admin), Depends(check_condition)],
+    responses=problems(401, 403, 503),
 )
 
 
@@ -40,7 +42,6 @@ async def read_control(moderator: ModeratorDep, settings: SettingsDep) -> Contro
 
 @router.patch(
     "/control",
-    dependencies=[Depends(check_condition)],
     responses=problems(413, 415, 422),
     openapi_extra=body_of({JSON: ControlIn}),
     summary="Close or open the guestbook, switch moderation",
@@ -74,7 +75,6 @@ async def list_bans(moderator: ModeratorDep) -> BanList:
 
 @router.post(
     "/bans",
-    dependencies=[Depends(check_condition)],
     status_code=201,
     responses=problems(404, 413, 415, 422),
     openapi_extra=body_of({JSON: BanIn}),
@@ -92,11 +92,7 @@ async def ban(
 
 
 @router.delete(
-    "/bans/{network:path}",
-    dependencies=[Depends(check_condition)],
-    status_code=204,
-    responses=problems(404, 422),
-    summary="End a ban",
+    "/bans/{network:path}", status_code=204, responses=problems(404, 422), summary="End a ban"
 )
 async def unban(
     moderator: ModeratorDep,

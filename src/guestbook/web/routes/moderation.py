@@ -20,7 +20,9 @@ from guestbook.web.schemas import MessageList, MessageOut, problems
 EVENTS = "/held/events"
 
 router = APIRouter(
-    tags=["moderation"], dependencies=[Depends(require_admin)], responses=problems(401, 403, 503)
+    tags=["moderation"],
+    dependencies=[Depends(require_admin), Depends(check_condition)],
+    responses=problems(401, 403, 503),
 )
 
 
@@ -54,7 +56,6 @@ async def follow_held(moderator: ModeratorDep) -> StreamingResponse:
 
 @router.post(
     "/held/{message_id}/approve",
-    dependencies=[Depends(check_condition)],
     responses=problems(404),
     summary="Approve a message; again: the same answer",
 )
@@ -66,11 +67,7 @@ async def approve(moderator: ModeratorDep, entry_id: MessageId) -> MessageOut:
 
 
 @router.delete(
-    "/held/{message_id}",
-    dependencies=[Depends(check_condition)],
-    status_code=204,
-    responses=problems(404),
-    summary="Refuse a message",
+    "/held/{message_id}", status_code=204, responses=problems(404), summary="Refuse a message"
 )
 async def refuse(moderator: ModeratorDep, entry_id: MessageId) -> Response:
     if await moderator.decide(entry_id, "refuse") is None:
