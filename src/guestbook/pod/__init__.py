@@ -1,12 +1,12 @@
 """One process of the guestbook: it follows the stream, takes messages, and knows the other pods."""
 
 from guestbook.pod.authors import edit, withdraw
-from guestbook.pod.guestbook import Guestbook, Listing, within_request
+from guestbook.pod.guestbook import Guestbook, Listing
 from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
 from guestbook.pod.moderation import Moderator
 from guestbook.pod.polling import Changes, poll
-from guestbook.pod.retry import UnavailableError
+from guestbook.pod.retry import UnavailableError, within_request
 
 __all__ = [
     "Changes",

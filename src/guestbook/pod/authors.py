@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 
 from guestbook.core import EntryId, Message, ProblemError, is_held
-from guestbook.pod.guestbook import Guestbook, within_request
+from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.moderation import Moderator
-from guestbook.pod.retry import UnavailableError
+from guestbook.pod.retry import UnavailableError, within_request
 
 
 async def edit(

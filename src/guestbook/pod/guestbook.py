@@ -24,10 +24,9 @@ from guestbook.core import (
 )
 from guestbook.pod.follower import Follower
 from guestbook.pod.presence import Presence
-from guestbook.pod.retry import RETRY_PAUSE, UnavailableError, retry
+from guestbook.pod.retry import REQUEST_SECONDS, RETRY_PAUSE, retry, within_request
 from guestbook.settings import Settings
 from guestbook.storage import (
-    REDIS_ERRORS,
     DeadlineExceededError,
     Decision,
     ModerationStore,
@@ -40,9 +39,6 @@ from guestbook.storage import (
 
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
-
-REQUEST_SECONDS = 3.0
-"""How many seconds a request waits for Redis to come back."""
 
 _READ_COUNT = 200
 # Load balancers ask for readiness at least this often.
@@ -303,12 +299,3 @@ class Guestbook:
             edge = page.reached
             found += [entry for entry in page.entries if isinstance(entry, Message)]
         return found[:count]
-
-
-async def within_request(answer: Awaitable[T]) -> T:
-    """Await an answer of Redis as long as a request waits. Raises UnavailableError."""
-    try:
-        async with asyncio.timeout(REQUEST_SECONDS):
-            return await answer
-    except REDIS_ERRORS as error:
-        raise UnavailableError from error

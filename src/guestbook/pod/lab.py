@@ -19,8 +19,9 @@ from typing import Any, Literal
 import structlog
 
 from guestbook.core import ProblemError, unavailable
-from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook
+from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.lifespan import cancel
+from guestbook.pod.retry import REQUEST_SECONDS
 from guestbook.storage import (
     QUEUE_MAX,
     REDIS_ERRORS,

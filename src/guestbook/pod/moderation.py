@@ -13,8 +13,8 @@ import structlog
 
 from guestbook.broadcast import PING_SECONDS, bye
 from guestbook.core import ORIGIN, Control, EntryId, Message, Network, sse
-from guestbook.pod.guestbook import REQUEST_SECONDS, Guestbook, Listing, within_request
-from guestbook.pod.retry import UnavailableError, retry
+from guestbook.pod.guestbook import Guestbook, Listing
+from guestbook.pod.retry import REQUEST_SECONDS, UnavailableError, retry, within_request
 from guestbook.storage import Decision, Verdict, decision_key
 
 _QUEUE_MAX = 1000

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from guestbook.core import ORIGIN, Deletion, Edit, Entry, EntryId, Message
-from guestbook.pod.guestbook import Guestbook, within_request
+from guestbook.pod.guestbook import Guestbook
+from guestbook.pod.retry import within_request
 
 _READ_COUNT = 200
 

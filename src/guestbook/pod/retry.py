@@ -1,4 +1,4 @@
-"""Repeat a command until Redis takes it or the time is up."""
+"""Wait for Redis: repeat a command until it is taken, or the time is up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import structlog
 
 from guestbook.storage import REDIS_ERRORS, DeadlineExceededError, TooFewReplicasError, explain
 
+REQUEST_SECONDS = 3.0
+"""How many seconds a request waits for Redis to come back."""
 RETRY_PAUSE = 0.1
 """Seconds between two attempts."""
 
@@ -48,3 +50,12 @@ async def retry(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
         pass
     logger.warning("Redis did not take a command", error=explain(last_error))
     raise UnavailableError(reason) from last_error
+
+
+async def within_request(answer: Awaitable[T]) -> T:
+    """Await an answer of Redis as long as a request waits. Raises UnavailableError."""
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            return await answer
+    except REDIS_ERRORS as error:
+        raise UnavailableError from error
