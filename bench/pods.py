@@ -72,7 +72,6 @@ class SimulatedPod:
         self._pods = Presence(
             beating,
             name=name,
-            version="0",
             count_streams=lambda: int(time.monotonic()),
             on_change=_ignore,
             on_reply=_ignore,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from guestbook import __version__
 from guestbook.broadcast import Fanout, ReadAfter, ReplayUnavailableError
 from guestbook.core import Entry, EntryId, EventLog, LogEntry
 from guestbook.pod.follower import BLOCK_MS, Follower
@@ -106,7 +105,6 @@ async def open_guestbook(
         presence = Presence(
             Store(connect(TIMEOUT), settings.retention),
             name=own_name(),
-            version=__version__,
             count_streams=lambda: len(fanout),
             on_change=fanout.set_pods,
             on_reply=on_reply,

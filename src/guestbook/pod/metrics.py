@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,74 +24,64 @@ class GuestbookCollector(Collector):
         self._guestbook = guestbook
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._gauges()
-        yield from self._counters()
-        yield from self._counters_by_reason()
-        replays = SummaryMetricFamily(
-            "guestbook_replay_events",
-            "Messages and deletions that streams were given belatedly, by where they came from",
-            labels=("source",),
-        )
-        counts = self._guestbook.fanout.counts
-        for source, number in counts.replays.items():
-            replays.add_metric((source,), number, counts.replayed[source])
-        yield replays
-
-    def _gauges(self) -> Iterator[Metric]:
+        guestbook, presence = self._guestbook, self._guestbook.presence
+        held, now_ms, counts = presence.held, presence.now_ms, guestbook.fanout.counts
+        oldest = (now_ms - held.oldest.ms) / 1000 if held.oldest and now_ms else 0.0
         info = GaugeMetricFamily(
             "guestbook_build_info", "The version that runs", labels=("version", "python")
         )
         info.add_metric((__version__, platform.python_version()), 1)
         yield info
-        guestbook, presence = self._guestbook, self._guestbook.presence
-        held, now_ms = presence.held, presence.now_ms
-        oldest = (now_ms - held.oldest.ms) / 1000 if held.oldest and now_ms else 0.0
+        frames = "Bytes of the entries in memory, as streams send them"
+        ahead = "How far the newest id is ahead of Redis's clock"
         for name, meaning, value in (
             ("held_messages", "Messages that wait for a moderator", held.waiting),
             ("held_oldest_seconds", "How long the oldest of them has waited", max(oldest, 0.0)),
             ("ready", "Whether the process is ready", not guestbook.readiness_problems()),
             ("streams", "Open event streams", len(guestbook.fanout)),
-            (
-                "entries_bytes",
-                "Bytes of the entries in memory, as streams send them",
-                guestbook.log.size,
-            ),
+            ("entries_bytes", frames, guestbook.log.size),
             ("redis_up", "Whether the last heartbeat reached Redis", presence.error is None),
-            (
-                "redis_clock_ahead_seconds",
-                "How far the newest id is ahead of Redis's clock",
-                presence.clock_ahead,
-            ),
+            ("redis_clock_ahead_seconds", ahead, presence.clock_ahead),
         ):
             yield GaugeMetricFamily(f"guestbook_{name}", meaning, value=value)
-        entries = GaugeMetricFamily("guestbook_entries", "Entries in memory", labels=("kind",))
-        counts = guestbook.log.count()
-        for kind in ("message", "edit", "deletion"):
-            entries.add_metric((kind,), counts[kind])
-        yield entries
+        entries = guestbook.log.count()
+        kinds = {kind: entries[kind] for kind in ("message", "edit", "deletion")}
+        yield _by_label(GaugeMetricFamily, "entries", "Entries in memory", "kind", kinds)
 
-    def _counters(self) -> Iterator[Metric]:
-        guestbook, counts = self._guestbook, self._guestbook.fanout.counts
         replayed = "Posts answered with the message that their key had stored before"
         delivered = "Messages and deletions written, counted for each stream"
-        reconnects = guestbook.presence.reconnects
+        reconnects = "How often Redis came back after it was away"
         for name, meaning, value in (
             ("streams_opened", "Event streams opened", counts.opened),
             ("streams_reset", "Event streams told to load the list again", counts.resets),
             ("events_delivered", delivered, counts.delivered),
             ("messages_accepted", "Messages stored", guestbook.accepted),
             ("messages_replayed", replayed, guestbook.replayed),
-            ("redis_reconnects", "How often Redis came back after it was away", reconnects),
+            ("redis_reconnects", reconnects, presence.reconnects),
         ):
             yield CounterMetricFamily(f"guestbook_{name}", meaning, value=value)
+        closed, refused = "Event streams that ended, by reason", "Event streams refused, by reason"
+        yield _by_label(CounterMetricFamily, "streams_closed", closed, "reason", counts.closed)
+        yield _by_label(CounterMetricFamily, "streams_refused", refused, "reason", counts.refused)
 
-    def _counters_by_reason(self) -> Iterator[Metric]:
-        counts = self._guestbook.fanout.counts
-        for name, meaning, numbers in (
-            ("streams_closed", "Event streams that ended, by reason", counts.closed),
-            ("streams_refused", "Event streams refused, by reason", counts.refused),
-        ):
-            family = CounterMetricFamily(f"guestbook_{name}", meaning, labels=("reason",))
-            for reason, number in numbers.items():
-                family.add_metric((reason,), number)
-            yield family
+        replays = SummaryMetricFamily(
+            "guestbook_replay_events",
+            "Messages and deletions that streams were given belatedly, by where they came from",
+            labels=("source",),
+        )
+        for source, number in counts.replays.items():
+            replays.add_metric((source,), number, counts.replayed[source])
+        yield replays
+
+
+def _by_label(
+    family: type[GaugeMetricFamily] | type[CounterMetricFamily],
+    name: str,
+    meaning: str,
+    label: str,
+    numbers: Mapping[str, int],
+) -> Metric:
+    metric = family(f"guestbook_{name}", meaning, labels=(label,))
+    for value, number in numbers.items():
+        metric.add_metric((value,), number)
+    return metric

@@ -12,6 +12,7 @@ from typing import Literal
 
 import structlog
 
+from guestbook import __version__
 from guestbook.core import Control, EntryId
 from guestbook.pod import pods_event
 from guestbook.pod.pods_event import PodsEvent, Record
@@ -72,7 +73,6 @@ class Presence:
         store: Store,
         *,
         name: str,
-        version: str,
         count_streams: Callable[[], int],
         on_change: Callable[[bytes], None],
         on_reply: Callable[[HeartbeatReply, float, bool], None],
@@ -81,7 +81,6 @@ class Presence:
         self.name = name
         self.process = f"{name}/{secrets.token_hex(4)}"
         self._started_at = EntryId(int(time.time() * 1000), 0).time
-        self._version = version
         self._count_streams = count_streams
         self._on_change = on_change
         self._on_reply = on_reply
@@ -243,7 +242,7 @@ class Presence:
     def _own_record(self) -> Record:
         record = {
             "name": self.name,
-            "version": self._version,
+            "version": __version__,
             "started_at": self._started_at,
             "streams": self._count_streams(),
             "state": self.state,
