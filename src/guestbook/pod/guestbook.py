@@ -225,18 +225,15 @@ class Guestbook:
         with _UNTRACED if self.tracing is None else self.tracing.command(name) as trace:
 
             async def attempt() -> T:
-                until_ms = self._redis_deadline(deadline)
+                clock = self.presence.clock
+                # After that, when `retry` has given up, it must do nothing.
+                until_ms = clock.deadline(deadline - 2 * RETRY_PAUSE) if clock else 0
                 result = await command(key=receipt, until_ms=until_ms, trace=trace)
                 # Also that there is nothing to change has to outlast a fail-over.
                 await self.replicas.have(receipt)
                 return result
 
             return await retry(attempt, deadline=deadline)
-
-    def _redis_deadline(self, deadline: float) -> int:
-        """Return the Redis time after which a command must do nothing: before `retry` gives up."""
-        clock = self.presence.clock
-        return 0 if clock is None else clock.deadline(deadline - 2 * RETRY_PAUSE)
 
     async def _wait_until_visible(self, entry_id: EntryId, deadline: float) -> None:
         """Wait until the reads of this process show the entry.

@@ -96,20 +96,6 @@ def id_query(description: str) -> Any:
     return Query(description=description, json_schema_extra=ID_SCHEMA)
 
 
-async def get_before(
-    before: Annotated[str | None, id_query("Only messages older than this id")] = None,
-) -> EntryId | None:
-    """Return the cursor of a page of older messages."""
-    return None if before is None else parse_cursor("before", before)
-
-
-async def get_after(
-    after: Annotated[str | None, id_query("Only messages newer than this id")] = None,
-) -> EntryId | None:
-    """Return the cursor of a page of newer messages."""
-    return None if after is None else parse_cursor("after", after)
-
-
 async def get_message_id(message_id: str) -> EntryId:
     """Return the id in the path; what is no id names no message."""
     try:
@@ -146,8 +132,8 @@ ClientAddress = Annotated[str, Depends(get_client_address)]
 Language = Annotated[str, Depends(get_language)]
 PublicURL = Annotated[str, Depends(get_public_url)]
 IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
-Before = Annotated[EntryId | None, Depends(get_before)]
-After = Annotated[EntryId | None, Depends(get_after)]
+Before = Annotated[str | None, id_query("Only messages older than this id")]
+After = Annotated[str | None, id_query("Only messages newer than this id")]
 MessageId = Annotated[EntryId, Depends(get_message_id)]
 ChangedId = Annotated[EntryId, Depends(get_changed_id)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import structlog
@@ -72,11 +71,14 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    *_headers(scope, message),
-                    (HEADER, request_id),
-                ]
+                headers = [*message["headers"], *RAW_SECURITY_HEADERS, (HEADER, request_id)]
+                if all(name != b"cache-control" for name, _ in headers):
+                    headers.append(_NO_STORE)
+                # A process that is about to stop closes its connections.
+                guestbook: Guestbook | None = getattr(scope["app"].state, "guestbook", None)
+                if guestbook is not None and guestbook.fanout.is_draining:
+                    headers.append(_CLOSE)
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -169,17 +171,6 @@ class ProblemCORSMiddleware(CORSMiddleware):
         error = ProblemError(response.status_code, f"{bytes(response.body).decode()}.")
         headers = {n: v for n, v in response.headers.items() if not n.startswith("content-")}
         return Response(error.json(), error.status, headers, media_type=PROBLEM_TYPE)
-
-
-def _headers(scope: Scope, start: Message) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the headers that a response gets here."""
-    yield from RAW_SECURITY_HEADERS
-    if all(name != b"cache-control" for name, _ in start["headers"]):
-        yield _NO_STORE
-    # A process that is about to stop closes its connections.
-    guestbook: Guestbook | None = getattr(scope["app"].state, "guestbook", None)
-    if guestbook is not None and guestbook.fanout.is_draining:
-        yield _CLOSE
 
 
 def _address(scope: Scope) -> str:

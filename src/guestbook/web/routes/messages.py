@@ -23,6 +23,7 @@ from guestbook.web.dependencies import (
     PageDep,
     get_author_key,
     no_message,
+    parse_cursor,
 )
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.schemas import (
@@ -84,23 +85,23 @@ async def post_message(
 )
 async def list_messages(
     guestbook: GuestbookDep,
-    before: Before,
-    after: After,
+    before: Before = None,
+    after: After = None,
     limit: Limit = 50,
     *,
     changes: Annotated[bool, Query(description="With `after`: also edits and deletions")] = False,
 ) -> ChangeList | MessageList:
+    older_than = None if before is None else parse_cursor("before", before)
+    newer_than = None if after is None else parse_cursor("after", after)
     if changes:
-        if after is None or before is not None:
+        if newer_than is None or older_than is not None:
             raise ProblemError(422, "goes with `after`, and without `before`", field="changes")
-        return await _changes(guestbook, after, limit)
-    if after is None:
-        direction, listing = "before", await guestbook.newest(limit, before)
-    elif before is None:
-        direction, listing = "after", await guestbook.since(after, limit)
-    else:
-        raise ProblemError(422, "goes without `before`: ask for one direction", field="after")
-    return page_of(listing, "/messages", limit, direction)
+        return await _changes(guestbook, newer_than, limit)
+    if newer_than is None:
+        return page_of(await guestbook.newest(limit, older_than), "/messages", limit, "before")
+    if older_than is None:
+        return page_of(await guestbook.since(newer_than, limit), "/messages", limit, "after")
+    raise ProblemError(422, "goes without `before`: ask for one direction", field="after")
 
 
 def page_of(listing: Listing, path: str, limit: int, direction: str) -> MessageList:

@@ -12,6 +12,7 @@ from guestbook.web.dependencies import (
     ModeratorDep,
     check_condition,
     no_message,
+    parse_cursor,
     require_admin,
 )
 from guestbook.web.routes.messages import Limit, page_of
@@ -29,10 +30,11 @@ router = APIRouter(
 @router.get("/held", responses=problems(422), summary="List messages that wait, oldest first")
 async def list_held(
     moderator: ModeratorDep,
-    after: After,
+    after: After = None,
     limit: Limit = 50,
 ) -> MessageList:
-    return page_of(await moderator.waiting(after or ORIGIN, limit), "/held", limit, "after")
+    newer_than = ORIGIN if after is None else parse_cursor("after", after)
+    return page_of(await moderator.waiting(newer_than, limit), "/held", limit, "after")
 
 
 @router.get(
