@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -85,13 +84,10 @@ def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     valkey.kill()
 
 
-_databases = itertools.count()
-
-
 @pytest.fixture
 def redis_url(shared_valkey: Valkey) -> str:
     """The address of a database that nobody else uses."""
-    return f"redis://{shared_valkey.address}/{next(_databases)}"
+    return shared_valkey.new_database()
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-import signal
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from guestbook.core.policy import PostRate
 from guestbook.settings import SettingsError, Variable
 from tests.conftest import Serve
 from tests.support.ports import free_port
+from tests.support.servers import guestbook
 
 SECRET = "s3cret"
 DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -284,28 +282,11 @@ def test_wrong_value_is_refused_in_one_line(
     assert len(said) < 300
 
 
-async def _serve(**env: str) -> tuple[int, str, str]:
-    """Run `guestbook serve` to its end; return its status, standard output and standard error."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GUESTBOOK_")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "guestbook", "serve"),
-        env={**inherited, "HOST": "127.0.0.1", "PORT": str(free_port()), **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGKILL)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-async def _assert_refused(name: str, **env: str) -> None:
-    status, out, err = await _serve(**env)
-    assert (status, out) == (2, ""), err
+def _assert_refused(name: str, value: str) -> None:
+    env = {"HOST": "127.0.0.1", "PORT": str(free_port()), name: value}
+    done = guestbook("serve", redis="", given=b"", **env)
+    err = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (2, b""), err
     assert len(err.splitlines()) == 1, err
     assert name in err
     assert "Traceback" not in err
@@ -322,17 +303,17 @@ async def _assert_refused(name: str, **env: str) -> None:
         ("HOST", "no such host"),
     ],
 )
-async def test_wrong_value_ends_the_start(name: str, value: str) -> None:
+def test_wrong_value_ends_the_start(name: str, value: str) -> None:
     """A wrong value ends the start with status 2 and one line that names the variable."""
-    await _assert_refused(name, **{name: value})
+    _assert_refused(name, value)
 
 
-async def test_port_in_use_ends_the_start() -> None:
+def test_port_in_use_ends_the_start() -> None:
     """A port that is in use is named in one line, with the reason."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        await _assert_refused("PORT", PORT=str(other.getsockname()[1]))
+        _assert_refused("PORT", str(other.getsockname()[1]))
 
 
 @pytest.mark.parametrize("value", ["", "*", "127.0.0.1", "10.0.0.0/8, ::1 ,192.0.2.7", "fd00::/8"])

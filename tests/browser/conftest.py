@@ -75,7 +75,7 @@ async def running_pods(
     folder = tmp_path_factory.mktemp("pods")
     settings = {"GUESTBOOK_ADMIN_TOKEN": "browser-tests", "GUESTBOOK_DRAIN_SECONDS": "0.2"}
     # The last database: the other fixtures count theirs from the first.
-    redis = f"redis://{shared_valkey.address}/9020"
+    redis = shared_valkey.new_database()
     pods = Pods(
         *(Server(folder / f"{name}.log", redis, name, **settings) for name in ("pod-a", "pod-b"))
     )

@@ -40,7 +40,7 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 async def redis_url(shared_valkey: Valkey) -> str:
     """A database with messages in it."""
-    url = f"redis://{shared_valkey.address}/9031"
+    url = shared_valkey.new_database()
     async with Redis.from_url(url) as redis:
         await redis.flushdb()
         for number in range(1, _MESSAGES + 1):

@@ -105,7 +105,7 @@ async def test_kubernetes_variables_do_not_disturb(serve: Serve) -> None:
 
 async def test_first_line_names_page_and_data(serve: Serve, shared_valkey: Valkey) -> None:
     """One line names the address of the page and of Redis, without the password."""
-    redis = f"redis://:secret@{shared_valkey.address}/9021"
+    redis = shared_valkey.new_database(":secret@")
     server = await serve(redis=redis, is_ready=False)
     up = [record for record in server.records() if "is up" in record["event"]]
     assert len(up) == 1

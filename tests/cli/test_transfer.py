@@ -41,7 +41,7 @@ async def test_export_and_import_give_same_messages(
 ) -> None:
     """An export that is imported into an empty guestbook, once or twice, restores its messages."""
     here = await serve()
-    there_url = f"redis://{shared_valkey.address}/9022"
+    there_url = shared_valkey.new_database()
     async with redis.asyncio.from_url(there_url) as there:
         await there.flushdb()
     async with httpx.AsyncClient(base_url=here.url) as client:
@@ -135,7 +135,7 @@ def test_listed_messages_can_be_imported(redis_url: str, shared_valkey: Valkey) 
     lines = [b'{"id": "%d-0", "author": null, "text": "x", "pod": "p"}\n' % n for n in range(1, 4)]
     assert guestbook("import", "-", redis=redis_url, given=b"".join(lines)).returncode == 0
     listed = guestbook("list", "--json", redis=redis_url).stdout.splitlines(keepends=True)
-    there = f"redis://{shared_valkey.address}/9023"
+    there = shared_valkey.new_database()
     done = guestbook("import", "-", redis=there, given=b"".join(reversed(listed)))
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1)
     assert guestbook("list", "--json", redis=there).stdout == b"".join(listed)

@@ -51,7 +51,7 @@ async def pods(
 ) -> AsyncIterator[list[Server]]:
     """Start two pods, one of which accepts few streams."""
     folder = tmp_path_factory.mktemp("monitoring")
-    url = f"redis://{shared_valkey.address}/9017"
+    url = shared_valkey.new_database()
     pods = [
         Server(folder / "a", url, "pod-a").start(),
         Server(folder / "b", url, "pod-b", GUESTBOOK_MAX_STREAMS="2").start(),

@@ -38,7 +38,7 @@ async def pod(
     """A server with short time-outs."""
     server = Server(
         tmp_path_factory.mktemp("bounds") / "log",
-        f"redis://{shared_valkey.address}/9010",
+        shared_valkey.new_database(),
         GUESTBOOK_REQUEST_SECONDS=str(REQUEST_SECONDS),
         GUESTBOOK_KEEP_ALIVE_SECONDS=str(KEEP_ALIVE_SECONDS),
         GUESTBOOK_MAX_HEAD_BYTES=str(HEAD_BYTES),

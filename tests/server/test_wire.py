@@ -30,7 +30,7 @@ async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server."""
-    url = f"redis://{shared_valkey.address}/9011"
+    url = shared_valkey.new_database()
     log = tmp_path_factory.mktemp("wire") / "log"
     timeouts = {"GUESTBOOK_REQUEST_SECONDS": "3", "GUESTBOOK_KEEP_ALIVE_SECONDS": "3"}
     server = Server(log, url, **timeouts).start()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from guestbook.storage.check import Finding, inspect
 from guestbook.storage.store import EVENTS
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
+from tests.support.servers import guestbook
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
@@ -205,21 +203,15 @@ def test_exit_status(valkey: Valkey) -> None:
         (valkey.address, 1, 1),
         (nothing, 0, 1),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "guestbook", "check"],
-            env={
-                **os.environ,
-                "REDIS_URL": f"redis://default:{SECRET}@{address}",
-                "GUESTBOOK_WAIT_REPLICAS": str(replicas),
-                "GUESTBOOK_LAB": "true",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+        done = guestbook(
+            "check",
+            redis=f"redis://default:{SECRET}@{address}",
+            GUESTBOOK_WAIT_REPLICAS=str(replicas),
+            GUESTBOOK_LAB="true",
         )
-        assert (done.returncode, done.stderr) == (status, "")
-        assert f"reachable at {address}" in done.stdout
-        assert SECRET not in done.stdout
+        assert (done.returncode, done.stderr) == (status, b"")
+        assert f"reachable at {address}" in done.stdout.decode()
+        assert SECRET not in done.stdout.decode()
 
 
 def test_finding_is_a_line() -> None:

@@ -97,7 +97,7 @@ async def test_script_is_loaded_again(redis_url: str) -> None:
 
 async def test_cancelled_command_is_not_sent(shared_valkey: Valkey) -> None:
     """A command whose caller is cancelled while it waits for its turn never reaches Redis."""
-    async with Proxy(shared_valkey.port) as proxy, connect(f"{proxy.address}/9024") as client:
+    async with Proxy(shared_valkey.port) as proxy, connect(proxy.address) as client:
         await client.ping()
         proxy.swallow()
         first = asyncio.create_task(client.set("first", "x"))
@@ -114,7 +114,7 @@ async def test_late_answer_is_not_taken_for_the_next(shared_valkey: Valkey) -> N
     """After a time-out the answer that is still on its way goes to no other command."""
     async with (
         Proxy(shared_valkey.port) as proxy,
-        connect(f"{proxy.address}/9025", 1) as client,
+        connect(proxy.address, 1) as client,
     ):
         await client.ping()
         proxy.delay = 1.3

@@ -162,9 +162,9 @@ async def test_each_connection_is_announced(shared_valkey: Valkey) -> None:
         assert len(calls) == 2
 
 
-async def test_cancelled_read_is_not_answered_later(shared_valkey: Valkey) -> None:
+async def test_cancelled_read_is_not_answered_later(redis_url: str) -> None:
     """A blocking read that is given up leaves no answer for the next command."""
-    async with create_client(RedisURL.parse(f"{shared_valkey.address}/9026"), timeout=5) as client:
+    async with create_client(RedisURL.parse(redis_url), timeout=5) as client:
         for number in range(3):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05):

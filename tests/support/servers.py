@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
-from tests.support import leaks
+from tests.support import forking, leaks
+from tests.support.forking import Fork
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE, eventually
 
@@ -23,14 +25,20 @@ def guestbook(
     *arguments: str, redis: str, given: bytes = b"", **env: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "guestbook", *arguments],
-        env=command_env(redis, **env),
-        input=given,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    with contextlib.ExitStack() as stack:
+        stdin, stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        stdin.write(given)
+        stdin.seek(0)
+        process = _start(
+            arguments, command_env(redis, **env), stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        try:
+            status = process.wait(60)
+        finally:
+            process.kill()
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, status, stdout.read(), stderr.read())
 
 
 def command_env(redis: str, **env: str) -> dict[str, str]:
@@ -43,6 +51,31 @@ def command_env(redis: str, **env: str) -> dict[str, str]:
     return {"REDIS_URL": redis, "PATH": "/usr/bin:/bin", **path, **env}
 
 
+def _start(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    stdin: IO[bytes] | None = None,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    cwd: Path | None = None,
+    under: Sequence[str] = (),
+) -> Fork | subprocess.Popen[bytes]:
+    """Start the program, as a fork if that is possible."""
+    if not under and forking.is_possible(env):
+        return Fork(arguments, env, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd)
+    return subprocess.Popen(
+        [*under, sys.executable, "-m", "guestbook", *arguments],
+        env=env,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=cwd,
+        # As a shell does; Ctrl-C goes to the whole group.
+        process_group=0,
+    )
+
+
 class Server:
     """A `guestbook serve` process: one pod."""
 
@@ -51,9 +84,8 @@ class Server:
         self.log = log
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("GUESTBOOK_")}
         self.env = {
-            **inherited,
+            **forking.inherited(),
             "REDIS_URL": redis,
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
@@ -62,19 +94,18 @@ class Server:
             **env,
         }
         leaks.watch.learn(self.env, log)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Fork | subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str, under: tuple[str, ...] = ()) -> Self:
         """Starts it, by another command if one is given; returns at once."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*under, sys.executable, "-m", "guestbook", "serve", *arguments],
-                env=self.env,
+            self.process = _start(
+                ("serve", *arguments),
+                self.env,
                 stdout=log,
                 stderr=log,
                 cwd=self.log.parent,
-                # As a shell does; Ctrl-C goes to the whole group.
-                process_group=0,
+                under=under,
             )
         return self
 
@@ -130,8 +161,7 @@ class Server:
         assert self.process is not None
         process = self.process
         await eventually(lambda: process.poll() is not None, within=within, every=0.005)
-        status: int = process.returncode
-        return status
+        return process.wait(within)
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Waits for its end and gives its exit status (negative: the signal that ended it)."""
@@ -142,7 +172,7 @@ class Server:
         """Makes sure that it is gone."""
         if self.process is not None and self.process.poll() is None:
             if "COVERAGE_PROCESS_START" in os.environ:
-                self.process.send_signal(signal.SIGUSR2)
+                self.signal(signal.SIGUSR2)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(5)
             self.process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import socket
 import subprocess
@@ -41,10 +42,15 @@ class Valkey:
         self.binary = binary or Path(get_binary_path())
         self.under = under
         self.process: subprocess.Popen[bytes] | None = None
+        self._databases = itertools.count(1)
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def new_database(self, user: str = "") -> str:
+        """Return the URL of a database that nothing has used."""
+        return f"redis://{user}{self.address}/{next(self._databases)}"
 
     def start(self) -> Self:
         """Starts it, or starts it again on its files; returns when it answers."""

@@ -35,7 +35,7 @@ async def pods(
 ) -> AsyncIterator[list[Server]]:
     """Two servers at the most detailed log level: one logs JSON, one text."""
     folder = tmp_path_factory.mktemp("hostile")
-    url = f"redis://{shared_valkey.address}/9018"
+    url = shared_valkey.new_database()
     env = {"GUESTBOOK_LOG_LEVEL": "debug", "GUESTBOOK_LEGACY_API": "true"}
     env |= {"GUESTBOOK_KEEP_ALIVE_SECONDS": "2", "GUESTBOOK_REQUEST_SECONDS": "2"}
     servers = [

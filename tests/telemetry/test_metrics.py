@@ -72,7 +72,7 @@ async def pod(
         "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "3",
         "GUESTBOOK_POST_RATE": "30/1h",
     }
-    server = Server(log, f"redis://{shared_valkey.address}/9014", **limits).start()
+    server = Server(log, shared_valkey.new_database(), **limits).start()
     yield await server.ready()
     server.stop()
 
@@ -88,12 +88,10 @@ async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-async def test_lag_counts_from_redis_clock(
-    shared_valkey: Valkey, pod: Server, since: Since
-) -> None:
+async def test_lag_counts_from_redis_clock(pod: Server, since: Since) -> None:
     """An entry that has the id of a minute ago is a minute late."""
     async with (
-        redis_client(f"redis://{shared_valkey.address}/9014") as redis,
+        redis_client(pod.env["REDIS_URL"]) as redis,
         EventStream(pod.url) as stream,
     ):
         await stream.until("pods")
@@ -156,11 +154,9 @@ async def test_idle_pod_has_no_lag(api: httpx.AsyncClient, since: Since) -> None
     assert await since("guestbook_events_delivered_total") == 0
 
 
-async def test_replays_count_by_their_source(
-    shared_valkey: Valkey, pod: Server, since: Since
-) -> None:
+async def test_replays_count_by_their_source(pod: Server, since: Since) -> None:
     """Entries that a stream missed count as from memory if they are in it, else as from Redis."""
-    async with redis_client(f"redis://{shared_valkey.address}/9014") as redis:
+    async with redis_client(pod.env["REDIS_URL"]) as redis:
         ids = [await redis.xadd("{guestbook}:events", {"text": str(n)}) for n in range(70)]
     async with EventStream(pod.url, after=ids[0]) as stream:
         await stream.entries(69)

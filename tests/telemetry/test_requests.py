@@ -39,7 +39,7 @@ async def server(
 ) -> AsyncIterator[Server]:
     """A server that most tests here share."""
     log = tmp_path_factory.mktemp("observation") / "log"
-    server = Server(log, f"redis://{shared_valkey.address}/9013").start()
+    server = Server(log, shared_valkey.new_database()).start()
     yield await server.ready()
     server.stop()
 

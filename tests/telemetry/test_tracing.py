@@ -109,7 +109,7 @@ async def pods(
         "OTEL_SERVICE_NAME": "our-guestbook",
         "GUESTBOOK_ADMIN_TOKEN": "t0ken",
     }
-    url = f"redis://{shared_valkey.address}/9016"
+    url = shared_valkey.new_database()
     one, two = (Server(folder / name, url, name, **env).start() for name in ("pod-a", "pod-b"))
     await asyncio.gather(one.ready(), two.ready())
     yield one, two
@@ -118,7 +118,7 @@ async def pods(
 
 
 async def test_message_is_one_trace_from_the_request_to_every_pod(
-    pods: tuple[Server, Server], collector: Collector, shared_valkey: Valkey
+    pods: tuple[Server, Server], collector: Collector
 ) -> None:
     """The request, Redis's script below it, and below that the delivery on each pod."""
     async with EventStream(pods[0].url) as here, EventStream(pods[1].url) as there:
@@ -184,7 +184,7 @@ async def test_new_trace_names_the_request(
 
 
 async def test_unsampled_request_leaves_nothing(
-    pods: tuple[Server, Server], collector: Collector, shared_valkey: Valkey
+    pods: tuple[Server, Server], collector: Collector
 ) -> None:
     """A trace that its origin does not sample is neither recorded nor passed on to other pods."""
     async with httpx.AsyncClient(base_url=pods[0].url, timeout=60, verify=False) as http:
@@ -192,7 +192,7 @@ async def test_unsampled_request_leaves_nothing(
         answer = await http.post("/messages", json={"text": "unseen"}, headers=headers)
         await http.post("/messages", json={"text": "seen"})
     entry_id = answer.json()["id"]
-    async with redis_client(f"redis://{shared_valkey.address}/9016") as redis:
+    async with redis_client(pods[0].env["REDIS_URL"]) as redis:
         (unseen,), (seen,) = (
             await redis.xrange("{guestbook}:events", entry_id, entry_id),
             await redis.xrevrange("{guestbook}:events", count=1),

@@ -63,7 +63,7 @@ async def pods(
 ) -> AsyncIterator[list[Server]]:
     """Two pods on one Redis."""
     folder = tmp_path_factory.mktemp("edits")
-    url = f"redis://{shared_valkey.address}/9041"
+    url = shared_valkey.new_database()
     async with two_pods(folder, url, GUESTBOOK_ADMIN_TOKEN=TOKEN) as servers:
         yield servers
 

@@ -19,7 +19,7 @@ async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server with the interface of the original application."""
-    url = f"redis://{shared_valkey.address}/9005"
+    url = shared_valkey.new_database()
     log = tmp_path_factory.mktemp("legacy") / "log"
     server = Server(log, url, GUESTBOOK_LEGACY_API="true").start()
     yield await server.ready()

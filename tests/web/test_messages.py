@@ -46,7 +46,7 @@ async def pods(
 ) -> AsyncIterator[list[Server]]:
     """Two servers on one Redis, without a posting rate."""
     folder = tmp_path_factory.mktemp("messages")
-    url = f"redis://{shared_valkey.address}/9001"
+    url = shared_valkey.new_database()
     async with two_pods(folder, url, GUESTBOOK_ADMIN_TOKEN=TOKEN) as servers:
         yield servers
 
@@ -71,7 +71,7 @@ async def limited(
 ) -> AsyncIterator[list[str]]:
     """Two pods with a posting rate and an empty admin token; yields their addresses."""
     folder = tmp_path_factory.mktemp("limited")
-    url = f"redis://{shared_valkey.address}/9007"
+    url = shared_valkey.new_database()
     env = {"GUESTBOOK_POST_RATE": "4/h", "GUESTBOOK_ADMIN_TOKEN": ""}
     servers = [Server(folder / n, url, n, **env).start() for n in ("pod-a", "pod-b")]
     for server in servers:

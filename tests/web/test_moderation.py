@@ -34,7 +34,7 @@ async def pods(
 ) -> AsyncIterator[list[Server]]:
     """Two servers on one Redis, with moderation."""
     folder = tmp_path_factory.mktemp("moderation")
-    url = f"redis://{shared_valkey.address}/9052"
+    url = shared_valkey.new_database()
     async with two_pods(folder, url, **MODERATED) as servers:
         yield servers
 

@@ -41,7 +41,7 @@ async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server with all optional routes."""
-    url = f"redis://{shared_valkey.address}/9006"
+    url = shared_valkey.new_database()
     log = tmp_path_factory.mktemp("openapi") / "log"
     env = {f"GUESTBOOK_{name}": "true" for name in ("LEGACY_API", "LAB")}
     env["GUESTBOOK_ADMIN_TOKEN"] = TOKEN

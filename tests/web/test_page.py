@@ -44,7 +44,7 @@ async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server for the tests that do not count messages."""
-    url = f"redis://{shared_valkey.address}/9002"
+    url = shared_valkey.new_database()
     server = Server(tmp_path_factory.mktemp("page") / "log", url, "pod-<a>&b").start()
     yield await server.ready()
     server.stop()

@@ -34,7 +34,7 @@ async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server for all tests here."""
-    url = f"redis://{shared_valkey.address}/9003"
+    url = shared_valkey.new_database()
     log = tmp_path_factory.mktemp("pages") / "log"
     server = Server(log, url, "pod-é", GUESTBOOK_ADMIN_TOKEN="open-sesame").start()
     yield await server.ready()

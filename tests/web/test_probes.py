@@ -57,7 +57,7 @@ async def pod(
     shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server in an environment like that of Kubernetes, with secrets in it."""
-    url = f"redis://default:{SECRET}@{shared_valkey.address}/9019"
+    url = shared_valkey.new_database(f"default:{SECRET}@")
     env = {**SERVICES, **POD, **SECRETS}
     log = tmp_path_factory.mktemp("probes") / "log"
     # The shared Valkey has no password for its default user, so that it takes any.
@@ -180,7 +180,7 @@ async def test_any_pod_says_whether_another_is_alive(serve: Serve) -> None:
 
 async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -> None:
     """Redis rejects the connection: the reason is this, without the password."""
-    redis = f"redis://nobody:{SECRET}@{shared_valkey.address}/9004"
+    redis = shared_valkey.new_database(f"nobody:{SECRET}@")
     server = await serve(redis=redis, is_ready=False)
     async with httpx.AsyncClient(base_url=server.url) as client:
 
