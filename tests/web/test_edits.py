@@ -122,7 +122,7 @@ async def test_returning_stream_gets_the_new_words_and_the_edit(
     async with httpx.AsyncClient(base_url=pods[1].url) as http:
 
         async def has_read_it() -> bool:
-            return (await http.get(f"/messages/{posted['id']}")).json() == edited
+            return bool((await http.get(f"/messages/{posted['id']}")).json() == edited)
 
         await eventually(has_read_it)
     async with EventStream(pods[1].url, last_event_id=before["id"]) as from_start:
