@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import importlib
 import os
 import pickle
 import signal
@@ -175,8 +176,8 @@ def _become(arguments: list[str], env: dict[str, str], cwd: str, files: list[int
 
 
 if __name__ == "__main__":
-    import uvloop  # noqa: F401
-
+    for module in ("cli.main", "server", "web.app"):
+        importlib.import_module(f"guestbook.{module}")
     from guestbook.__main__ import main
 
     # All this stays, and the collector would have the kernel copy what it looks through.
