@@ -268,7 +268,7 @@ async def redis_unreachable(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """New connections are neither accepted nor refused; those that were open may be cut."""
     server = rng.choice(site.servers)
     door = site.doors[server]
-    door.refuse()
+    await door.refuse()
     hole = BlackHole(door.port)
     await asyncio.to_thread(hole.__enter__)
     is_cut = rng.random() < 0.7

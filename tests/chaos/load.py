@@ -6,13 +6,12 @@ Each function makes a load, asserts that the service holds, and returns measurem
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,6 +20,7 @@ from typing import Any
 from tests.chaos.readers import Connection, connect
 from tests.chaos.site import EVENTS
 from tests.chaos.watch import memory_kib
+from tests.support import raw
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
@@ -251,7 +251,7 @@ async def flood(
     async def post(number: int) -> None:
         nonlocal longest
         server = servers[number % len(servers)]
-        async with _http(server.port) as (reader, writer):
+        async with raw.connect(server.port) as (reader, writer):
             while time.monotonic() < until:
                 started = time.monotonic()
                 status, headers, body = await _exchange(reader, writer, f"flood {number}")
@@ -289,17 +289,6 @@ async def flood(
     assert set(statuses) <= {201, 429, 503}, statuses
     assert longest < _PATIENCE_SECONDS + _SLACK_SECONDS, f"a request waited for {longest:.1f} s"
     return Flood(statuses, longest)
-
-
-@contextlib.asynccontextmanager
-async def _http(
-    port: int,
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 async def _exchange(

@@ -162,7 +162,11 @@ async def test_replace_is_all_or_nothing_for_readers(serve: Serve, redis_url: st
         deleted = guestbook("delete", kept["id"], redis=redis_url)
         assert deleted.returncode == 0
         kept = (await http.post("/messages", json={"text": "meanwhile"})).json()
-        assert (await texts(pods[1].url))[1:] == ["old 2", "old 1", "old 0"]
+
+        async def has_all_of_them() -> bool:
+            return await texts(pods[1].url) == ["meanwhile", "old 2", "old 1", "old 0"]
+
+        await eventually(has_all_of_them)
         _, said = await asyncio.to_thread(process.communicate, line(601))
         assert (process.returncode, said.decode().splitlines()) == (
             0,

@@ -204,11 +204,11 @@ _GOOD = b'{"id": "5-0", "author": null, "text": "x", "pod": "p"}\n'
 )
 async def test_import_finds_bad_line(redis_url: str, line: bytes) -> None:
     """A line that is no message ends the import with its number."""
-    client = create_client(RedisURL.parse(redis_url), timeout=5)
-    with pytest.raises(ImportFileError) as error:
-        await restore(Archive(client, Retention(1000, 0)), io.BytesIO(_GOOD + line), lambda _: None)
+    async with create_client(RedisURL.parse(redis_url), timeout=5) as client:
+        store = Archive(client, Retention(1000, 0))
+        with pytest.raises(ImportFileError) as error:
+            await restore(store, io.BytesIO(_GOOD + line), lambda _: None)
     assert re.match(r"line 2[ :][^\n]+$", str(error.value))
-    await client.aclose()
 
 
 def test_import_names_bad_line(redis_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import signal
@@ -48,7 +49,7 @@ def _count(data: dict[str, Any], name: str) -> int:
 async def _watch_counts(one: Server, two: Server) -> _Changes:
     """Open a stream each half second for 12 s; return the `pods` events of the first stream."""
     changes: _Changes = []
-    async with EventStream(one.url) as stream:
+    async with EventStream(one.url) as stream, contextlib.AsyncExitStack() as stack:
         await _until(stream, _ready("pod-a", "pod-b"))
 
         async def note() -> None:
@@ -58,11 +59,9 @@ async def _watch_counts(one: Server, two: Server) -> _Changes:
 
         noting = asyncio.create_task(note())
         started = time.monotonic()
-        more: list[EventStream] = []
         for number in range(24):
             pod = (one, two)[number % 2]
-            more.append(await EventStream(pod.url).__aenter__())
-            own = (await more[-1].until("pods")).data
+            own = (await (await stack.enter_async_context(EventStream(pod.url))).until("pods")).data
             # A new stream counts itself.
             on_one, on_two = 1 + (number + 2) // 2, (number + 1) // 2
             assert _count(own, pod.name) == (on_one, on_two)[number % 2]
@@ -70,8 +69,6 @@ async def _watch_counts(one: Server, two: Server) -> _Changes:
             await asyncio.sleep(max(0.0, started + (number + 1) / 2 - time.monotonic()))
         noting.cancel()
         await asyncio.gather(noting, return_exceptions=True)
-        for each in more:
-            each.cut()
     return changes
 
 
@@ -155,7 +152,7 @@ async def test_pods_events_have_the_time_of_redis(shared: Shared, serve: Serve) 
         for number in range(2):
             data = (await stream.until("pods")).data
             now, micros = await redis.time()
-            assert abs(now * 1000 + micros / 1000 - data["now"]) < 1000
+            assert abs(now * 1000 + micros / 1000 - data["now"]) < 1000 * allowed(1)
             if not number:
                 await serve("pod-d", redis=shared.redis)
 
@@ -177,7 +174,7 @@ async def test_counts_are_sent_at_most_every_ten_seconds(shared: Shared, serve: 
     changes = await shared.counts
     times = [at for at, _ in changes]
     assert 1 <= len(times) <= 2
-    assert all(later - sooner > 9.5 for sooner, later in itertools.pairwise(times))
+    assert all(later - sooner > 8 for sooner, later in itertools.pairwise(times))
     assert changes[-1][1]["streams"] > 1
 
 

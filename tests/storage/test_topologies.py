@@ -162,18 +162,18 @@ def _documented_rights() -> list[str]:
 
 
 async def _export_and_import(address: RedisURL) -> None:
-    store = Archive(create_client(address, timeout=5), Retention(3, 0))
-    messages = [message async for page in exported(store) for message in page]
-    newest = replace(messages[-1], id=EntryId(messages[-1].id.ms + 1_000, 0))
-    lines = b"\n".join(message.json() for message in [*messages, newest])
-    counts = await restore(store, io.BytesIO(lines), lambda _size: None)
-    assert counts == {"known": 3, "added": 1}
-    assert sum([len(page) async for page in exported(store)]) == 2
-    counts = await restore(store, io.BytesIO(lines), lambda _size: None, is_staged=True)
-    assert counts == {"added": 4}
-    assert await store.replace(newest.id) == (0, 0)
-    assert sum([len(page) async for page in exported(store)]) == 3
-    await store.close()
+    async with create_client(address, timeout=5) as client:
+        store = Archive(client, Retention(3, 0))
+        messages = [message async for page in exported(store) for message in page]
+        newest = replace(messages[-1], id=EntryId(messages[-1].id.ms + 1_000, 0))
+        lines = b"\n".join(message.json() for message in [*messages, newest])
+        counts = await restore(store, io.BytesIO(lines), lambda _size: None)
+        assert counts == {"known": 3, "added": 1}
+        assert sum([len(page) async for page in exported(store)]) == 2
+        counts = await restore(store, io.BytesIO(lines), lambda _size: None, is_staged=True)
+        assert counts == {"added": 4}
+        assert await store.replace(newest.id) == (0, 0)
+        assert sum([len(page) async for page in exported(store)]) == 3
 
 
 async def _is_refused_the_rest(valkey: Valkey) -> None:
@@ -294,7 +294,7 @@ async def _reports_why(folder: Path, url: str) -> None:
                 return "ssl_certfile" in (await http.get("/ready")).text
 
             await eventually(is_reported)
-        assert "ssl_certfile" in server.lines()
+        await server.logged("ssl_certfile")
     finally:
         server.stop()
 
@@ -367,14 +367,16 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
 
 async def _imports_a_list_from(node: Valkey, url: str) -> None:
     """The original application's list may be on another node than the guestbook's keys."""
-    store = Archive(create_client(RedisURL.parse(url), timeout=5), Retention(1000, 0))
-    async with node.client() as redis:
+    async with (
+        create_client(RedisURL.parse(url), timeout=5) as client,
+        node.client() as redis,
+    ):
         for number in range(100):
             with contextlib.suppress(ResponseError):
                 await redis.rpush(f"list-{number}", "old")
                 break
-    assert await import_legacy(store, f"list-{number}", lambda _: None) == {"added": 1}
-    await store.close()
+        store = Archive(client, Retention(1000, 0))
+        assert await import_legacy(store, f"list-{number}", lambda _: None) == {"added": 1}
 
 
 async def _has_nothing_to_fail_over_to(server: Server) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Self
 
 from tests.support.ports import free_port
-from tests.support.raw import drop
 
 
 class BlackHole:
@@ -79,7 +78,7 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._is_over = True
-        self.refuse()
+        await self.refuse()
         await self.cut()
 
     async def listen(self) -> None:
@@ -88,9 +87,13 @@ class Proxy:
             self._accept, "127.0.0.1", self.port, ssl=self._tls
         )
 
-    def refuse(self) -> None:
+    async def refuse(self) -> None:
         """Takes no new connection; those that are open pass."""
         assert self._server is not None
+        for listener in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listener)
+        # asyncio never closes what it has just accepted if the server closes before the next turn.
+        await asyncio.sleep(0)
         self._server.close()
 
     async def cut(self) -> None:
@@ -157,9 +160,9 @@ class Proxy:
         except OSError:
             pass
         finally:
-            for each in (writer, far_writer):
-                if each is not None:
-                    await drop(each)
+            writer.transport.abort()
+            if far_writer is not None:
+                far_writer.transport.abort()
 
     async def _requests(
         self,

@@ -217,8 +217,7 @@ async def _works(visitor: Visitor, server: Server, version: str = "1.1") -> None
         await stream.readuntil(b"event: deleted\n")
 
     assert (await visitor.ask("/messages", *body, origin="http://evil.example")).status == 403
-    lines = map(json.loads, server.lines().splitlines())
-    posts = [line for line in lines if line.get("method") == "POST"]
+    posts = [line for line in server.records() if line.get("method") == "POST"]
     assert {line["address"] for line in posts} == {_VISITOR}
 
 

@@ -6,6 +6,7 @@ The scenarios run side by side, each with a Valkey and a server of its own; each
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -48,6 +49,12 @@ class Place:
             GUESTBOOK_POST_RATE="1000/10s" if is_counting else "off",
         )
         self.http = httpx.AsyncClient(base_url=self.server.url, timeout=60, verify=False)
+        self._posting: list[asyncio.Task[httpx.Response]] = []
+
+    def begin_post(self, text: str) -> asyncio.Task[httpx.Response]:
+        """Post while other things happen. It is given up at the end."""
+        self._posting.append(asyncio.create_task(self.post(text)))
+        return self._posting[-1]
 
     async def post(self, text: str, **headers: str) -> httpx.Response:
         return await self.http.post("/messages", json={"text": text}, headers=headers)
@@ -86,6 +93,9 @@ class Place:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for task in self._posting:
+            task.cancel()
+        await asyncio.gather(*self._posting, return_exceptions=True)
         self.server.stop()
         self.valkey.kill()
         await self.http.aclose()
@@ -99,18 +109,20 @@ async def _begin(place: Place, begin: asyncio.Barrier, path: str = "/ready") -> 
 
 async def _while_alive(place: Place, scenario: Coroutine[Any, Any, None]) -> None:
     """Run a scenario; fail at once when /healthz does, and when the log has a traceback."""
-    async with _SLOTS:
-        running = asyncio.ensure_future(scenario)
-        watching = asyncio.create_task(place.watch_liveness())
-        try:
-            await asyncio.wait((running, watching), return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                await watching
-            await running
-        finally:
-            for task in (running, watching):
-                task.cancel()
-            await asyncio.gather(running, watching, return_exceptions=True)
+    # Closed, because one that is cancelled while it waits for its turn was never awaited.
+    with contextlib.closing(scenario):
+        async with _SLOTS:
+            running = asyncio.ensure_future(scenario)
+            watching = asyncio.create_task(place.watch_liveness())
+            try:
+                await asyncio.wait((running, watching), return_when=asyncio.FIRST_COMPLETED)
+                if watching.done():
+                    await watching
+                await running
+            finally:
+                for task in (running, watching):
+                    task.cancel()
+                await asyncio.gather(running, watching, return_exceptions=True)
     assert "Traceback" not in place.server.lines()
 
 
@@ -168,14 +180,14 @@ async def _outage(
         await stream.until("pods")
         # Some posts are on their way at the moment at which it happens.
         texts = [f"amid {number}" for number in range(10)]
-        burst = [asyncio.create_task(place.post(text)) for text in texts]
+        burst = [place.begin_post(text) for text in texts]
         await asyncio.wait(burst, return_when=asyncio.FIRST_COMPLETED)
         await fail()
         await _is_reported(place)
         await asyncio.gather(_refused(place), _readable(place, ids))
         assert await place.is_not_ready()
 
-        in_time = asyncio.create_task(place.post("in time"))
+        in_time = place.begin_post("in time")
         await asyncio.sleep(1)
         await recover()
         back_at = time.monotonic()
@@ -209,7 +221,7 @@ async def _missing_from_the_start(place: Place, recover: Callable[[], Awaitable[
         assert first.name == "pods"
         assert [pod["name"] for pod in first.data["pods"]] == ["pod-a"]
         await _refused(place)
-        in_time = asyncio.create_task(place.post("in time"))
+        in_time = place.begin_post("in time")
         await asyncio.sleep(1)
         await recover()
         await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
@@ -463,7 +475,7 @@ async def _refuse_writes(place: Place) -> None:
         for fault, cure in faults:
             await redis.execute_command(*fault)
             await asyncio.gather(_is_reported(place), _refused(place), _readable(place, ids))
-            waiting = asyncio.create_task(place.post(f"in time after {fault[0]}"))
+            waiting = place.begin_post(f"in time after {fault[0]}")
             await asyncio.sleep(0.5)
             await redis.execute_command(*cure)
             await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
@@ -557,7 +569,7 @@ async def _delete_last(place: Place, proxy: Proxy) -> None:
     async with EventStream(place.server.url) as stream, place.valkey.client() as redis:
         seen = (await place.post("seen, then deleted")).json()["id"]
         assert (await stream.entries(1))[0].id == seen
-        proxy.refuse()
+        await proxy.refuse()
         await proxy.cut()
         pipeline = redis.pipeline(transaction=False)
         for number in range(1200):

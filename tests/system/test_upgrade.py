@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import subprocess
 from pathlib import Path
@@ -44,8 +43,9 @@ async def _texts(http: httpx.AsyncClient) -> list[str]:
 
 
 def _complaints(server: Server) -> list[str]:
-    records = map(json.loads, server.lines().splitlines())
-    return [record["event"] for record in records if record["level"] in ("error", "critical")]
+    return [
+        record["event"] for record in server.records() if record["level"] in ("error", "critical")
+    ]
 
 
 async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_url: str) -> None:
