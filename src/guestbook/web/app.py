@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
@@ -76,7 +77,7 @@ def create_app(
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
         # Generated clients name their functions after the operations.
-        generate_unique_id_function=lambda route: route.name,
+        generate_unique_id_function=attrgetter("name"),
         # These pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
@@ -113,11 +114,12 @@ def create_app(
         )
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 
-    app.include_router(events.router)
     # The page lies ready, and is requested most: FastAPI's handling would cost as much again.
     app.add_route("/", pages.index, methods=["GET"], include_in_schema=False)
+    # Without `include_router`, with which FastAPI takes three times as long to find a route.
+    app.router.routes.extend(messages.router.routes)
+    app.include_router(events.router)
     app.include_router(pages.router)
-    app.include_router(messages.router)
     app.include_router(moderation.router)
     app.include_router(control.router)
     app.include_router(probes.router)

@@ -18,6 +18,11 @@ from guestbook.web.pages.renderer import Page
 from guestbook.web.public_url import public_address
 
 _KEY = re.compile(r"[!-~]{1,128}")
+_KEY_SCHEMA: dict[str, Any] = {"pattern": f"^{_KEY.pattern}$"}
+_KEY_DESCRIPTION = (
+    "A key of your own, other for each message: for 24 hours a post with it is stored once, and it "
+    "proves that you are the author"
+)
 ID_SCHEMA: dict[str, Any] = {"pattern": r"^\d{1,20}(-\d{1,20})?$"}
 
 
@@ -71,9 +76,8 @@ async def get_idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="A key of your own, other for each message: for 24 hours a post with it is "
-            "stored once, and it proves that you are the author",
-            json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
+            description=_KEY_DESCRIPTION,
+            json_schema_extra=_KEY_SCHEMA,
         ),
     ] = None,
 ) -> str | None:
@@ -132,6 +136,13 @@ ClientAddress = Annotated[str, Depends(get_client_address)]
 Language = Annotated[str, Depends(get_language)]
 PublicURL = Annotated[str, Depends(get_public_url)]
 IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
+KEY_PARAMETER: dict[str, Any] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", **_KEY_SCHEMA},
+    "description": _KEY_DESCRIPTION,
+}
+"""The same header in OpenAPI, for a route that reads it by itself."""
 Before = Annotated[str | None, id_query("Only messages older than this id")]
 After = Annotated[str | None, id_query("Only messages newer than this id")]
 MessageId = Annotated[EntryId, Depends(get_message_id)]

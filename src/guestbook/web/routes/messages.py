@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -10,8 +11,9 @@ from starlette.responses import RedirectResponse
 
 from guestbook.core import EntryId, ProblemError
 from guestbook.pod import Guestbook, Listing, edit, poll, withdraw
-from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
+from guestbook.web.body import FORM, JSON, read_new_text, read_posted
 from guestbook.web.dependencies import (
+    KEY_PARAMETER,
     After,
     Before,
     ChangedId,
@@ -22,6 +24,9 @@ from guestbook.web.dependencies import (
     MessageId,
     PageDep,
     get_author_key,
+    get_client_address,
+    get_guestbook,
+    get_idempotency_key,
     no_message,
     parse_cursor,
 )
@@ -39,7 +44,7 @@ from guestbook.web.schemas import (
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
-router = APIRouter(tags=["messages"])
+router = APIRouter(tags=["messages"], generate_unique_id_function=attrgetter("name"))
 
 _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
 
@@ -58,24 +63,23 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
             for status, response in problems(403, 413, 422, 429, 503).items()
         },
     },
-    openapi_extra=body_of({JSON: MessageIn, FORM: MessageForm}),
+    openapi_extra=body_of({JSON: MessageIn, FORM: MessageForm}) | {"parameters": [KEY_PARAMETER]},
     summary="Post a message",
 )
-async def post_message(
-    request: Request,
-    guestbook: GuestbookDep,
-    posted: Annotated[Posted, Depends(read_posted)],
-    address: ClientAddress,
-    key: IdempotencyKey,
-) -> Response:
-    message, _, is_held = await guestbook.post(posted.message, address=address, key=key)
+async def post_message(request: Request) -> Response:
+    # To have these injected would cost a post as much again as all that it does with them.
+    guestbook = await get_guestbook(request)
+    new, is_form = await read_posted(request)
+    address = await get_client_address(request)
+    key = await get_idempotency_key(request.headers.get("idempotency-key"))
+    message, _, is_held = await guestbook.post(new, address=address, key=key)
     request.state.message_id = message.id
-    if posted.is_form:
+    if is_form:
         return RedirectResponse("/?held" if is_held else "/", 303)
-    json = MessageOut.of(message).model_dump_json()
     if is_held:
-        return Response(json, 202, media_type=JSON)
-    return Response(json, 201, {"Location": f"/messages/{message.id}"}, media_type=JSON)
+        return Response(message.json(), 202, media_type=JSON)
+    location = {"Location": f"/messages/{message.id}"}
+    return Response(message.json(), 201, location, media_type=JSON)
 
 
 @router.get(
@@ -147,8 +151,7 @@ async def read_message(
         raise no_message(entry_id)
     if prefers_page(request.headers.get("accept", "")):
         return page.message(language, message)
-    json = MessageOut.of(message).model_dump_json()
-    return Response(json, headers={"Vary": "Accept"}, media_type=JSON)
+    return Response(message.json(), headers={"Vary": "Accept"}, media_type=JSON)
 
 
 @router.patch(
