@@ -15,6 +15,9 @@ from guestbook.core import ORIGIN, EntryId, EventLog, LogEntry, Message
 from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, explain, replaced_at
 
 BLOCK_MS = 1000
+READ_TIMEOUT = 2.0
+"""Seconds for an answer of Redis: to a blocking read it may take half of them."""
+
 _PAGE = 500
 _PAUSE_SECONDS = 0.1
 # A turn of the loop takes a few seconds: a blocking read, its timeout and a pause.
@@ -148,9 +151,10 @@ class Follower:
     async def _read(self) -> None:
         # The first reply shows that the connection works: that one is not waited for.
         block_ms = BLOCK_MS if self._is_connected else 1
-        page, trimmed, dataset_id = await self._store.read(
-            self._log.last, count=_PAGE, block_ms=block_ms
-        )
+        async with asyncio.timeout(READ_TIMEOUT):
+            page, trimmed, dataset_id = await self._store.read(
+                self._log.last, count=_PAGE, block_ms=block_ms
+            )
         if self._needs_verification and not await self._verify_continuity():
             # After a fail-over the newest entries may be gone while newer ones have come.
             self._needs_load = True

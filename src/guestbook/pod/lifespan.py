@@ -14,7 +14,7 @@ import structlog
 
 from guestbook.broadcast import Fanout, ReadAfter, ReplayUnavailableError
 from guestbook.core import Entry, EntryId, EventLog, LogEntry
-from guestbook.pod.follower import BLOCK_MS, Follower
+from guestbook.pod.follower import READ_TIMEOUT, Follower
 from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.presence import TIMEOUT, Presence
 from guestbook.settings import Settings
@@ -110,7 +110,8 @@ async def open_guestbook(
             on_reply=on_reply,
         )
         stack.push_async_callback(presence.leave)
-        reading = connect(BLOCK_MS / 1000 + _COMMAND_TIMEOUT, on_connect=on_connect)
+        # Of this class too, because it needs one timer where redis-py has one for each reply.
+        reading = connect(READ_TIMEOUT, on_connect=on_connect, redis_class=PipeliningRedis)
         follower = Follower(
             Store(reading, settings.retention),
             log,
