@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import DataError, ResponseError
 
 from guestbook.storage.errors import FAILOVER_ERRORS
 
@@ -41,7 +41,6 @@ class PipeliningRedis(Redis):
         # One timer for a whole round trip, instead of one for each send and each receive.
         self._timeout: float = pool.connection_kwargs["socket_timeout"]
         pool.connection_kwargs["socket_timeout"] = None
-        self._encode = pool.get_encoder().encode
         self._queue: deque[_Queued] = deque()
         self._batch: list[_Queued] = []
         self._is_busy = False
@@ -52,10 +51,8 @@ class PipeliningRedis(Redis):
         """Return the answer to a command, or raise its error. It is never sent twice."""
         if not self._is_busy:
             return await self._send_alone(*args, **options)
-        # An argument that cannot be encoded is its caller's error alone.
-        packed = (args[0], *map(self._encode, args[1:]))
         answer = asyncio.get_running_loop().create_future()
-        self._queue.append(_Queued(packed, options, time.monotonic(), answer))
+        self._queue.append(_Queued(args, options, time.monotonic(), answer))
         return await answer
 
     async def _send_alone(self, *args: Any, **options: Any) -> Any:
@@ -116,6 +113,11 @@ class PipeliningRedis(Redis):
         try:
             async with asyncio.timeout(self._timeout):
                 answers = await pipeline.execute(raise_on_error=False)
+        except (DataError, UnicodeEncodeError) as error:
+            # Nothing was sent: an argument cannot be encoded, which is its caller's error alone.
+            if len(batch) == 1:
+                return [error]
+            return [(await self._round_trip([queued]))[0] for queued in batch]
         except Exception as error:  # Each caller gets it, whatever it is.
             answers = [error] * len(batch)
         if any(_spoils_connection(answer) for answer in answers):
