@@ -123,6 +123,7 @@ def create_app(
     app.include_router(moderation.router)
     app.include_router(control.router)
     app.include_router(probes.router)
+    app.include_router(events.router)
     if settings.legacy_api:
         app.include_router(legacy.router)
     if settings.lab:
