@@ -93,7 +93,7 @@ class Presence:
         self._replied_at = float("-inf")
         self._failures = 0
         self._reasons: set[str] = set()
-        self._published: tuple[list[Record], str | None] = ([], None)
+        self._published: tuple[list[Record], object] = ([], None)
         self._published_at = float("-inf")
         self._event = PodsEvent()
         self.state: State = "ready"
@@ -180,7 +180,7 @@ class Presence:
         self.error = f"Redis is away: {reason}"
         self._failures += 1
         if self._failures == _AWAY_AFTER:
-            self._publish()
+            self._publish_changes()
         # Each reason once in an outage: the first may be only that Redis was slow.
         if reason not in self._reasons:
             self._reasons.add(reason)
@@ -188,7 +188,7 @@ class Presence:
 
     def _note_reply(self, reply: HeartbeatReply, asked_at: float) -> None:
         now = time.monotonic()
-        was_unreachable, was_shown_away = self.error is not None, self._is_shown_away
+        was_unreachable = self.error is not None
         self.reconnects += self._failures > 0
         self._failures = 0
         self._reasons.clear()
@@ -207,10 +207,7 @@ class Presence:
             self._notify_moderators()
         if reply.peers is not None:
             self._note_peers(reply.peers, now)
-        if was_shown_away:
-            self._publish()
-        else:
-            self._publish_changes()
+        self._publish_changes()
         self._on_reply(reply, asked_at, was_unreachable)
         if was_unreachable:
             logger.info("Redis is there")
@@ -252,7 +249,7 @@ class Presence:
     # The `pods` event
 
     @property
-    def _is_shown_away(self) -> bool:
+    def _is_away(self) -> bool:
         return self._failures >= _AWAY_AFTER
 
     @property
@@ -265,23 +262,19 @@ class Presence:
         """The words with which the guestbook is closed; None: it is open, or that is not known."""
         return None if self.control is None else self.control.closed
 
-    def _shown(self) -> tuple[list[Record], str | None]:
-        return pods_event.by_name(self.records().values()), self.closed
-
     def _publish_changes(self) -> None:
-        (pods, closed), (published, published_closed) = self._shown(), self._published
-        if (pods, closed) == self._published:
+        pods, others = pods_event.by_name(self.records().values()), (self.closed, self._is_away)
+        published, published_others = self._published
+        if (pods, others) == self._published:
             return
-        only_counts = closed == published_closed and (
-            pods_event.without_counts(pods) == pods_event.without_counts(published)
-        )
         listed = min(len(pods), pods_event.LISTED_MAX)
         seconds = _COUNTS_SECONDS * max(1, listed / _PODS_EACH_EVENT)
-        if not only_counts or time.monotonic() - self._published_at >= seconds:
-            self._publish()
-
-    def _publish(self) -> None:
-        self._published, self._published_at = self._shown(), time.monotonic()
+        only_counts = others == published_others and (
+            pods_event.without_counts(pods) == pods_event.without_counts(published)
+        )
+        if only_counts and time.monotonic() - self._published_at < seconds:
+            return
+        self._published, self._published_at = (pods, others), time.monotonic()
         self._on_change(self.event())
 
     def event(self) -> bytes:
@@ -289,7 +282,7 @@ class Presence:
         return self._event.encode(
             self._own_record(),
             self._peers,
-            is_away=self._is_shown_away,
+            is_away=self._is_away,
             closed=self.closed,
             now_ms=self.now_ms,
         )
