@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -206,6 +207,31 @@ async def test_edit_that_races_a_deletion_loses(author: Author) -> None:
     assert {answer.status_code for answer in answers[1::2]} == {204}
     listed = (await author.http.get("/messages")).json()["messages"]
     assert not [message for message in listed if message["text"] in ("x", "race")]
+
+
+async def test_edit_that_waited_in_a_frozen_pod_is_not_made(serve: Serve) -> None:
+    """Its client has given up, and sent newer words to another pod."""
+    frozen, other = await serve("pod-a"), await serve("pod-b")
+    async with httpx.AsyncClient(base_url=other.url, timeout=60) as http:
+        author = Author(http)
+        posted = await author.post("first")
+
+        def is_answered(before: int) -> bool:
+            return frozen.lines().count('"PATCH"') > before
+
+        for number in range(3):
+            frozen.freeze()
+            async with httpx.AsyncClient(base_url=frozen.url, timeout=0.5) as impatient:
+                old = Author(impatient)
+                old.keys = author.keys
+                with pytest.raises(httpx.ReadTimeout):
+                    await old.edit(posted["id"], "older words")
+            newer = (await author.edit(posted["id"], f"newer words {number}")).json()
+            frozen.thaw()
+            await eventually(functools.partial(is_answered, number))
+            for server in (frozen, other):
+                answer = await http.get(f"{server.url}/messages/{posted['id']}")
+                assert answer.json()["text"] == newer["text"]
 
 
 async def test_only_the_author_may_change_a_message(author: Author) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable, Callable
 
 from guestbook.core import EntryId, Message, ProblemError, is_held
 from guestbook.pod.guestbook import Guestbook
@@ -11,11 +12,18 @@ from guestbook.pod.retry import UnavailableError, within_request
 
 
 async def edit(
-    guestbook: Guestbook, target: EntryId, text: str, *, key: str | None, address: str
+    guestbook: Guestbook,
+    target: EntryId,
+    text: str,
+    *,
+    key: str | None,
+    address: str,
+    has_left: Callable[[], Awaitable[bool]],
 ) -> Message | None:
     """Change the text of a message whose author has the key; None if there is none any more.
 
-    Raises ProblemError for another key or too late, TooManyPostsError and UnavailableError.
+    Raises ProblemError for another key, too late, or if the client `has_left`; TooManyPostsError
+    and UnavailableError.
     """
     posted = await _posted(guestbook, target, key)
     if posted is None:
@@ -26,6 +34,9 @@ async def edit(
     if moderation == "before":
         # New words would be seen without a moderator.
         raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
+    if await has_left():
+        # This process was frozen: the client may have sent newer words to another one.
+        raise ProblemError(400, "The client has closed the connection.")
     edit = functools.partial(
         guestbook.store.edit, posted, text, address=address, rate=guestbook.settings.post_rate
     )

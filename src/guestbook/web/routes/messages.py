@@ -162,13 +162,17 @@ async def read_message(
     summary="Edit an own message, within the first minutes",
 )
 async def edit_message(
+    *,
+    request: Request,
     guestbook: GuestbookDep,
     entry_id: ChangedId,
     text: Annotated[str, Depends(read_new_text)],
     address: ClientAddress,
     key: IdempotencyKey,
 ) -> MessageOut:
-    edited = await edit(guestbook, entry_id, text, key=key, address=address)
+    edited = await edit(
+        guestbook, entry_id, text, key=key, address=address, has_left=request.is_disconnected
+    )
     if edited is None:
         raise no_message(entry_id)
     return MessageOut.of(edited)
