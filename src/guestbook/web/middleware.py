@@ -90,7 +90,8 @@ class RequestMiddleware:
             if status is not None:
                 raise
             logger.exception("a request failed")
-            response = await problems.problem(Request(scope), problems.bug())
+            error = ProblemError(500, "This is a bug of the guestbook; its log has the details.")
+            response = await problems.problem(Request(scope), error)
             await response(scope, receive, send_with_headers)
         finally:
             self._end(scope, status or 500, time.perf_counter() - started, span)

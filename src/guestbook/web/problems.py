@@ -109,11 +109,6 @@ def has_head(path: str) -> bool:
     return path not in (events.PATH, moderation.EVENTS) and not path.startswith("/rpush/")
 
 
-def bug() -> ProblemError:
-    """Return the answer to a request that failed through no fault of the client."""
-    return ProblemError(500, "This is a bug of the guestbook; its log has the details.")
-
-
 EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     ProblemError: problem,
     HTTPException: http_error,
