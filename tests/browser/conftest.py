@@ -6,6 +6,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import httpx
@@ -24,6 +25,7 @@ from playwright.async_api import (
 from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
+from tests.support.waiting import eventually
 
 Visit = Callable[..., Awaitable[Page]]
 Handler = Callable[[Route], Awaitable[None]]
@@ -93,10 +95,16 @@ async def pods(running_pods: Pods) -> Pods:
     await asyncio.gather(*(pod.ready() for pod in running_pods))
     for pod in running_pods:
         # Each, because one that was frozen may not have read what the other has.
-        async with httpx.AsyncClient(base_url=pod.url, headers=ADMIN) as client:
-            left = (await client.get("/messages?limit=1000")).json()["messages"]
-            await asyncio.gather(*(client.delete(f"/messages/{message['id']}") for message in left))
+        await eventually(partial(_is_cleared, pod))
     return running_pods
+
+
+async def _is_cleared(pod: Server) -> bool:
+    """Return whether a pod has no message; delete those that it has."""
+    async with httpx.AsyncClient(base_url=pod.url, headers=ADMIN) as client:
+        left = (await client.get("/messages?limit=1000")).json()["messages"]
+        await asyncio.gather(*(client.delete(f"/messages/{message['id']}") for message in left))
+    return not left
 
 
 class Complaints:

@@ -63,7 +63,7 @@ async def test_refused_post(pods: Pods, visit: Visit, script: bool) -> None:
 
 async def test_posting_rate(serve: Serve, visit: Visit) -> None:
     """Over the posting rate the page says so, keeps the text and sends it when it may."""
-    server = await serve(GUESTBOOK_POST_RATE="1/2s")
+    server = await serve(GUESTBOOK_POST_RATE="1/6s")
     page = await visit(server.url, expects=(TOO_MANY,))
     await sign(page, "one")
     await form_is(page, "sent")

@@ -24,6 +24,7 @@ from tests.browser.visitor import (
 )
 from tests.conftest import Serve
 from tests.support.valkey import Valkey
+from tests.support.waiting import allowed
 
 
 async def test_message_shows_at_once(pods: Pods, visit: Visit) -> None:
@@ -180,7 +181,7 @@ async def test_post_in_flight_is_sent_again_when_redis_is_back(
     await hangs.wait()
     valkey.start()
     await is_state(page, "live", "Live")
-    await expect(page.locator(".pending")).to_have_count(0, timeout=3_000)
+    await expect(page.locator(".pending")).to_have_count(0, timeout=1000 * allowed(3))
     await shows_only(page, server, "kept")
     assert [message["text"] for message in await listed(server)] == ["the last", "kept"]
 
@@ -216,7 +217,7 @@ async def test_returning_stream_ends_the_wait(pods: Pods, visit: Visit) -> None:
         await is_state(page, "live", "Live")
         may_fail.set()
         if handler is not limit:
-            await expect(page.locator(".pending")).to_have_count(0, timeout=3_000)
+            await expect(page.locator(".pending")).to_have_count(0, timeout=1000 * allowed(3))
     await asyncio.sleep(1)
     await expect(page.locator(".pending .text")).to_have_text("2")
     assert [message["text"] for message in await listed(pods.b)] == ["1", "0"]

@@ -11,7 +11,7 @@ from tests.browser.conftest import Pods, Visit
 from tests.browser.test_list import HIDE
 from tests.browser.visitor import LOST, form_is, is_state, listed, post, shows, shows_only, sign
 from tests.conftest import Serve
-from tests.support.waiting import eventually
+from tests.support.waiting import allowed, eventually
 
 # Each counts how often it was asked.
 _COUNT = "window.refused = 0; const refuse = (error) => { window.refused += 1; return error; };"
@@ -62,7 +62,7 @@ async def test_browser_refuses(pods: Pods, visit: Visit, refusal: str) -> None:
     """The page is live, posts and reads all the same, and does not ask without end."""
     page = await visit(pods.a.url, before=_COUNT + refusal)
     await _works(page, pods)
-    assert await page.evaluate("window.refused") < 10
+    assert await page.evaluate("window.refused") < 50
 
 
 async def test_two_tabs_that_cannot_talk(pods: Pods, visit: Visit) -> None:
@@ -91,8 +91,13 @@ async def test_hidden_tab_without_locks_polls(pods: Pods, visit: Visit) -> None:
 async def test_lock_that_is_lost_at_once(pods: Pods, visit: Visit) -> None:
     """The page asks again, but at intervals."""
     page = await visit(pods.a.url, until=None, before=_COUNT + LOCKS_ABORT)
-    await asyncio.sleep(2.5)
-    assert 1 < await page.evaluate("window.refused") < 10
+
+    async def asks_again() -> bool:
+        return bool(await page.evaluate("window.refused > 1"))
+
+    await eventually(asks_again, every=0.1)
+    await asyncio.sleep(1)
+    assert await page.evaluate("window.refused") < 50
 
 
 # Safari 15 and Chrome below 110 have none of these.
@@ -321,5 +326,5 @@ async def test_many_spaces_do_not_take_quadratic_time(pods: Pods, visit: Visit) 
           return performance.now() - start;
         }"""
     )
-    assert milliseconds < 300
+    assert milliseconds < 1000 * allowed(0.3)
     await expect(page.locator("#room")).to_have_text("49,002 too many")

@@ -8,6 +8,7 @@ import httpx
 from playwright.async_api import Page, expect
 
 from tests.support.servers import Server
+from tests.support.waiting import allowed
 
 # What Chromium reports when a request fails or is refused.
 LOST = r"net::ERR_"
@@ -47,14 +48,16 @@ async def shows(page: Page, *texts: str, within: float = 10) -> None:
     """Waits until the page lists exactly these texts, from top to bottom."""
     found = page.locator("#messages > li.entry .text")
     if texts:
-        await expect(found).to_have_text(list(texts), timeout=within * 1000)
+        await expect(found).to_have_text(list(texts), timeout=allowed(within) * 1000)
     else:
-        await expect(found).to_have_count(0, timeout=within * 1000)
+        await expect(found).to_have_count(0, timeout=allowed(within) * 1000)
 
 
 async def shows_only(page: Page, pod: Server, *texts: str) -> None:
     """As `shows`, and that nothing comes late: not even before a message posted after it all."""
     await shows(page, *texts)
+    # One that is shown as waiting is stored later, and moves then.
+    await expect(page.locator(".pending")).to_have_count(0)
     await post(pod, "the last")
     await shows(page, "the last", *texts)
 
