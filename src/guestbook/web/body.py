@@ -7,9 +7,8 @@ are read before anything else, such as a token, is looked at.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Request
@@ -48,13 +47,12 @@ async def read_posted(request: Request) -> Posted:
     await check_condition(request)
     body = await _read(request)
     message: MessageIn
-    with _validation():
-        if is_form:
-            fields = _parse_form(body)
-            request.state.typed = Typed(fields.get("text", ""), fields.get("author", ""))
-            message = MessageForm.model_validate(fields)
-        else:
-            message = MessageIn.model_validate_json(body)
+    if is_form:
+        fields = _parse_form(body)
+        request.state.typed = Typed(fields.get("text", ""), fields.get("author", ""))
+        message = _validated(MessageForm.model_validate, fields)
+    else:
+        message = _validated(MessageIn.model_validate_json, body)
     return Posted(NewMessage.parse(message.text, message.author), is_form)
 
 
@@ -70,16 +68,14 @@ def json_body(model: type[T]) -> Callable[[Request], Awaitable[T]]:
     async def read(request: Request) -> T:
         _media_type(request, JSON)
         body = await _read(request)
-        with _validation():
-            return model.model_validate_json(body)
+        return _validated(model.model_validate_json, body)
 
     return read
 
 
-@contextlib.contextmanager
-def _validation() -> Iterator[None]:
+def _validated(validate: Callable[[Any], T], body: object) -> T:
     try:
-        yield
+        return validate(body)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
 

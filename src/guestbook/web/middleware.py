@@ -72,7 +72,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], *RAW_SECURITY_HEADERS, (HEADER, request_id)]
-                if all(name != b"cache-control" for name, _ in headers):
+                if all(name != b"cache-control" for name, _ in message["headers"]):
                     headers.append(_NO_STORE)
                 # A process that is about to stop closes its connections.
                 guestbook: Guestbook | None = getattr(scope["app"].state, "guestbook", None)
