@@ -67,8 +67,7 @@ def json_body(model: type[T]) -> Callable[[Request], Awaitable[T]]:
 
     async def read(request: Request) -> T:
         _media_type(request, JSON)
-        body = await _read(request)
-        return _validated(model.model_validate_json, body)
+        return _validated(model.model_validate_json, await _read(request))
 
     return read
 

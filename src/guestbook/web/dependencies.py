@@ -29,12 +29,6 @@ ID_SCHEMA: dict[str, Any] = {"pattern": r"^\d{1,20}(-\d{1,20})?$"}
 # The parts of the application
 
 
-async def get_guestbook(request: Request) -> Guestbook:
-    """Return the guestbook that the lifespan opened."""
-    guestbook: Guestbook = request.app.state.guestbook
-    return guestbook
-
-
 def app_part(name: str) -> Any:
     """Return the dependency that is `app.state.NAME`."""
 
@@ -44,7 +38,7 @@ def app_part(name: str) -> Any:
     return Depends(get)
 
 
-GuestbookDep = Annotated[Guestbook, Depends(get_guestbook)]
+GuestbookDep = Annotated[Guestbook, app_part("guestbook")]
 ModeratorDep = Annotated[Moderator, app_part("moderator")]
 SettingsDep = Annotated[Settings, app_part("settings")]
 MetricsDep = Annotated[Metrics, app_part("metrics")]

@@ -25,7 +25,6 @@ from guestbook.web.dependencies import (
     PageDep,
     get_author_key,
     get_client_address,
-    get_guestbook,
     get_idempotency_key,
     no_message,
     parse_cursor,
@@ -68,7 +67,7 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
 )
 async def post_message(request: Request) -> Response:
     # To have these injected would cost a post as much again as all that it does with them.
-    guestbook = await get_guestbook(request)
+    guestbook: Guestbook = request.app.state.guestbook
     new, is_form = await read_posted(request)
     address = await get_client_address(request)
     key = await get_idempotency_key(request.headers.get("idempotency-key"))
