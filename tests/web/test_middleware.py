@@ -1,8 +1,10 @@
-"""What the middleware records of requests that another server passes on below a prefix."""
+"""What the middleware makes of a prefix, and of a route that fails."""
 
 from __future__ import annotations
 
 import httpx
+import pytest
+from fastapi import FastAPI
 
 from guestbook.settings import Settings
 from guestbook.web.app import create_app
@@ -21,3 +23,32 @@ async def test_labels_do_not_have_the_prefix() -> None:
         'method="GET",route="/static",status="404"',
     ):
         assert f"guestbook_http_requests_total{{{labels}}} 1.0" in exposition
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """An application with a route that fails."""
+    monkeypatch.setenv("GUESTBOOK_ALLOW_ORIGINS", "https://a.example")
+    app = create_app(Settings())
+
+    @app.get("/broken")
+    async def fail() -> None:
+        raise ArithmeticError
+
+    return app
+
+
+async def test_route_that_fails(broken: FastAPI) -> None:
+    """The answer is a problem with the headers of every other, those for allowed sites too."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(broken),
+        base_url="http://guestbook",
+        headers={"Origin": "https://a.example"},
+    ) as client:
+        answer = await client.get("/broken")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["access-control-allow-origin"] == "https://a.example"
+    assert answer.headers["cache-control"] == "no-store"
+    assert {"x-request-id", "content-security-policy"} <= answer.headers.keys()
+    assert b'{method="GET",route="/broken",status="500"} 1.0' in broken.state.metrics.exposition()

@@ -16,6 +16,7 @@ from guestbook.core import PROBLEM_TYPE, ProblemError, unmapped
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
 from guestbook.web import problems
+from guestbook.web.csrf import cors_headers
 from guestbook.web.routes import events, moderation
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
@@ -90,7 +91,12 @@ class RequestMiddleware:
             if status is not None:
                 raise
             logger.exception("a request failed")
-            error = ProblemError(500, "This is a bug of the guestbook; its log has the details.")
+            allowed = scope["app"].state.settings.allow_origins
+            error = ProblemError(
+                500,
+                "This is a bug of the guestbook; its log has the details.",
+                headers=cors_headers(allowed, Headers(scope=scope)),
+            )
             response = await problems.problem(Request(scope), error)
             await response(scope, receive, send_with_headers)
         finally:
