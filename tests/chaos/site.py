@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.proxy import Proxy
-from tests.support.servers import Server
+from tests.support.servers import ALONE, Server
 from tests.support.valkey import Valkey
 
 EVENTS = "{guestbook}:events"
@@ -107,7 +107,7 @@ class Site:
     async def start(self) -> None:
         """Start the servers; return when they are ready."""
         for server in self.servers:
-            server.start()
+            server.start(under=ALONE if server is self.witness else ())
         await asyncio.gather(*(server.ready(within=60) for server in self.servers))
 
     async def __aexit__(self, *_: object) -> None:

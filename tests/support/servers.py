@@ -76,6 +76,10 @@ def _start(
     )
 
 
+ALONE = ("/usr/bin/env",)
+"""Starts a server that is no fork, and shares its memory with no other process."""
+
+
 class Server:
     """A `guestbook serve` process: one pod."""
 
