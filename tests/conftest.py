@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("suite")
+
+# It is not installed, and httpx would look for it on the disk at each request.
+sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 Serve = Callable[..., Awaitable[Server]]
 

@@ -10,12 +10,13 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.servers import command_env
+from tests.support.servers import command_env, start_command
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
@@ -75,17 +76,25 @@ def assert_failed(process: subprocess.Popen[bytes], reason: str) -> None:
     assert (process.returncode, said.decode()) == (2, f"guestbook: {reason}\n")
 
 
-@BUFFERED
-@pytest.mark.parametrize("arguments", COMMANDS)
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        *((arguments, {}) for arguments in COMMANDS),
+        *((arguments, {"PYTHONUNBUFFERED": "1"}) for arguments in COMMANDS[:1] + COMMANDS[-2:]),
+    ],
+)
 def test_full_disk_fails_every_command(
-    redis_url: str, arguments: tuple[str, ...], unbuffered: str
+    redis_url: str, arguments: tuple[str, ...], env: dict[str, str]
 ) -> None:
     """Standard output on a full disk: status 2 and the reason, whatever the command writes."""
     name = "/dev/full" if "/dev/full" in arguments else "standard output"
-    full = os.open("/dev/full", os.O_WRONLY)
-    process = start(redis_url, *arguments, stdout=full, PYTHONUNBUFFERED=unbuffered)
-    os.close(full)
-    assert_failed(process, f"{name}: No space left on device")
+    with open("/dev/full", "wb") as full, tempfile.TemporaryFile() as stderr:
+        process = start_command(
+            arguments, command_env(redis_url, **env), stdout=full, stderr=stderr
+        )
+        assert process.wait(60) == 2
+        stderr.seek(0)
+        assert stderr.read().decode() == f"guestbook: {name}: No space left on device\n"
 
 
 @BUFFERED

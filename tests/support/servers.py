@@ -29,7 +29,7 @@ def guestbook(
         stdin, stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         stdin.write(given)
         stdin.seek(0)
-        process = _start(
+        process = start_command(
             arguments, command_env(redis, **env), stdin=stdin, stdout=stdout, stderr=stderr
         )
         try:
@@ -51,7 +51,7 @@ def command_env(redis: str, **env: str) -> dict[str, str]:
     return {"REDIS_URL": redis, "PATH": "/usr/bin:/bin", **path, **env}
 
 
-def _start(
+def start_command(
     arguments: Sequence[str],
     env: Mapping[str, str],
     *,
@@ -61,7 +61,7 @@ def _start(
     cwd: Path | None = None,
     under: Sequence[str] = (),
 ) -> Fork | subprocess.Popen[bytes]:
-    """Start the program, as a fork if that is possible."""
+    """Start the program, as a fork if that is possible; return at once."""
     if not under and forking.is_possible(env):
         return Fork(arguments, env, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd)
     return subprocess.Popen(
@@ -103,7 +103,7 @@ class Server:
     def start(self, *arguments: str, under: tuple[str, ...] = ()) -> Self:
         """Starts it, by another command if one is given; returns at once."""
         with self.log.open("ab") as log:
-            self.process = _start(
+            self.process = start_command(
                 ("serve", *arguments),
                 self.env,
                 stdout=log,
