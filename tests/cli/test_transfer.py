@@ -97,7 +97,6 @@ async def test_import_notices_an_export_that_was_cut_off(redis_url: str) -> None
         ([first, *messages[2:], last], False),
         ([first, *messages, messages[0], last], False),
         # A file without the first line does not claim to be complete.
-        ([], True),
         (messages, True),
         (messages[:4], True),
         ([*messages[:4], last], True),
@@ -126,8 +125,17 @@ def test_export_cut_off_in_a_line_is_imported_up_to_it(redis_url: str) -> None:
         assert done.stderr.count(b"\n") == 2
     whole = guestbook("import", "-", redis=redis_url, given=b"".join(lines))
     assert whole.stderr == b"guestbook: imported 1 message, 1 were there\n"
-    for given in (lines[0] + lines[1][:-2], first + lines[1][:-2] + b"\n" + lines[0]):
+    for given in (lines[0] + lines[1][:-2], first + lines[1][:-2] + b"\n" + lines[0], first[:9]):
         assert guestbook("import", "-", redis=redis_url, given=given).returncode == 2
+
+
+def test_empty_file_is_not_imported(redis_url: str) -> None:
+    """An export was cut off before its first byte: also that of an empty guestbook has lines."""
+    done = guestbook("import", "-", redis=redis_url)
+    assert (done.stderr, done.returncode) == (b"guestbook: the file is empty\n", 2)
+    exported = guestbook("export", "-", redis=redis_url).stdout
+    done = guestbook("import", "-", redis=redis_url, given=exported)
+    assert (done.stderr, done.returncode) == (b"guestbook: imported 0 messages, 0 were there\n", 0)
 
 
 def test_listed_messages_can_be_imported(redis_url: str, shared_valkey: Valkey) -> None:

@@ -87,6 +87,8 @@ def _batches(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[list[Messag
         if not is_in_export or line.endswith(b"\n"):
             raise
         messages, size = [], 0
+    if not line:
+        raise ImportFileError("the file is empty")
     counts["incomplete"] += is_in_export
     yield messages, size
 
