@@ -291,13 +291,15 @@ async def test_delivered_entries_are_reported_once() -> None:
 async def test_new_log_resets_live_streams() -> None:
     """Their clients load the list again, and are sent what comes then."""
     book = filled(5)
-    streams = [book.open(), book.open(2)]
+    # Enough for several groups.
+    streams = [book.open(2 if n == 1 else None) for n in range(300)]
     book.stored = [message(10)]
     book.load()
     book.fanout.reset()
     for stream in streams:
         assert stream.ids[-1] == 10
-        assert stream.has_event("reset")
+        assert stream.count("reset") == 1
+    assert book.fanout.counts.resets == 300
     book.append(message(11))
     await eventually(lambda: all(stream.ids[-2:] == [10, 11] for stream in streams))
     assert book.delivered == [11]
@@ -328,6 +330,22 @@ async def test_full_stream_is_sent_what_it_missed_when_it_has_room() -> None:
     await until(full, 2, 3, 4, 5)
     book.fanout.connection_lost(full)
     assert full.entries == 4
+
+
+async def test_stream_that_was_full_stays_live() -> None:
+    """Where it stood meanwhile does not matter when that has been dropped from memory."""
+    book = Book(max_entries=5)
+    book.stored = [message(1)]
+    book.load()
+    stream = book.open()
+    stream.room = 0
+    book.append(message(2))
+    await eventually(lambda: stream.paused_at is not None)
+    stream.make_room()
+    for last in range(2, 20):
+        await until(stream, *range(2, last + 1))
+        book.append(message(last + 1))
+    assert not stream.is_aborted
 
 
 async def test_nothing_is_added_to_what_a_full_stream_has_not_taken() -> None:
@@ -433,6 +451,22 @@ async def test_pings_drop_streams_that_take_nothing(monkeypatch: pytest.MonkeyPa
     await asyncio.gather(pinging, return_exceptions=True)
 
 
+async def test_ping_leaves_streams_that_are_full_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They get it when they have room."""
+    monkeypatch.setattr(fanout, "PING_SECONDS", 0.01)
+    book = filled(1)
+    live, full = book.open(), book.open(room=0)
+    pinging = asyncio.create_task(book.fanout.ping())
+    await eventually(lambda: live.has_event("ping"))
+    assert not full.is_aborted
+    full.make_room()
+    await eventually(lambda: full.has_event("ping"))
+    pinging.cancel()
+    await asyncio.gather(pinging, return_exceptions=True)
+
+
 # Catching up
 
 
@@ -480,6 +514,14 @@ async def test_full_stream_that_catches_up_holds_one_chunk(monkeypatch: pytest.M
     assert len(full.unsent) == 1
     full.make_room()
     await until(full, *range(1, 21))
+
+
+async def test_full_streams_keep_no_other_from_its_turn() -> None:
+    """However many of them catch up and take nothing."""
+    book = filled(20, low_watermark=10, text=_LONG)
+    full = [book.open(0, room=0) for _ in range(20)]
+    await until(book.open(0), *range(1, 21))
+    assert all(stream.is_in(State.CATCHING_UP) for stream in full)
 
 
 async def test_cursor_reached_by_catching_up_is_not_reset_by_an_older_answer() -> None:
@@ -647,6 +689,21 @@ async def test_drain_cuts_streams_whose_clients_do_not_read() -> None:
     await asyncio.wait_for(book.fanout.drain(0), PATIENCE)
     assert stream.is_aborted
     assert stream.end_reason == "drain"
+
+
+async def test_drain_leaves_time_to_take_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is slow for a moment gets `bye`, too."""
+    monkeypatch.setattr(fanout, "_FAREWELL_SECONDS", PATIENCE)
+    book = filled(1)
+    stream = book.open()
+    stream.room = 0
+    draining = asyncio.create_task(book.fanout.drain(0))
+    await eventually(lambda: stream.is_finished)
+    stream.make_room()
+    assert stream.has_event("bye")
+    assert not stream.is_aborted
+    book.fanout.connection_lost(stream)
+    await asyncio.wait_for(draining, PATIENCE)
 
 
 async def test_addresses_are_counted_while_their_streams_are_open() -> None:
