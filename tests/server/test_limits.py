@@ -86,6 +86,22 @@ CLIENTS: dict[str, tuple[list[bytes], float, list[int]]] = {
     "an endless chunk size": ([CHUNKED + b"1;", *_ENDLESS], 0, [413]),
     "endless trailers": ([CHUNKED + HELLO, *_TOO_LONG * 4], 0, [413]),
     "a body that is not read": ([HEAD + b"Content-Length: 99999999\r\n\r\n", *_ENDLESS], 0, [200]),
+    # Some proxies send no more of a body once they have the answer, but the next request.
+    "half a body that is not wanted": (
+        [POST.replace(b"messages", b"nothing") + b"Content-Length: 20\r\n\r\n{"],
+        0,
+        [408],
+    ),
+    "half a post of another site": (
+        [POST + b"Origin: http://evil.example\r\nContent-Length: 20\r\n\r\n{"],
+        0,
+        [408],
+    ),
+    "an expectation that is refused": (
+        [HEAD + b"Content-Length: 20\r\nExpect: 100-continue\r\n\r\n"],
+        0,
+        [200],
+    ),
     "one request": ([GET], 0, [200]),
     "one request, then half of one": ([GET, HEAD], 0.2, [200, 408]),
     "half a body behind a request": ([GET + POST + b"Content-Length: 20\r\n\r\n{"], 0, [200, 408]),

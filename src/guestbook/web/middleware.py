@@ -16,6 +16,7 @@ from guestbook.core import PROBLEM_TYPE, ProblemError, unmapped
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, AccessLog, Metrics
 from guestbook.web import problems
+from guestbook.web.body import MAX_BYTES
 from guestbook.web.csrf import cors_headers
 from guestbook.web.routes import events, moderation
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _CLOSE = (b"connection", b"close")
 # Where nothing else is said, a cache decides for itself for how long it keeps an answer.
 _NO_STORE = (b"cache-control", b"no-store")
+
+_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 
 _PROBES = frozenset({"/healthz", "/ready", "/metrics"})
 
@@ -67,11 +70,13 @@ class RequestMiddleware:
         trace_id = self._tracing.trace_id(span) if self._tracing and span else ""
         request_id = self._access_log.begin(scope["headers"], trace_id).encode()
         status: int | None = None
+        body = _Body(scope, receive)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                await body.finish()
                 headers = [*message["headers"], *RAW_SECURITY_HEADERS, (HEADER, request_id)]
                 if all(name != b"cache-control" for name, _ in message["headers"]):
                     headers.append(_NO_STORE)
@@ -83,7 +88,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, body.receive, send_with_headers)
             if status is None and _route(scope) == events.PATH:
                 # The stream has the connection, and wrote the head of its response itself.
                 status = 200
@@ -98,7 +103,7 @@ class RequestMiddleware:
                 headers=cors_headers(allowed, Headers(scope=scope)),
             )
             response = await problems.problem(Request(scope), error)
-            await response(scope, receive, send_with_headers)
+            await response(scope, body.receive, send_with_headers)
         finally:
             self._end(scope, status or 500, time.perf_counter() - started, span)
 
@@ -178,6 +183,36 @@ class ProblemCORSMiddleware(CORSMiddleware):
         error = ProblemError(response.status_code, f"{bytes(response.body).decode()}.")
         headers = {n: v for n, v in response.headers.items() if not n.startswith("content-")}
         return Response(error.json(), error.status, headers, media_type=PROBLEM_TYPE)
+
+
+class _Body:
+    """The body of a request, of which nothing should be left when the answer begins.
+
+    With the answer in its hands a proxy may forget the rest and use the connection again. HAProxy
+    does where browsers talk HTTP/2 to it: the next visitor's request would be taken for the rest.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = {name: value for name, value in scope["headers"] if name in _BODY_HEADERS}
+        length = int(headers.get(b"content-length", 0))
+        self._receive = receive
+        self._size = length if length > MAX_BYTES else 0
+        self._is_complete = not length and b"transfer-encoding" not in headers
+        # Not asked for it, the client may never send the body; such a connection is closed.
+        self._is_held_back = b"expect" in headers
+
+    async def receive(self) -> Message:
+        """Return the next part, for the application."""
+        self._is_held_back = False
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        self._is_complete = not message.get("more_body")
+        return message
+
+    async def finish(self) -> None:
+        """Read what is left. One that is too long is answered before it has arrived."""
+        while not self._is_complete and not self._is_held_back and self._size <= MAX_BYTES:
+            await self.receive()
 
 
 def _address(scope: Scope) -> str:
