@@ -14,7 +14,6 @@ from pathlib import Path
 from guestbook import __version__
 from guestbook.core import Message
 
-_CHUNK = 64 * 1024
 _COLUMNS = ("id", "posted_at", "author", "text", "pod")
 # A spreadsheet takes a cell that begins like this for a formula, which could send other cells to a
 # stranger. One that splits cells at semicolons or tabs too, or ignores quotes, sees more of them.
@@ -33,20 +32,16 @@ class Format(StrEnum):
 
     @classmethod
     def of(cls, file: Path) -> Format:
-        """Return the format that a file's name asks for. Raises UnknownFormatError."""
+        """Return the format that a file's name asks for. Raises ValueError."""
         suffix = file.suffix.lower()
         known = {"": cls.JSONL, ".csv": cls.CSV, ".htm": cls.HTML, ".html": cls.HTML}
         try:
             return known[suffix] if suffix in known else cls(suffix.removeprefix("."))
         except ValueError:
-            raise UnknownFormatError(
+            raise ValueError(
                 f"{file}: its name should end in .jsonl, .csv or .html, "
                 "or --format say what to write (nothing is compressed)"
             ) from None
-
-
-class UnknownFormatError(Exception):
-    """A file's name asks for none of the formats."""
 
 
 def encode(form: Format, pages: Pages, title: str) -> AsyncIterator[bytes]:
@@ -88,20 +83,11 @@ def _cell(value: str) -> str:
 async def _html(pages: Pages, title: str) -> AsyncIterator[bytes]:
     from guestbook.web.pages.templates import environment  # noqa: PLC0415  # only the book needs Jinja2
 
-    printed_at = datetime.now(UTC)
-    parts: list[str] = []
-    size = 0
     template = environment(is_async=True).get_template("book.html")
     async for part in template.generate_async(
-        title=title, messages=_dated(pages), printed_on=_day(printed_at)
+        title=title, messages=_dated(pages), printed_on=_day(datetime.now(UTC))
     ):
-        parts.append(part)
-        size += len(part)
-        if size > _CHUNK:
-            yield "".join(parts).encode()
-            parts.clear()
-            size = 0
-    yield "".join(parts).encode()
+        yield part.encode()
 
 
 async def _dated(pages: Pages) -> AsyncIterator[tuple[Message, str]]:

@@ -37,8 +37,10 @@ def standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def open_input(path: Path) -> BinaryIO:
-    """Open a file for reading, or fail with its name."""
+def open_input(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    """Open a file for reading ("-": standard input), or fail with its name."""
+    if str(path) == "-":
+        return contextlib.nullcontext(standard_input())
     try:
         return path.open("rb")
     except OSError as error:

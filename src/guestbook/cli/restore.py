@@ -58,6 +58,24 @@ async def restore(
     return counts
 
 
+async def replace(store: Archive, file: BinaryIO, on_read: Callable[[int], None]) -> Counter[str]:
+    """Put the exported messages of a file in the place of all others, at once.
+
+    Besides the outcomes of `restore` counts `kept` and `lost`, of the messages posted meanwhile.
+    Raises ImportFileError; then nothing was changed.
+    """
+    since = (await store.head()).last_id
+    counts = await restore(store, file, on_read, is_staged=True)
+    if counts["too old"]:
+        raise ImportFileError("the messages are not in the order of their ids")
+    if counts["incomplete"]:
+        raise ImportFileError("the file is not a complete export: it was cut off")
+    if not counts["added"]:
+        raise ImportFileError("there is no message to import: see guestbook clear")
+    counts["kept"], counts["lost"] = await store.replace(since)
+    return counts
+
+
 def _batches(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[list[Message], int]]:
     """Yield the file's messages in batches, each with its size in bytes."""
     latest = EntryId(time.time_ns() // 1_000_000 + _DAY_MS, 0)

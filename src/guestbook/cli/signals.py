@@ -35,14 +35,6 @@ def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> None:
             signal.signal(number, handler)
 
 
-class _Interrupted(KeyboardInterrupt):
-    """A signal came. asyncio lets no other kind of exception out of a callback."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 @contextlib.contextmanager
 def cleanup_on_signal() -> Iterator[None]:
     """Have a signal leave this context first, which may clean up, and then end the process."""
@@ -50,12 +42,13 @@ def cleanup_on_signal() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
         # A second signal does not wait for the cleanup.
         handle()
-        raise _Interrupted(number)
+        # asyncio lets no other kind of exception out of a callback.
+        raise KeyboardInterrupt(number)
 
     _set_handlers(interrupt)
     try:
         yield
-    except _Interrupted as interrupted:
-        exit_by_signal(interrupted.number)
+    except KeyboardInterrupt as error:
+        exit_by_signal(error.args[0])
     finally:
         handle()

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from guestbook.cli import restore
-from guestbook.cli.formats import Format, UnknownFormatError, encode
-from guestbook.cli.output import (
-    count_of_messages,
-    fail,
-    open_input,
-    open_output,
-    report,
-    standard_input,
-)
+from guestbook.cli.formats import Format, encode
+from guestbook.cli.output import count_of_messages, fail, open_input, open_output, report
 from guestbook.cli.store import load_settings, run_with_store
 from guestbook.cli.terminal import is_utf8, progress_bar
 from guestbook.core import ORIGIN, EntryId, Message
@@ -47,7 +39,7 @@ def export_messages(
     chosen = load_settings()
     try:
         form = form or Format.of(file)
-    except UnknownFormatError as error:
+    except ValueError as error:
         fail(str(error))
 
     async def export(store: Store) -> int:
@@ -108,69 +100,27 @@ def import_messages(
     the same.
     """
     if file is not None and legacy_list is None:
-        if replaces:
-            _replace_by_file(file)
-        else:
-            _import_file(file)
+        _import_file(file, replaces=replaces)
     elif file is None and legacy_list is not None and not replaces:
         _import_legacy(legacy_list)
     else:
         fail("import needs either FILE, which may go with --replace, or --legacy-list KEY")
 
 
-def _import_file(path: Path) -> None:
-    counts = _read_file(path, restore.restore)
-    _report_import(counts)
-    if counts["too old"]:
-        fail(
-            f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
-            "import into an empty guestbook, or replace all messages with --replace"
-        )
-    if counts["incomplete"]:
-        raise typer.Exit(1)
-
-
-def _replace_by_file(path: Path) -> None:
-    async def replace(
-        store: Archive, file: BinaryIO, on_read: Callable[[int], None]
-    ) -> Counter[str]:
-        since = (await store.head()).last_id
-        counts = await restore.restore(store, file, on_read, is_staged=True)
-        if counts["too old"]:
-            raise restore.ImportFileError("the messages are not in the order of their ids")
-        if counts["incomplete"]:
-            raise restore.ImportFileError("the file is not a complete export: it was cut off")
-        if not counts["added"]:
-            raise restore.ImportFileError("there is no message to import: see guestbook clear")
-        counts["kept"], counts["lost"] = await store.replace(since)
-        return counts
-
-    counts = _read_file(path, replace, failed=": nothing was changed")
-    _report_import(counts)
-    if counts["kept"]:
-        report(f"kept {count_of_messages(counts['kept'])} posted meanwhile")
-    if counts["lost"]:
-        fail(f"lost {count_of_messages(counts['lost'])} posted meanwhile: the file has newer ones")
-
-
-def _read_file(
-    path: Path,
-    work: Callable[[Archive, BinaryIO, Callable[[int], None]], Awaitable[Counter[str]]],
-    *,
-    failed: str = "",
-) -> Counter[str]:
-    is_stdin = str(path) == "-"
-    with contextlib.nullcontext(standard_input()) if is_stdin else open_input(path) as file:
+def _import_file(path: Path, *, replaces: bool) -> None:
+    put_back = restore.replace if replaces else restore.restore
+    with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size if file.seekable() else None
 
         async def read(store: Archive) -> Counter[str]:
             with progress_bar("importing", size) as advance:
-                return await work(store, file, advance)
+                return await put_back(store, file, advance)
 
         try:
-            return run_with_store(read)
+            counts = run_with_store(read)
         except restore.ImportFileError as error:
-            fail(f"{error}{failed}")
+            fail(f"{error}: nothing was changed" if replaces else str(error))
+    _report_import(counts)
 
 
 def _import_legacy(key: str) -> None:
@@ -196,3 +146,14 @@ def _report_import(counts: Counter[str]) -> None:
         report(f"only the newest {kept} are kept, see GUESTBOOK_MAX_MESSAGES")
     if counts["incomplete"]:
         report("the file is not a complete export: it was cut off, or edited")
+    if counts["kept"]:
+        report(f"kept {count_of_messages(counts['kept'])} posted meanwhile")
+    if counts["lost"]:
+        fail(f"lost {count_of_messages(counts['lost'])} posted meanwhile: the file has newer ones")
+    if counts["too old"]:
+        fail(
+            f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
+            "import into an empty guestbook, or replace all messages with --replace"
+        )
+    if counts["incomplete"]:
+        raise typer.Exit(1)

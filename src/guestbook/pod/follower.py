@@ -223,7 +223,7 @@ class Follower:
             low_watermark=ORIGIN if older is None else older.before(),
             last=head.last_id,
             is_complete=older is None,
-            replaced_at=head.replaced_at,
+            replaced_at=replaced_at(head.dataset_id),
         )
         self._log.trim_to(trimmed)
         self._know(head.dataset_id, head.entries_added, head.last_id)

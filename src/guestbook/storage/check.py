@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
@@ -81,13 +81,13 @@ async def inspect(
         info = await _info(client)
         found = [
             Finding("ok", f"reachable at {url}"),
-            *_version(info),
-            *_role(info, url),
+            *_server(info, url),
             *await _writing(client),
             await _rights(client, _TRIALS + (_CLUSTER_TRIALS if url.kind == "cluster" else ())),
         ]
-        by = "guestbook import --replace"
-        replacing = await _rights(client, _REPLACE_TRIALS, by=by, mark="warn")
+        replacing = await _rights(
+            client, _REPLACE_TRIALS, by="guestbook import --replace", mark="warn"
+        )
         found += [replacing] if replacing.mark != "ok" else []
         if wait_replicas:
             found.append(await _waiting(client, wait_replicas))
@@ -97,25 +97,22 @@ async def inspect(
             found.append(await _rights(client, _LEGACY_TRIALS, by="GUESTBOOK_LEGACY_API"))
             by = "guestbook import --legacy-list"
             found.append(await _rights(client, _IMPORT_TRIALS, by=by, mark="warn"))
-        return [
-            *found,
-            *_file(info, await _fsync(client)),
-            *_memory(info),
-            *await _clock(client),
-        ]
+        if info:
+            found += [*_file(info, await _fsync(client)), _memory(info)]
+        return found + [finding async for finding in _clock(client)]
     except REDIS_ERRORS as error:
         return [Finding("fail", f"not reachable at {url}: {explain(error)}")]
     finally:
         await client.aclose()
 
 
-async def _info(client: Any) -> dict[str, Any] | None:
-    """Return INFO; None without the right to it."""
+async def _info(client: Any) -> dict[str, Any]:
+    """Return INFO; empty without the right to it."""
     try:
         info: dict[str, Any] = await client.info("everything")
     except ResponseError as error:
         if _is_forbidden(error):
-            return None
+            return {}
         raise
     return info
 
@@ -132,36 +129,23 @@ def _is_forbidden(error: Exception) -> bool:
     return isinstance(error, NoPermissionError) or "unknown command" in str(error).lower()
 
 
-def _version(info: dict[str, Any] | None) -> Iterator[Finding]:
-    if info is None:
+def _server(info: dict[str, Any], url: RedisURL) -> Iterator[Finding]:
+    if not info:
         yield Finding("warn", "cannot tell the version and what is kept: INFO is not allowed")
         return
-    name, text = "Redis", str(info["redis_version"])
-    if "valkey_version" in info:
-        name, text = "Valkey", str(info["valkey_version"])
-    elif info.get("server_name") == "valkey":
-        name = "Valkey"
-    oldest = _OLDEST[name]
-    number = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
-    if number >= oldest:
+    is_valkey = "valkey_version" in info or info.get("server_name") == "valkey"
+    name = "Valkey" if is_valkey else "Redis"
+    text = str(info.get("valkey_version", info["redis_version"]))
+    if tuple(int(part) for part in re.findall(r"\d+", text)[:2]) >= _OLDEST[name]:
         yield Finding("ok", f"{name} {text}")
     else:
         wanted = " and ".join(f"{each} {a}.{b}" for each, (a, b) in _OLDEST.items())
         yield Finding("fail", f"{name} {text} is too old: {wanted} are the oldest that will do")
-
-
-def _role(info: dict[str, Any] | None, url: RedisURL) -> Iterator[Finding]:
-    if info is None:
-        return
     if info.get("role") == "slave":
         yield Finding("fail", "a replica, which takes no messages: name its master in REDIS_URL")
-        return
-    replicas = int(info.get("connected_slaves", 0))
-    if replicas:
-        yield Finding(
-            "ok",
-            f"{replicas} of its replicas connected; a fail-over loses what they do not have yet",
-        )
+    elif replicas := int(info.get("connected_slaves", 0)):
+        text = f"{replicas} of its replicas connected; a fail-over loses what they do not have yet"
+        yield Finding("ok", text)
     elif url.kind != "single":
         yield Finding("warn", "no replica is connected: there is nothing to fail over to")
 
@@ -215,9 +199,7 @@ async def _waiting(client: Any, wanted: int) -> Finding:
     return Finding("ok", text) if reached >= wanted else Finding("fail", f"{text}; posts get 503")
 
 
-def _file(info: dict[str, Any] | None, fsync: str | None) -> Iterator[Finding]:
-    if info is None:
-        return
+def _file(info: dict[str, Any], fsync: str | None) -> Iterator[Finding]:
     if not info.get("aof_enabled"):
         yield Finding(
             "warn",
@@ -237,55 +219,47 @@ def _file(info: dict[str, Any] | None, fsync: str | None) -> Iterator[Finding]:
         )
     else:
         lost = "a second" if fsync == "everysec" else "half a minute"
-        yield Finding(
-            "warn",
-            f"appendfsync {fsync}: a power cut loses up to {lost} of messages; "
-            "set appendfsync always",
-        )
+        text = f"a power cut loses up to {lost} of messages; set appendfsync always"
+        yield Finding("warn", f"appendfsync {fsync}: {text}")
 
 
-def _memory(info: dict[str, Any] | None) -> Iterator[Finding]:
-    if info is None:
-        return
+def _memory(info: dict[str, Any]) -> Finding:
     policy = info.get("maxmemory_policy", "noeviction")
     limit = int(info.get("maxmemory", 0))
-    if policy.startswith("allkeys"):
-        yield Finding(
-            "fail" if limit else "warn",
-            f"maxmemory-policy {policy}: where the memory is full all messages may be "
-            "thrown away; set maxmemory-policy noeviction",
+    if policy != "noeviction":
+        is_any_key = policy.startswith("allkeys")
+        lost = (
+            "all messages may be thrown away"
+            if is_any_key
+            else "idempotency keys are forgotten early"
         )
-    elif policy != "noeviction":
-        yield Finding(
-            "warn",
-            f"maxmemory-policy {policy}: where the memory is full idempotency keys are "
-            "forgotten early; set maxmemory-policy noeviction",
+        return Finding(
+            "fail" if is_any_key and limit else "warn",
+            f"maxmemory-policy {policy}: where the memory is full {lost}; "
+            "set maxmemory-policy noeviction",
         )
-    elif limit:
-        used = int(info.get("used_memory", 0))
-        mark: Mark = "warn" if used > 0.9 * limit else "ok"
-        yield Finding(
-            mark,
-            f"{used * 100 // limit}% of {limit >> 20} MiB used; when it is full posts are refused, "
-            "and nothing is evicted",
-        )
-    else:
-        yield Finding("ok", "nothing is evicted")
+    if not limit:
+        return Finding("ok", "nothing is evicted")
+    used = int(info.get("used_memory", 0))
+    return Finding(
+        "warn" if used > 0.9 * limit else "ok",
+        f"{used * 100 // limit}% of {limit >> 20} MiB used; when it is full posts are refused, "
+        "and nothing is evicted",
+    )
 
 
-async def _clock(client: Any) -> list[Finding]:
+async def _clock(client: Any) -> AsyncIterator[Finding]:
     """Compare Redis's clock with the newest id, which it made."""
     try:
         stream = await client.xinfo_stream(EVENTS)
         now, _ = await client.time()
     except ResponseError:  # no stream, or no right to ask
-        return []
+        return
     ahead = EntryId.from_bytes(stream["last-generated-id"]).ms // 1000 - now
-    if ahead <= CLOCK_AHEAD_SECONDS:
-        return []
-    text = (
-        f"the newest id is {ahead} s ahead of Redis's clock, which was once wrong; until it has "
-        "caught up, new messages bear times of the future, and GUESTBOOK_MAX_AGE keeps them too "
-        "long"
-    )
-    return [Finding("warn", text)]
+    if ahead > CLOCK_AHEAD_SECONDS:
+        yield Finding(
+            "warn",
+            f"the newest id is {ahead} s ahead of Redis's clock, which was once wrong; until it "
+            "has caught up, new messages bear times of the future, and GUESTBOOK_MAX_AGE keeps "
+            "them too long",
+        )

@@ -25,11 +25,6 @@ class StreamHead(NamedTuple):
     last_id: EntryId
     entries_added: int
 
-    @property
-    def replaced_at(self) -> EntryId:
-        """The id at which an operator replaced all messages."""
-        return replaced_at(self.dataset_id)
-
 
 def replaced_at(dataset_id: str) -> EntryId:
     """Return the id at which an operator replaced all messages, 0-0 if none ever did."""

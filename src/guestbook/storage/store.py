@@ -76,7 +76,8 @@ class Store:
         self._edit = client.register_script(load_script("edit"))
         self._delete = client.register_script(load_script("delete"))
         self._heartbeat = client.register_script(load_script("heartbeat"))
-        self._info = client.register_script(load_script("info"))
+        # The text, of which redis-py would make a dictionary.
+        client.set_response_callback("INFO", lambda text, **_: text.decode(errors="replace"))
         self._replicated = load_script("replicated")
 
     async def close(self) -> None:
@@ -234,7 +235,8 @@ class Store:
         streams, trimmed, dataset_id = await pipeline.execute()
         # Without the words of later edits: those edits follow.
         page = _page(streams[0][1] if streams else [])
-        return page, _id_or_origin(trimmed), (dataset_id or b"").decode()
+        newest_trimmed = EntryId.from_bytes(trimmed or b"0-0")
+        return page, newest_trimmed, (dataset_id or b"").decode()
 
     async def older(self, before: EntryId | None, count: int) -> Page:
         """Return up to `count` entries older than `before` (None: the newest), newest first."""
@@ -277,7 +279,7 @@ class Store:
 
     async def trimmed(self) -> EntryId:
         """Return the newest id that has been trimmed: older entries are not kept."""
-        return _id_or_origin(await self._client.get(TRIMMED))
+        return EntryId.from_bytes(await self._client.get(TRIMMED) or b"0-0")
 
     async def head(self) -> StreamHead:
         """Return where the stream ends, and of which data it is."""
@@ -290,8 +292,8 @@ class Store:
 
     async def info(self) -> str:
         """Return the text of Redis's INFO command."""
-        info: bytes = await self._info([], [])
-        return info.decode(errors="replace")
+        text: str = await self._client.info()
+        return text
 
 
 def _raise_refusal(outcome: bytes, wait_ms: Any = 0) -> None:
@@ -313,7 +315,3 @@ def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
     decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
     entries = [entry for entry in decoded if entry is not None]
     return Page(entries, EntryId.from_bytes(raw[-1][0]) if raw else None)
-
-
-def _id_or_origin(value: bytes | None) -> EntryId:
-    return EntryId.from_bytes(value) if value else ORIGIN

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import (
@@ -96,9 +96,9 @@ def create_client(
     if on_connect is not None:
         options["redis_connect_func"] = _and_call(on_connect)
     if url.kind == "sentinel":
-        locate: Locate = Sentinels(url.service, url.nodes, {**_for_discovery(options), **sentinels})
+        locate: Locate = Discovery(url, {**_for_discovery(options), **sentinels})
     elif url.kind == "cluster":
-        locate = ClusterNodes(url.nodes, _for_discovery(options))
+        locate = Discovery(url, _for_discovery(options))
         redis_class = ClusterRedis if redis_class is Redis else redis_class
     elif url.nodes:
         locate = NameLookup(*url.nodes[0], is_tls=_is_tls(options))
@@ -191,75 +191,55 @@ class NameLookup:
 
 
 class Discovery:
-    """Ask several servers in turn where the master is."""
+    """Ask Sentinels, or nodes of a Cluster, in turn where the master is.
 
-    failure: ClassVar[str]
+    redis-py's own clients would look up names while they connect. Besides, that of Sentinels hides
+    the reasons of errors, and that of a Cluster runs COMMAND, which needs one more right.
+    """
 
-    def __init__(self, nodes: Iterable[Address], options: dict[str, Any]) -> None:
-        self._nodes = deque(nodes)
+    def __init__(self, url: RedisURL, options: dict[str, Any]) -> None:
+        self._url = url
+        self._nodes = deque(url.nodes)
         self._options = options
         self._is_tls = _is_tls(options)
+        is_cluster = url.kind == "cluster"
+        self._ask = self._ask_node if is_cluster else self._ask_sentinel
+        self._asked = "node of the Cluster" if is_cluster else "Sentinel"
 
     async def __call__(self, timeouts: int) -> Address:
         """Return the first answer among the servers that are known."""
         reason: Exception | None = None
-        for node in tuple(self._nodes):
+        for server in tuple(self._nodes):
             # Next time another is asked first: this one may hang, or not know of a fail-over yet.
             self._nodes.rotate(-1)
             try:
-                async with Redis.from_pool(self.connect(node)) as redis:
-                    master = await self._ask(redis, node)
+                async with Redis.from_pool(self.connect(server)) as redis:
+                    master = await self._ask(redis, server)
             except REDIS_ERRORS as error:
                 reason = error
             else:
                 return await NameLookup(*master, is_tls=self._is_tls)(timeouts)
-        raise RedisConnectionError(f"{self.failure}: {reason and explain(reason)}")
+        why = reason and explain(reason)
+        raise RedisConnectionError(f"no {self._asked} names the master: {why}")
 
-    def connect(self, node: Address) -> ConnectionPool:
+    def connect(self, server: Address) -> ConnectionPool:
         """Return connections to one of the servers."""
-        lookup = NameLookup(*node, is_tls=self._is_tls, seconds=_DISCOVERY_TIMEOUT)
+        lookup = NameLookup(*server, is_tls=self._is_tls, seconds=_DISCOVERY_TIMEOUT)
         return LocatingPool(lookup, **self._options)
 
-    async def _ask(self, redis: Any, node: Address) -> Address:
-        raise NotImplementedError
-
-
-class Sentinels(Discovery):
-    """Ask the Sentinels.
-
-    redis-py's own client of Sentinels looks up names while it connects, and hides the reasons.
-    """
-
-    failure = "no Sentinel names the master"
-
-    def __init__(self, service: str, nodes: Iterable[Address], options: dict[str, Any]) -> None:
-        super().__init__(nodes, options)
-        self._service = service
-
-    async def _ask(self, redis: Any, node: Address) -> Address:
-        state = await redis.sentinel_master(self._service)
+    async def _ask_sentinel(self, redis: Any, sentinel: Address) -> Address:
+        state = await redis.sentinel_master(self._url.service)
         if not state["is_master"] or state["is_sdown"] or state["is_odown"]:
-            raise RedisConnectionError(f"the Sentinel at {node[0]}:{node[1]} considers it down")
+            host, port = sentinel
+            raise RedisConnectionError(f"the Sentinel at {host}:{port} considers it down")
         return state["ip"], state["port"]
 
-
-class ClusterNodes(Discovery):
-    """Find the node of a Cluster that has the guestbook's keys, which are all in one slot.
-
-    `RedisCluster` would do so too, but also runs COMMAND, which needs one more right.
-    """
-
-    failure = "no node of the Cluster names the master"
-
-    def __init__(self, nodes: Iterable[Address], options: dict[str, Any]) -> None:
-        self._given = tuple(nodes)
-        super().__init__(self._given, options)
-
-    async def _ask(self, redis: Any, node: Address) -> Address:
+    async def _ask_node(self, redis: Any, node: Address) -> Address:
+        """Return the node with the guestbook's keys, which are all in one slot."""
         answer = await redis.execute_command("CLUSTER SLOTS")
         asked, _ = node
         master: Address | None = None
-        known = dict.fromkeys(self._given)
+        known = dict.fromkeys(self._url.nodes)
         for (first, last), found in parse_cluster_slots(answer, current_host=asked).items():
             # A node that does not know a host name calls it "?".
             here = [
@@ -286,11 +266,7 @@ class ClusterRedis(Redis):
         except MovedError as moved:
             if moved.slot_id == _SLOT:
                 raise
-            there = {
-                **self.connection_pool.connection_kwargs,
-                "host": moved.host,
-                "port": moved.port,
-            }
-            pool = ConnectionPool(self.connection_pool.connection_class, **there)
-            async with Redis.from_pool(pool) as other:
+            pool = self.connection_pool
+            there = {**pool.connection_kwargs, "host": moved.host, "port": moved.port}
+            async with Redis.from_pool(ConnectionPool(pool.connection_class, **there)) as other:
                 return await other.execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py

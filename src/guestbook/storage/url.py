@@ -10,13 +10,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import parse_url
 
-_SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "valkey": "redis",
-    "valkeys": "rediss",
-    "unix": "unix",
-}
+_SCHEMES = ("redis", "rediss", "unix")
 
 # Options after the question mark of a URL.
 _OPTIONS = frozenset(
@@ -75,15 +69,16 @@ class RedisURL:
         """
         url = value if "://" in value else f"redis://{value}"
         scheme, _, rest = url.partition("://")
-        base, _, kind = scheme.lower().partition("+")
+        base, _, kind = scheme.lower().replace("valkey", "redis").partition("+")
         if base == "sentinel":
             base, kind = "redis", "sentinel"
-        if base not in _SCHEMES or kind not in ("", "sentinel", "cluster"):
+        kinds = ("",) if base == "unix" else ("", "sentinel", "cluster")
+        if base not in _SCHEMES or kind not in kinds:
             raise ValueError(
                 "should be host:port, or begin with redis://, rediss://, unix://, "
                 "redis+sentinel:// or redis+cluster://"
             )
-        url = f"{_SCHEMES[base]}://{rest}"
+        url = f"{base}://{rest}"
         try:
             parts = urlsplit(url)
         except ValueError:
@@ -92,39 +87,34 @@ class RedisURL:
             raise ValueError(
                 "cannot be read: write / ? # @ in a user or password as %2F %3F %23 %40"
             )
-        return cls._parse_nodes(kind, parts) if kind else cls._parse_single(url, parts)
-
-    @classmethod
-    def _parse_single(cls, url: str, parts: SplitResult) -> RedisURL:
-        options = _options(url, parts)
-        if parts.scheme == "unix":
+        if base == "unix":
+            options = _options(url)
             if "path" not in options:
                 raise ValueError("names no socket: write unix:///path/to/redis.sock")
             return cls("single", (), options["path"], options)
-        if parts.path.strip("/") and not parts.path.strip("/").isdigit():
-            raise ValueError("has something after the host that is not a database number")
-        node = (options.get("host", "localhost"), options.get("port", 6379))
-        return cls("single", (node,), "", options)
+        return cls._parse_hosts(kind, parts)
 
     @classmethod
-    def _parse_nodes(cls, kind: str, parts: SplitResult) -> RedisURL:
-        credentials, _, hosts = parts.netloc.rpartition("@")
-        default_port = 26379 if kind == "sentinel" else 6379
-        nodes = tuple(_node(host, default_port) for host in hosts.split(",") if host)
-        if not nodes:
+    def _parse_hosts(cls, kind: str, parts: SplitResult) -> RedisURL:
+        credentials, _, netloc = parts.netloc.rpartition("@")
+        hosts = [host for host in netloc.split(",") if host] if kind else [netloc]
+        if not hosts:
             raise ValueError("names no host")
-        service, _, database = parts.path.strip("/").partition("/")
-        if kind == "sentinel" and not service:
-            raise ValueError("lacks the name of the master: redis+sentinel://host:26379/NAME")
-        if kind == "cluster" and service:
+        nodes = tuple(_node(host, 26379 if kind == "sentinel" else 6379) for host in hosts)
+        service, database = "", parts.path.strip("/")
+        if kind == "sentinel":
+            service, _, database = database.partition("/")
+            if not service:
+                raise ValueError("lacks the name of the master: redis+sentinel://host:26379/NAME")
+        if kind == "cluster" and database:
             raise ValueError("names a database, which a Cluster does not have")
         if database and not database.isdigit():
-            raise ValueError("has something after the master's name that is not a database number")
+            what = "master's name" if service else "host"
+            raise ValueError(f"has something after the {what} that is not a database number")
         # The options are the same for all nodes.
-        one = f"{parts.scheme}://{credentials}@localhost/{database}?{parts.query}"
-        options = _options(one, urlsplit(one))
+        options = _options(f"{parts.scheme}://{credentials}@localhost/{database}?{parts.query}")
         del options["host"]
-        return cls(kind, nodes, unquote(service), options)
+        return cls(kind or "single", nodes, unquote(service), options)
 
     def __str__(self) -> str:
         hosts = ",".join(
@@ -135,9 +125,9 @@ class RedisURL:
     __repr__ = __str__
 
 
-def _options(url: str, parts: SplitResult) -> dict[str, Any]:
+def _options(url: str) -> dict[str, Any]:
     """Return the options of a connection. They are checked by one that is never opened."""
-    given = parse_qs(parts.query, keep_blank_values=True)
+    given = parse_qs(urlsplit(url).query, keep_blank_values=True)
     for name in sorted(given.keys() & _FILES):
         try:
             Path(given[name][0]).read_bytes()
@@ -150,7 +140,6 @@ def _options(url: str, parts: SplitResult) -> dict[str, Any]:
             f"has the option {name}, which is not one of {', '.join(sorted(_OPTIONS))}"
         )
     try:
-        _ = parts.port
         options: dict[str, Any] = dict(parse_url(url))
     except ValueError:
         raise ValueError(_UNREADABLE) from None
@@ -164,8 +153,8 @@ def _options(url: str, parts: SplitResult) -> dict[str, Any]:
 
 
 def _node(host: str, default_port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{host}")
     try:
-        return parts.hostname or "localhost", parts.port or default_port
+        parts = urlsplit(f"//{host}")
+        return unquote(parts.hostname or "localhost"), parts.port or default_port
     except ValueError:
         raise ValueError("has a host that is not host:port") from None

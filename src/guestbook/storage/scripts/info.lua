@@ -1,3 +1,0 @@
--- Return the text of INFO: redis-py makes a dictionary of it.
-
-return redis.call('INFO')
