@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
-from pathlib import Path
 
 import httpx
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from guestbook.storage.store import EVENTS
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
-from tools.sample import MESSAGES, chromium
+from tools.sample import MESSAGES, open_browser, serve
 
 ENTRIES = 1000
 SECONDS = 15
@@ -75,28 +73,16 @@ async def processor_time(browser: Browser) -> float:
 
 async def main() -> None:
     """Print one line for each rate."""
-    with tempfile.TemporaryDirectory() as folder:
-        valkey = Valkey(Path(folder) / "valkey").start()
-        server = Server(Path(folder) / "log", valkey.address).start()
-        try:
-            await fill(valkey)
-            await server.ready()
-            async with async_playwright() as playwright:
-                browser = await playwright.chromium.launch(
-                    executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
-                )
-                page = await open_page(browser, server.url)
-                for rate in (0.5, 2, 10):
-                    await page.evaluate("window.shift = 0")
-                    before = await processor_time(browser)
-                    await arrive(server, rate, SECONDS)
-                    used = (await processor_time(browser) - before) / SECONDS
-                    shift = await page.evaluate("window.shift")
-                    print(f"{rate:4} messages/s: {used:4.0%} of a core, layout shift {shift:.3f}")
-                await browser.close()
-        finally:
-            server.stop()
-            valkey.kill()
+    async with serve() as (server, valkey), open_browser() as browser:
+        await fill(valkey)
+        page = await open_page(browser, server.url)
+        for rate in (0.5, 2, 10):
+            await page.evaluate("window.shift = 0")
+            before = await processor_time(browser)
+            await arrive(server, rate, SECONDS)
+            used = (await processor_time(browser) - before) / SECONDS
+            shift = await page.evaluate("window.shift")
+            print(f"{rate:4} messages/s: {used:4.0%} of a core, layout shift {shift:.3f}")
 
 
 if __name__ == "__main__":

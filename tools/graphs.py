@@ -16,14 +16,13 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
-from playwright.async_api import async_playwright
 
 from tests.support.prometheus import Prometheus
 from tests.support.servers import Server
 from tests.support.sse import Visitor
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
-from tools.sample import chromium
+from tools.sample import open_browser
 from tools.screenshots import save
 
 VISITORS = 200
@@ -62,16 +61,13 @@ async def roll(pods: list[Server], seconds: float) -> None:
 
 
 async def photograph(prometheus: Prometheus) -> None:
-    """Return the address of Prometheus's page with these queries."""
+    """Take the picture of Prometheus's page with these queries."""
     query = [
         (f"g{number}.{key}", value)
         for number, expression in enumerate(GRAPHS)
         for key, value in (("expr", expression), ("tab", "0"), ("range_input", f"{SECONDS}s"))
     ]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
-        )
+    async with open_browser() as browser:
         # High enough for the whole page: its head stays in place when scrolling.
         page = await browser.new_page(viewport={"width": 900, "height": 1630})
         await page.goto(f"{prometheus.url}/classic/graph?{urlencode(query)}")
@@ -80,7 +76,6 @@ async def photograph(prometheus: Prometheus) -> None:
         )
         await page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         await save(page, "prometheus")
-        await browser.close()
 
 
 async def main() -> None:

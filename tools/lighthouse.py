@@ -11,13 +11,11 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.support.servers import Server
-from tests.support.valkey import Valkey
-from tools.sample import MESSAGES, chromium, write
+from tools.sample import MESSAGES, chromium, serve, write
 
 HERE = Path(__file__).parent
 PATHS = ("/", "/wall")
@@ -63,17 +61,10 @@ async def main() -> int:
     """Return the exit status: 0 if all scores are 100."""
     if not (HERE / "node_modules/.bin/lighthouse").exists():
         raise SystemExit("Lighthouse is not installed: make lighthouse does it, with npm.")
-    with tempfile.TemporaryDirectory() as folder:
-        valkey = Valkey(Path(folder) / "valkey").start()
-        server = Server(Path(folder) / "log", valkey.address).start()
-        try:
-            await server.ready()
-            await write(server, MESSAGES * 5)
-            print(f"{'':8}{'  '.join(CATEGORIES)}")
-            return max([await _check(server, path) for path in PATHS])
-        finally:
-            server.stop()
-            valkey.kill()
+    async with serve() as (server, _):
+        await write(server, MESSAGES * 5)
+        print(f"{'':8}{'  '.join(CATEGORIES)}")
+        return max([await _check(server, path) for path in PATHS])
 
 
 async def _check(server: Server, path: str) -> int:

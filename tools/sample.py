@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import httpx
+from playwright.async_api import Browser, async_playwright
 
 from tests.support.servers import Server
+from tests.support.valkey import Valkey
 
 MESSAGES: list[tuple[str | None, str]] = [
     ("Ada", "First! And it was on everybody’s screen before I had lifted my finger."),
@@ -25,12 +30,32 @@ MESSAGES: list[tuple[str | None, str]] = [
 ]
 
 
+@contextlib.asynccontextmanager
+async def serve() -> AsyncIterator[tuple[Server, Valkey]]:
+    """Run a server that is ready, and its Valkey."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        valkey = Valkey(Path(folder) / "valkey").start()
+        stack.callback(valkey.kill)
+        server = Server(Path(folder) / "log", valkey.address).start()
+        stack.callback(server.stop)
+        yield await server.ready(), valkey
+
+
 async def write(server: Server, messages: Sequence[tuple[str | None, str]] = MESSAGES) -> None:
     """Post messages one after the other."""
     async with httpx.AsyncClient(base_url=server.url) as client:
         for author, text in messages:
             answer = await client.post("/messages", json={"author": author, "text": text})
             answer.raise_for_status()
+
+
+@contextlib.asynccontextmanager
+async def open_browser() -> AsyncIterator[Browser]:
+    """Run the system's browser."""
+    async with async_playwright() as playwright:
+        yield await playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
+        )
 
 
 def chromium() -> str:

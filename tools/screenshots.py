@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from guestbook.storage.store import EVENTS
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
-from tools.sample import MESSAGES, chromium
+from tools.sample import MESSAGES, open_browser
 
 PICTURES = Path(__file__).parents[1] / "docs" / "screenshots"
 OLD, NEW = "guestbook-6d9f7c5b8-", "guestbook-84c6b4d9f-"
@@ -100,11 +100,7 @@ async def stage() -> AsyncIterator[Stage]:
                 fields: dict[str, Any] = {"text": text, "pod": PODS[number % 2]}
                 fields |= {"author": author} if author else {}
                 await redis.xadd(EVENTS, fields, id=f"{now - minutes * 60_000}-0")
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"]
-        )
-        stack.push_async_callback(browser.close)
+        browser = await stack.enter_async_context(open_browser())
         balancer = await stack.enter_async_context(Proxy(0))
         made = Stage(folder, browser, balancer, valkey)
         stack.callback(made.stop)

@@ -59,9 +59,9 @@ async def open_lab(guestbook: Guestbook) -> AsyncIterator[Lab]:
     async with contextlib.AsyncExitStack() as stack:
 
         def connect(timeout: float) -> CommandQueue:
-            queue = CommandQueue(create_client(guestbook.settings.redis_url, timeout=timeout))
-            stack.push_async_callback(queue.close)
-            return queue
+            client = create_client(guestbook.settings.redis_url, timeout=timeout)
+            stack.push_async_callback(client.aclose)
+            return CommandQueue(client)
 
         # Two clients, because one that waits for a command keeps its connection busy.
         lab = Lab(guestbook, connect(_TIMEOUT), connect(_POP_SECONDS + _TIMEOUT))

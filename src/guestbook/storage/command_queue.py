@@ -36,10 +36,6 @@ class CommandQueue:
         self._client: Any = client
         self._push = client.register_script(load_script("push_command"))
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
     async def push(self, process: str, command: Command) -> bool:
         """Queue a command; False where too many are waiting."""
         args: list[Any] = [QUEUE_MAX, _EXPIRY_MS, json.dumps(command)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
-from guestbook.storage.errors import REDIS_ERRORS
 from guestbook.storage.store import Store
 
 WAIT_MS = 500
@@ -26,8 +26,10 @@ class Replicas:
     def __init__(self, store: Store, count: int) -> None:
         self._store = store
         self._count = count
-        self._callers: list[tuple[str, asyncio.Future[None]]] = []
-        self._waiting: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._keys: list[str] = []
+        self._next: asyncio.Task[tuple[set[str], int]] | None = None
+        self._tasks: set[asyncio.Task[tuple[set[str], int]]] = set()
 
     async def have(self, key: str) -> None:
         """Return when the replicas have the receipt of this key, and what was written with it.
@@ -36,40 +38,27 @@ class Replicas:
         """
         if not self._count:
             return
-        answer = asyncio.get_running_loop().create_future()
-        self._callers.append((key, answer))
-        if self._waiting is None or self._waiting.done():
-            self._waiting = asyncio.create_task(self._wait())
-        await answer
+        self._keys.append(key)
+        if self._next is None:
+            self._next = asyncio.create_task(self._wait())
+            self._tasks.add(self._next)
+            self._next.add_done_callback(self._tasks.discard)
+        found, reached = await asyncio.shield(self._next)
+        if key not in found:
+            raise TooFewReplicasError("Redis has another master, which does not have it")
+        if reached < self._count:
+            raise TooFewReplicasError(
+                f"It is stored, but {reached} of {self._count} replicas have it so far"
+            )
 
     async def close(self) -> None:
-        """Close the connection. There must be no callers any more."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-            await asyncio.gather(self._waiting, return_exceptions=True)
-        await self._store.close()
+        """End what callers that were cancelled have left behind."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _wait(self) -> None:
-        while self._callers:
-            callers, self._callers = self._callers, []
-            try:
-                found, reached = await self._store.replicated(
-                    [key for key, _ in callers], self._count, WAIT_MS
-                )
-            except REDIS_ERRORS as error:
-                for _, answer in callers:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            for (_, answer), is_found in zip(callers, found, strict=True):
-                if answer.done():
-                    continue
-                if is_found and reached >= self._count:
-                    answer.set_result(None)
-                else:
-                    answer.set_exception(TooFewReplicasError(self._explain(is_found, reached)))
-
-    def _explain(self, is_found: bool, reached: int) -> str:
-        if not is_found:
-            return "Redis has another master, which does not have it"
-        return f"It is stored, but {reached} of {self._count} replicas have it so far"
+    async def _wait(self) -> tuple[set[str], int]:
+        async with self._turn:
+            keys, self._keys, self._next = self._keys, [], None
+            found, reached = await self._store.replicated(keys, self._count, WAIT_MS)
+        return set(itertools.compress(keys, found)), reached
