@@ -33,10 +33,9 @@ class Format(StrEnum):
     @classmethod
     def of(cls, file: Path) -> Format:
         """Return the format that a file's name asks for. Raises ValueError."""
-        suffix = file.suffix.lower()
-        known = {"": cls.JSONL, ".csv": cls.CSV, ".htm": cls.HTML, ".html": cls.HTML}
+        suffix = file.suffix.lower().removeprefix(".")
         try:
-            return known[suffix] if suffix in known else cls(suffix.removeprefix("."))
+            return cls({"": "jsonl", "htm": "html"}.get(suffix, suffix))
         except ValueError:
             raise ValueError(
                 f"{file}: its name should end in .jsonl, .csv or .html, "

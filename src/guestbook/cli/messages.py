@@ -116,9 +116,7 @@ def change_each(
         raise typer.Exit(1)
 
 
-def clear(
-    is_confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
+def clear(is_confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Delete all messages for good, from every open page at once.
 
     Export them first. What waits to be approved stays, and so do the keys of posts: a post that is

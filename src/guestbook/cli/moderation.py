@@ -71,9 +71,7 @@ def _decide(ids: list[str], verdict: Verdict) -> None:
     )
 
 
-def moderation(
-    mode: Annotated[str, typer.Argument(metavar="before|off|default")],
-) -> None:
+def moderation(mode: Annotated[str, typer.Argument(metavar="before|off|default")]) -> None:
     """Switch moderation in all pods: before, off, or default."""
     if mode not in ("before", "off", "default"):
         fail("moderation is before, off or default")

@@ -78,12 +78,10 @@ def import_messages(
         typer.Argument(metavar="FILE", help="A file of JSON lines (-: standard input)."),
     ] = None,
     legacy_list: Annotated[
-        str | None,
-        typer.Option(metavar="KEY", help="Import this Redis list of texts instead."),
+        str | None, typer.Option(metavar="KEY", help="Import this Redis list of texts instead.")
     ] = None,
     replaces: Annotated[
-        bool,
-        typer.Option("--replace", help="Put the file's messages in the place of all others."),
+        bool, typer.Option("--replace", help="Put the file's messages in the place of all others.")
     ] = False,
 ) -> None:
     """Import messages from a file or from a Redis list.

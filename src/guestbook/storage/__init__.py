@@ -1,7 +1,7 @@
 """The guestbook in Redis. The only package that imports redis."""
 
 from guestbook.storage.archive import Archive
-from guestbook.storage.check import CLOCK_AHEAD_SECONDS, Finding, inspect
+from guestbook.storage.check import CLOCK_AHEAD_SECONDS, inspect
 from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
 from guestbook.storage.errors import (
     REDIS_ERRORS,
@@ -12,13 +12,7 @@ from guestbook.storage.errors import (
     TooManyPostsError,
     explain,
 )
-from guestbook.storage.moderation import (
-    BANS_MAX,
-    ModerationStore,
-    TooManyBansError,
-    Verdict,
-    decision_key,
-)
+from guestbook.storage.moderation import ModerationStore, TooManyBansError, Verdict, decision_key
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.storage.replies import Decision, HeartbeatReply, HeldState, Page, Stored, replaced_at
@@ -27,7 +21,6 @@ from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 
 __all__ = [
-    "BANS_MAX",
     "CLOCK_AHEAD_SECONDS",
     "EVENTS",
     "QUEUE_MAX",
