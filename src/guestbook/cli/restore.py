@@ -23,7 +23,6 @@ from guestbook.core import (
 from guestbook.storage import Archive
 
 _BATCH = 250
-_LEGACY_BATCH = 500
 # The longest message takes 13 kB if each of its characters is written as two escapes.
 _LINE_MAX = 64 * 1024
 _DAY_MS = 24 * 3600 * 1000
@@ -158,13 +157,11 @@ async def import_legacy(
     Counts items as `added` or `empty`. An item that is too long becomes several messages.
     """
     counts: Counter[str] = Counter()
-    index = await store.imported_legacy(list_key)
-    while items := await store.items(list_key, index, _LEGACY_BATCH):
-        for item in items:
+    async for items in store.legacy_items(list_key):
+        for index, item in items:
             texts = _pieces(item.decode(errors="replace"))
             is_new = await store.import_legacy(list_key, index, texts, pod=_LEGACY_POD)
             counts["added" if texts else "empty"] += is_new
-            index += 1
         on_read(len(items))
     return counts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from collections.abc import AsyncIterator
 
 from redis.asyncio import Redis
 
@@ -12,6 +13,7 @@ from guestbook.storage.store import DATASET_ID, EDITS, EVENTS, TRIMMED, Store, l
 
 _STAGING = "{guestbook}:import:"
 _IMPORTED_LEGACY = "{guestbook}:taken-over:"
+_LEGACY_BATCH = 500
 
 # What an import that was interrupted leaves behind is removed.
 _STAGING_MS = 10 * 60 * 1000
@@ -68,13 +70,12 @@ class Archive(Store):
         """Return the length of a list that belongs to another application."""
         return int(await self._client.llen(list_key))
 
-    async def items(self, list_key: str, start: int, count: int) -> list[bytes]:
-        """Return some items of a list that belongs to another application."""
-        return list(await self._client.lrange(list_key, start, start + count - 1))
-
-    async def imported_legacy(self, list_key: str) -> int:
-        """Return how many items of a list have been imported."""
-        return int(await self._client.get(_IMPORTED_LEGACY + list_key) or 0)
+    async def legacy_items(self, list_key: str) -> AsyncIterator[list[tuple[int, bytes]]]:
+        """Yield the items of such a list that have not been imported, each with its index."""
+        start = int(await self._client.get(_IMPORTED_LEGACY + list_key) or 0)
+        while items := await self._client.lrange(list_key, start, start + _LEGACY_BATCH - 1):
+            yield list(enumerate(items, start))
+            start += len(items)
 
     async def import_legacy(self, list_key: str, index: int, texts: list[str], *, pod: str) -> bool:
         """Store an item of a list, once, as one or several messages; False if it has been."""
