@@ -77,7 +77,9 @@ class Store:
         self._delete = client.register_script(load_script("delete"))
         self._heartbeat = client.register_script(load_script("heartbeat"))
         # The text, of which redis-py would make a dictionary.
-        self._client.set_response_callback("INFO", lambda text, **_: text.decode(errors="replace"))
+        client.set_response_callback(
+            "INFO", lambda response, **_: response.decode(errors="replace")
+        )
         self._replicated = load_script("replicated")
 
     async def close(self) -> None:
