@@ -88,7 +88,7 @@ def delete_messages(
 
 def change_each(
     ids: list[str],
-    change: Callable[[Any, EntryId], Awaitable[EntryId | None]],
+    change: Callable[[Any, EntryId], Awaitable[object]],
     kind: Kind = Archive,
     *,
     verbs: tuple[str, str],

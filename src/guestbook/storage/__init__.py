@@ -31,7 +31,6 @@ __all__ = [
     "CommandQueue",
     "DeadlineExceededError",
     "Decision",
-    "Finding",
     "HeartbeatReply",
     "HeldState",
     "MessageRefusedError",
