@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from guestbook.storage import BANS_MAX
+from guestbook.storage.moderation import BANS_MAX
 from tests.conftest import Serve
 from tests.support.sse import EventStream
 from tests.support.valkey import redis_client
