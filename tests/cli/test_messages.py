@@ -14,8 +14,10 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 from redis.asyncio import Redis
 
+from guestbook.cli.terminal import progress_bar
 from tests.conftest import Serve
 from tests.support.servers import command_env, guestbook
 from tests.support.sse import EventStream
@@ -195,6 +197,24 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
         given=b"".join(map(_line, range(1, there + 11))),
     )
     assert again.stderr.decode() == f"guestbook: imported 10 messages, {there} were there\n"
+
+
+async def test_swallowed_cancellation_ends_the_work_all_the_same() -> None:
+    """Before Python 3.12 `asyncio.wait_for` loses the one that Ctrl-C makes of a command's task."""
+    is_waiting = asyncio.Event()
+
+    async def work() -> None:
+        with progress_bar("working", None) as advance:
+            with contextlib.suppress(asyncio.CancelledError):
+                is_waiting.set()
+                await asyncio.Event().wait()
+            advance(1)
+
+    task = asyncio.create_task(work())
+    await is_waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_help_reads_well() -> None:

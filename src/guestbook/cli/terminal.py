@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import functools
 import json
 import sys
 import unicodedata
@@ -61,14 +61,29 @@ def progress_bar(
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error if that is a terminal; yield the function that advances it.
 
-    A `total` of None means that the end is unknown.
+    A `total` of None means that the end is unknown. The function raises CancelledError in a task
+    that is cancelled: before Python 3.12 `asyncio.wait_for`, with which redis-py sends, may swallow
+    the cancellation, and the work would go on after Ctrl-C.
     """
+
     if not (is_shown and sys.stderr.isatty()):
-        yield lambda _: None
+        yield lambda _: _raise_if_cancelled()
         return
     # Both take a while to import, and most commands run without a terminal.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        yield functools.partial(progress.advance, progress.add_task(description, total=total))
+        bar = progress.add_task(description, total=total)
+
+        def advance(steps: int) -> None:
+            progress.advance(bar, steps)
+            _raise_if_cancelled()
+
+        yield advance
+
+
+def _raise_if_cancelled() -> None:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
