@@ -15,6 +15,7 @@ import structlog
 from guestbook.core import EventLog, Message, NewMessage
 from guestbook.pod import UnavailableError, open_guestbook
 from guestbook.pod.follower import Follower
+from guestbook.pod.lifespan import cancel
 from guestbook.settings import Settings
 from guestbook.storage import Archive, Store, create_client
 from tests.support.valkey import Valkey
@@ -45,8 +46,8 @@ class Watched:
         self.follower.verify_after_reconnect()
         task = asyncio.create_task(self.follower.run())
         yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        # Again and again: redis-py may swallow a cancellation.
+        await cancel([task])
 
     def has_reloaded(self, times: int) -> bool:
         """Whether the log was reloaded so often."""
