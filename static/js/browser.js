@@ -81,8 +81,9 @@ export async function request(url, options, ms, abort = new AbortController()) {
   }
   const { ok, status, headers } = response;
   const isProblem = headers.get("Content-Type")?.startsWith("application/problem");
+  const seconds = Number(headers.get("Retry-After"));
   const skew = Date.now() - Date.parse(headers.get("Date") ?? "");
-  return { ok, status, isProblem, body: parse(text), seconds: Number(headers.get("Retry-After")), skew };
+  return { ok, status, isProblem, body: parse(text), seconds, skew, cursor: headers.get("Guestbook-Cursor") };
 }
 
 /** @param {any} value @returns {value is Message} */
@@ -92,8 +93,10 @@ export const isMessage = (value) => /^\d+-\d+$/.test(value?.id) && typeof value.
 export async function getListing(url) {
   const answer = await request(url, { cache: "no-store" }, 10_000);
   const messages = answer?.ok && answer.body?.messages;
-  const isListing = Array.isArray(messages) && messages.every(isMessage);
-  return isListing ? /** @type {Listing} */ ({ ...answer?.body, skew: answer?.skew }) : undefined;
+  if (!Array.isArray(messages) || !messages.every(isMessage)) return;
+  // A pod that is still starting has no cursor.
+  const cursor = answer?.cursor ?? messages[0]?.id ?? "0-0";
+  return /** @type {Listing} */ ({ ...answer?.body, skew: answer?.skew, cursor });
 }
 
 /** With jitter, so that not all pages come back at once. @param {number} failures */

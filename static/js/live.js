@@ -49,24 +49,18 @@ export class Timeline {
     this.take(item);
   }
 
-  /** Read the list, go on from its newest message. @returns {Promise<"moved" | "same" | undefined>} */
-  async renew(fallback = this.cursor) {
-    const before = this.cursor;
+  /** Read the list, and go on from where it ends. @returns {Promise<"behind" | "current" | undefined>} */
+  async renew() {
     this.renewals += 1;
-    try {
-      const listing = await getListing("/messages?limit=50");
-      if (!listing) return;
-      const newest = listing.messages[0]?.id ?? (fallback || "0-0");
-      // It may come from a pod that was frozen meanwhile, when the stream was further on.
-      if (before && before !== this.cursor && isNewer(this.cursor, newest)) return await this.renew();
-      const outcome = newest === this.cursor ? "same" : "moved";
-      this.#page.bus.emit("listing", { ...listing, isNews: Boolean(this.cursor) });
-      this.recent = [];
-      this.#page.main.dataset.cursor = newest;
-      return outcome;
-    } finally {
-      this.renewals -= 1;
-    }
+    const listing = await getListing("/messages?limit=50");
+    this.renewals -= 1;
+    if (!listing) return;
+    const { cursor } = this;
+    this.#page.bus.emit("listing", { ...listing, isNews: Boolean(cursor) });
+    this.recent = [];
+    this.#page.main.dataset.cursor = listing.cursor;
+    // The pod that answered may have been frozen while the stream was further on.
+    return !cursor || isNewer(cursor, listing.cursor) ? "behind" : "current";
   }
 }
 
@@ -170,12 +164,12 @@ export class Live {
       this.#rememberLoss();
       this.#pause(100 + Math.random() * 500);
     });
-    stream.addEventListener("reset", (event) => {
+    stream.addEventListener("reset", () => {
       stream.close();
       this.#aliveSince = 0;
       this.#lost = undefined;
       this.#shareState();
-      this.#renew(event.lastEventId);
+      this.#renew(true);
     });
     for (const name of /** @type {Item["name"][]} */ (["message", "deleted", "edited", "pods", "ping"])) {
       stream.addEventListener(name, (event) => this.#receive(name, /** @type {MessageEvent} */ (event)));
@@ -193,7 +187,7 @@ export class Live {
     if (cursor || !id) this.#page.timeline.share(name, data, id);
     if (name === "pods") this.#reportMove(data.pod);
     // The page was made before its pod had read the messages.
-    if (!cursor) this.#renew(lastEventId);
+    if (!cursor && !this.#page.timeline.renewals) this.#renew();
   }
 
   #markAlive() {
@@ -201,23 +195,23 @@ export class Live {
     if (this.#aliveSince) return;
     this.#aliveSince = Date.now();
     this.#hasWorked = true;
-    const wasPolling = this.#polls;
     this.#stopPolling();
     this.#shareState();
-    if (wasPolling) this.#renew(); // polls bring no deletions
   }
 
-  /** @param {string} [fallback] */
-  async #renew(fallback) {
-    const isEnded = this.#isClosed();
-    if (this.#page.timeline.renewals && !isEnded) return;
+  /** Where the list ends before the stream, that goes back to there. */
+  async #renew(isReset = false) {
+    const { timeline, bus } = this.#page;
     const stream = this.#source;
-    const outcome = await this.#page.timeline.renew(fallback);
-    if (!this.isLeading) return;
-    if (outcome) this.#page.bus.emit("broadcast", { renew: true });
-    // Another stream, too: it goes on from a cursor that may be newer than the list of a pod that lags.
-    if (outcome === "moved") this.#connect();
-    else if (isEnded && this.#source === stream) this.fail(); // not at once: the answer would be the same
+    const { cursor } = timeline;
+    const outcome = await timeline.renew();
+    if (!this.isLeading) return outcome;
+    if (outcome) bus.emit("broadcast", { renew: true });
+    const isEnded = isReset && this.#source === stream;
+    if (isEnded && timeline.cursor === cursor)
+      this.fail(); // not at once: the answer would be the same
+    else if (isEnded || (outcome === "behind" && !this.#isClosed())) this.#connect();
+    return outcome;
   }
 
   #rememberLoss(at = Date.now()) {
@@ -267,22 +261,24 @@ export class Live {
   }
 
   async #poll() {
-    const { cursor } = this.#page.timeline;
-    const isToRenew = this.#polls % 10 === 0 || !cursor;
-    const listing = isToRenew ? undefined : await getListing(`/messages?limit=500&after=${cursor}`);
-    const works = isToRenew ? await this.#page.timeline.renew() : listing;
-    if (!this.isLeading || this.#aliveSince) {
-      this.#stopPolling();
-      // Streams work again: this one has to go on from where a list of another pod ends.
-      if (this.isLeading && works === "moved") this.#connect();
-      return;
-    }
+    const { timeline } = this.#page;
+    const { cursor } = timeline;
+    const turn = this.#polling;
+    const query = `/messages?limit=500&changes=true&after=${cursor}`;
+    const isToRead = cursor && this.#polls; // first the list: also for its pod's clock
+    const changes = isToRead ? await getListing(query) : undefined;
+    if (turn !== this.#polling) return;
+    const { messages = [], edited = [], deleted = [], reset, more } = changes ?? {};
+    const isToRenew = !isToRead || reset || edited.length || deleted.length; // these have no cursor each
+    if (!isToRenew) for (const message of messages) timeline.share("message", message, message.id);
+    for (const message of edited) timeline.share("edited", message);
+    for (const id of deleted) timeline.share("deleted", { id });
+    const works = isToRenew ? await this.#renew() : changes;
+    if (turn !== this.#polling) return;
     this.#polls = works ? this.#polls + 1 : 0;
     if (this.#polls === 1 && this.#isClosed()) this.#connect(); // streams may work, too
-    if (isToRenew && works) this.#page.bus.emit("broadcast", { renew: true });
-    for (const message of listing?.messages ?? []) this.#page.timeline.share("message", message, message.id);
     this.#shareState();
-    const ms = listing?.next ? 0 : (this.#isHidden ? 10 : 1) * POLL * (0.75 + Math.random() / 2);
+    const ms = more ? 0 : (this.#isHidden ? 10 : 1) * POLL * (0.75 + Math.random() / 2);
     this.#polling = works ? setTimeout(() => this.#poll(), ms) : 0;
   }
 }

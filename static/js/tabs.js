@@ -160,7 +160,8 @@ export class Tabs {
   }
 
   async #renew() {
-    if (!this.#page.timeline.renewals) await this.#page.timeline.renew();
+    const { timeline } = this.#page;
+    if (!timeline.renewals && (await timeline.renew()) === "behind") this.#hello();
   }
 
   /** @param {Item} item */

@@ -13,6 +13,12 @@ interface Listing {
   messages: Message[]; // newest first; oldest first after a cursor
   next: string | null;
   skew: number; // how far the server's clock is behind the browser's
+  cursor: string; // up to where its pod had read the stream
+  // With `changes=true`
+  edited?: Message[];
+  deleted?: string[];
+  more?: boolean;
+  reset?: boolean;
 }
 
 interface Pod {
@@ -32,6 +38,7 @@ interface PodsEvent {
   skew: number; // how far this was behind the browser's clock when it came
   redis?: string;
   closed?: string; // why nothing can be written now
+  moderation?: string; // "before" while messages wait for a moderator
 }
 
 interface Move {
@@ -129,13 +136,11 @@ interface Decision {
 interface HeldListener {
   held(messages: Message[], waiting: number): void;
   lost(): void;
-  refused(status: number): void;
 }
 
 interface DecisionListener {
   changed(): void;
   failed(unsent: number): void;
-  refused(status: number): void;
   sent(decision: Decision, isDone: boolean): void;
 }
 

@@ -104,6 +104,7 @@ async def test_frozen_pod_behind_a_load_balancer(pods: Pods, visit: Visit) -> No
             await expect(page.locator("#pod")).to_have_text("pod-b")
         finally:
             pods.a.thaw()
+        await shows_only(page, pods.a, "meanwhile")
 
 
 async def test_network_is_lost(pods: Pods, visit: Visit) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.browser.conftest import Pods, Visit
+from tests.browser.conftest import ADMIN, Pods, Visit
 from tests.browser.test_list import HIDE
 from tests.browser.visitor import LOST, form_is, is_state, listed, post, shows, shows_only, sign
 from tests.conftest import Serve
@@ -156,6 +157,30 @@ async def test_no_streams(pods: Pods, visit: Visit, event_source: str) -> None:
     page = await visit(pods.a.url, until=None, before=event_source)
     await expect(page.locator("html")).to_have_attribute("data-state", "polling")
     await _works(page, pods)
+
+
+async def test_list_ends_early(pods: Pods, visit: Visit) -> None:
+    """From a pod that lags, which has no message yet: what the page had before comes again."""
+    page = await visit(
+        pods.a.url, until=None, before="window.Stream = EventSource; delete window.EventSource;"
+    )
+    await expect(page.locator("html")).to_have_attribute("data-state", "polling")
+    async with httpx.AsyncClient(base_url=pods.b.url, headers=ADMIN) as client:
+        early = await client.get("/messages?limit=50")
+        asked = asyncio.Event()
+
+        async def lag(route: Route) -> None:
+            await route.fulfill(status=200, headers=dict(early.headers), body=early.text)
+            asked.set()
+
+        await page.route("**/messages?limit=50", lag)
+        _, gone = await post(pods.b, "meanwhile", "gone")
+        await shows(page, "gone", "meanwhile")
+        await client.delete(f"/messages/{gone['id']}")
+    await asyncio.wait_for(asked.wait(), 30)
+    await page.evaluate("window.EventSource = Stream; dispatchEvent(new Event('online'))")
+    await is_state(page, "live", "Live")
+    await shows_only(page, pods.b, "meanwhile")
 
 
 async def test_list_comes_late(pods: Pods, visit: Visit) -> None:

@@ -9,7 +9,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.browser.axe import is_accessible
 from tests.browser.conftest import Handler, Pods, Visit
-from tests.browser.visitor import LOST, is_state, post, shows, shows_only
+from tests.browser.visitor import LOST, is_state, post, shows, shows_only, time_passes_until
 from tests.support.sse import EventStream
 from tests.support.waiting import eventually
 
@@ -133,13 +133,13 @@ async def test_blocked_streams(pods: Pods, visit: Visit, block: Handler) -> None
     page = await visit(
         pods.a.url, until=None, clock=True, expects=(LOST,), routes={"**/events*": block}
     )
-    await page.clock.run_for(40_000)
+    await time_passes_until(page, "polling")
     await is_state(page, "polling", "Live, updated every few seconds")
     await is_accessible(page)
     await post(pods.b, "asked for")
     await page.clock.run_for(5_000)
     await shows(page, "asked for")
     await page.context.unroute_all(behavior="ignoreErrors")
-    await page.clock.run_for(70_000)
+    await time_passes_until(page, "live")
     await is_state(page, "live", "Live")
     await shows_only(page, pods.b, "asked for")

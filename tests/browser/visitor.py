@@ -69,6 +69,15 @@ async def is_state(page: Page, state: str, words: str) -> None:
     await expect(page.locator("#state")).to_be_in_viewport()
 
 
+async def time_passes_until(page: Page, state: str) -> None:
+    """Lets the page's clock run ahead, and what is asked for meanwhile arrive."""
+    for _ in range(300):
+        if await page.locator("html").get_attribute("data-state") == state:
+            return
+        await page.clock.run_for(500)
+    raise AssertionError(f"the page is not {state} after 150 s")
+
+
 async def fits(page: Page) -> None:
     """Nothing is wider than the window."""
     content, window = await page.evaluate(

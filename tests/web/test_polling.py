@@ -8,7 +8,9 @@ import httpx
 from redis.asyncio import Redis
 
 from tests.conftest import Serve
+from tests.support.proxy import Proxy
 from tests.support.servers import guestbook
+from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
 EVENTS = "{guestbook}:events"
@@ -128,6 +130,40 @@ async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
         assert (ahead.texts, ahead.resets) == (["old"], 1)
         await ahead.poll()
         assert ahead.resets == 1
+
+
+async def test_pod_lags(shared_valkey: Valkey, redis_url: str, serve: Serve) -> None:
+    """A poller that comes from another pod, which had read more, misses nothing of what follows."""
+    async with Proxy(shared_valkey.port) as proxy:
+        path = redis_url.replace(shared_valkey.address, proxy.address)
+        pods = [await serve("ahead"), await serve("behind", redis=path)]
+        proxy.loses = lambda request: b"XREAD\r\n" in request
+
+        async def is_behind() -> bool:
+            return proxy.lost > 0
+
+        await eventually(is_behind)
+        async with (
+            httpx.AsyncClient(base_url=pods[0].url) as ahead,
+            httpx.AsyncClient(base_url=pods[1].url) as behind,
+        ):
+            first = (await ahead.post("/messages", json={"text": "first"})).json()["id"]
+            listed = await ahead.get("/messages")
+            assert listed.headers["Guestbook-Cursor"] == first
+            await ahead.post("/messages", json={"text": "second"})
+            listed = await behind.get("/messages")
+            assert (listed.json()["messages"], listed.headers["Guestbook-Cursor"]) == ([], "0-0")
+            poller = Poller(behind, first)
+            await poller.poll()
+            assert (poller.texts, poller.resets) == ([], 0)
+            proxy.loses = lambda _request: False
+
+            async def is_up_to_date() -> bool:
+                await poller.poll()
+                return poller.texts == ["second"]
+
+            await eventually(is_up_to_date)
+            assert poller.resets == 0
 
 
 async def test_changes_go_with_after(client: httpx.AsyncClient) -> None:

@@ -36,11 +36,11 @@ async def poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
 
 async def _poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
     log = guestbook.log
-    end = log.last
+    end = newest = log.last
     if log.is_loaded and after > end:
         # Another pod may be a moment ahead, or Redis has lost what was there.
-        end = max(end, (await guestbook.store.head()).last_id)
-    is_reset = after != ORIGIN and await _is_outdated(guestbook, after, end)
+        newest = max(end, (await guestbook.store.head()).last_id)
+    is_reset = after != ORIGIN and await _is_outdated(guestbook, after, newest)
     cursor = ORIGIN if is_reset else after
     messages: list[Message] = []
     changes: list[Edit | Deletion] = []
@@ -67,11 +67,11 @@ async def _poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
     )
 
 
-async def _is_outdated(guestbook: Guestbook, after: EntryId, end: EntryId) -> bool:
+async def _is_outdated(guestbook: Guestbook, after: EntryId, newest: EntryId) -> bool:
     log = guestbook.log
     if not log.is_loaded:
         return after < await guestbook.store.trimmed()
-    if after > end or log.is_outdated(after):
+    if after > newest or log.is_outdated(after):
         return True
     if after >= log.low_watermark:
         return False

@@ -110,7 +110,7 @@ def create_app(
                 "Last-Event-ID",
                 "X-Request-ID",
             ],
-            expose_headers=["Location", "Retry-After", "X-Request-ID"],
+            expose_headers=["Guestbook-Cursor", "Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 

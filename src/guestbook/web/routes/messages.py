@@ -42,6 +42,8 @@ from guestbook.web.schemas import (
 )
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
+CURSOR = "Guestbook-Cursor"
+"""The header of a list with the id up to which its pod has read the stream."""
 
 router = APIRouter(tags=["messages"], generate_unique_id_function=attrgetter("name"))
 
@@ -87,6 +89,7 @@ async def post_message(request: Request) -> Response:
     summary="List messages, newest first; with `after` oldest first",
 )
 async def list_messages(
+    response: Response,
     guestbook: GuestbookDep,
     before: Before = None,
     after: After = None,
@@ -100,6 +103,8 @@ async def list_messages(
         if newer_than is None or older_than is not None:
             raise ProblemError(422, "goes with `after`, and without `before`", field="changes")
         return await _changes(guestbook, newer_than, limit)
+    if guestbook.log.is_loaded:
+        response.headers[CURSOR] = str(guestbook.log.last)
     if newer_than is None:
         return page_of(await guestbook.newest(limit, older_than), "/messages", limit, "before")
     if older_than is None:
