@@ -72,6 +72,7 @@ class SimulatedPod:
         self._pods = Presence(
             beating,
             name=name,
+            moderation="off",
             count_streams=lambda: int(time.monotonic()),
             on_change=_ignore,
             on_reply=_ignore,

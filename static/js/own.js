@@ -13,6 +13,8 @@ export class Own {
     const { bus, list, main } = page;
     this.#page = page;
     this.#window = 1000 * Number(main.dataset.undoSeconds ?? 0);
+    bus.on("pods", (event) => this.#setEditable(event));
+    if (page.timeline.lastPods) this.#setEditable(page.timeline.lastPods.data);
     bus.on("listing", () => this.show());
     bus.on("edited", () => this.show());
     bus.on("deleted", ({ id }) => delete page.storage[OWN + id]);
@@ -22,6 +24,11 @@ export class Own {
     list.element.addEventListener("click", ({ target }) => this.#choose(/** @type {HTMLElement} */ (target)));
     setInterval(() => document.hidden || this.show(), 5_000);
     setInterval(() => document.hidden || this.#ask(), 15_000);
+  }
+
+  /** With moderation new words would be seen unread. @param {PodsEvent} event */
+  #setEditable({ moderation }) {
+    this.#page.main.toggleAttribute("data-moderated", moderation === "before");
   }
 
   show() {

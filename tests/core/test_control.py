@@ -59,6 +59,14 @@ def test_author_is_an_address_or_a_site() -> None:
     assert str(network_of("::ffff:203.0.113.7")) == "203.0.113.7/32"
 
 
+def test_pages_know_what_is_in_force() -> None:
+    """A decision goes before the setting; what is as usual is not mentioned."""
+    assert Control().notices("off") == {}
+    assert Control().notices("before") == {"moderation": "before"}
+    assert Control(closed="x", moderation="off").notices("before") == {"closed": "x"}
+    assert Control(moderation="before").notices("off") == {"moderation": "before"}
+
+
 def test_unknown_fields_are_left_out() -> None:
     """What another version, or a hand, has written there does no harm."""
     fields = {

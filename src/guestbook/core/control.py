@@ -83,6 +83,14 @@ class Control:
         is_known = moderation in get_args(Moderation)
         return cls(texts.get("closed") or None, moderation if is_known else None, bans)
 
+    def notices(self, setting: Moderation) -> dict[str, str]:
+        """Return what pages have to know; `setting` is the moderation if none was decided."""
+        moderation = self.moderation or setting
+        return {
+            **({} if self.closed is None else {"closed": self.closed}),
+            **({} if moderation == "off" else {"moderation": moderation}),
+        }
+
     def refusal(self, address: str, now_ms: float) -> ProblemError | None:
         """Return why an address may not post now."""
         if self.closed is not None:

@@ -71,8 +71,13 @@ async def _posted(guestbook: Guestbook, target: EntryId, key: str | None) -> Mes
     seconds, now_ms = guestbook.settings.undo_seconds, guestbook.presence.now_ms
     if now_ms is None:
         raise UnavailableError
-    # What waits can be taken back for as long as it does.
-    if not is_held(target) and (not seconds or now_ms - target.ms > seconds * 1000):
+    if is_held(target):
+        return posted  # it can be taken back for as long as it waits
+    if not seconds:
+        raise ProblemError(
+            403, "Changing messages is switched off (GUESTBOOK_UNDO_SECONDS is 0).", code="final"
+        )
+    if now_ms - target.ms > seconds * 1000:
         raise ProblemError(
             403, f"It is too late: a message can be changed for {seconds} s.", code="too_late"
         )

@@ -105,6 +105,7 @@ async def open_guestbook(
         presence = Presence(
             Store(connect(TIMEOUT), settings.retention),
             name=own_name(),
+            moderation=settings.moderation,
             count_streams=lambda: len(fanout),
             on_change=fanout.set_pods,
             on_reply=on_reply,

@@ -35,16 +35,16 @@ class PodsEvent:
         peers: Mapping[str, Record],
         *,
         is_away: bool,
-        closed: str | None,
+        notices: Mapping[str, str],
         now_ms: int | None,
     ) -> bytes:
         """Encode the event of the pod with the record `own`; `peers` is not modified later.
 
-        `is_away` is whether Redis is away, `now_ms` its time if it is known, `closed` the words
-        with which the guestbook is closed.
+        `is_away` is whether Redis is away, `now_ms` its time if it is known, `notices` are
+        further members: that the guestbook is closed or moderated.
         """
         has_time = now_ms is not None
-        key = (own["state"], str(own.get("lab")), is_away, closed, has_time)
+        key = (own["state"], str(own.get("lab")), is_away, notices, has_time)
         if self._peers is not peers or self._key != key:
             self._peers, self._key = peers, key
             pods = by_name([{**own, "streams": _OWN_COUNT}, *peers.values()])
@@ -52,14 +52,12 @@ class PodsEvent:
                 # This pod is always listed.
                 pods = sorted(pods, key=lambda pod: pod["name"] != own["name"])[:LISTED_MAX]
             # The load balancer chose the pod: a client learns only here which one serves it.
-            data = {"pods": pods, "streams": _TOTAL, "pod": own["name"]}
+            data = {"pods": pods, "streams": _TOTAL, "pod": own["name"], **notices}
             if has_time:
                 # Visitors' clocks may be wrong: a message's age is a difference of Redis's times.
                 data["now"] = _NOW
             if is_away:
                 data["redis"] = "away"
-            if closed is not None:
-                data["closed"] = closed
             json_data = json.dumps(data, separators=(",", ":"))
             self._event = sse.event(json_data.encode(), name="pods")
         total = own["streams"] + sum(pod["streams"] for pod in peers.values())

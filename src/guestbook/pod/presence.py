@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from guestbook import __version__
-from guestbook.core import Control, EntryId
+from guestbook.core import Control, EntryId, Moderation
 from guestbook.pod import pods_event
 from guestbook.pod.pods_event import PodsEvent, Record
 from guestbook.storage import (
@@ -73,6 +73,7 @@ class Presence:
         store: Store,
         *,
         name: str,
+        moderation: Moderation,
         count_streams: Callable[[], int],
         on_change: Callable[[bytes], None],
         on_reply: Callable[[HeartbeatReply, float, bool], None],
@@ -81,6 +82,7 @@ class Presence:
         self.name = name
         self.process = f"{name}/{secrets.token_hex(4)}"
         self._started_at = EntryId(int(time.time() * 1000), 0).time
+        self._moderation = moderation
         self._count_streams = count_streams
         self._on_change = on_change
         self._on_reply = on_reply
@@ -258,12 +260,12 @@ class Presence:
         return None if self.clock is None else int(self.clock.time(time.monotonic()))
 
     @property
-    def closed(self) -> str | None:
-        """The words with which the guestbook is closed; None: it is open, or that is not known."""
-        return None if self.control is None else self.control.closed
+    def notices(self) -> dict[str, str]:
+        """What pages have to know, as far as it is known: `closed`, `moderation`."""
+        return {} if self.control is None else self.control.notices(self._moderation)
 
     def _publish_changes(self) -> None:
-        pods, others = pods_event.by_name(self.records().values()), (self.closed, self._is_away)
+        pods, others = pods_event.by_name(self.records().values()), (self.notices, self._is_away)
         published, published_others = self._published
         if (pods, others) == self._published:
             return
@@ -283,6 +285,6 @@ class Presence:
             self._own_record(),
             self._peers,
             is_away=self._is_away,
-            closed=self.closed,
+            notices=self.notices,
             now_ms=self.now_ms,
         )

@@ -78,7 +78,8 @@ class Page:
 
     def _state(self) -> object:
         log = self.log
-        return log.start, log.end, log.last, log.is_loaded, self._guestbook.presence.closed
+        closed = self._guestbook.presence.notices.get("closed")
+        return log.start, log.end, log.last, log.is_loaded, closed
 
     def current(self, language: str, *, is_held: bool = False) -> CachedResponse:
         """Return the page of the newest messages; with a note where the visitor's own one waits."""
@@ -158,7 +159,7 @@ class Page:
             "lang": language,
             "title": settings.title or words["title"],
             "welcome": settings.welcome or words["welcome"],
-            "closed": self._guestbook.presence.closed or "",
+            "closed": self._guestbook.presence.notices.get("closed", ""),
             "messages": [_entry(message) for message in messages],
             "cursor": str(self.log.last) if self.log.is_loaded else "",
         }
