@@ -1,4 +1,5 @@
 import { byId, openStorage, parse, part } from "./browser.js";
+import { openKeySwitch } from "./keys.js";
 
 const GLANCE = 20_000; // at what lies below
 
@@ -24,10 +25,12 @@ export class Wall {
   /** While the wall is paused. @type {Map<string, Message> | undefined} */
   #waiting;
   #timer = 0;
+  #keys;
 
   /** @param {Page} page */
   constructor(page) {
     this.#page = page;
+    this.#keys = openKeySwitch(page.storage);
     this.#pages = part(page.main, ".pages");
     page.wall = this;
     page.bus.on("deleted", ({ id }) => this.#waiting?.delete(id) && this.#showWaiting());
@@ -57,14 +60,14 @@ export class Wall {
   #press(event) {
     const { key, target } = event;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (key === " " && /** @type {Element} */ (target).closest("a, button")) return;
-    const action = KEYS[key.toLowerCase()];
+    if (key === " " && /** @type {Element} */ (target).closest("a, button, input")) return;
+    const action = this.#keys.checked ? KEYS[key.toLowerCase()] : undefined;
     if (action) this.#act(action);
     else if (key === "PageDown" || key === "PageUp") this.#turn(key === "PageDown" ? 1 : -1);
     else if (key === "ArrowDown" || key === "ArrowUp") this.#mark(key === "ArrowDown");
     else if (key === "Home" || key === "Escape") this.#goToNewest();
     else return;
-    event.preventDefault();
+    if (key !== "Escape") event.preventDefault(); // it also closes the list of keys
   }
 
   /** @param {MouseEvent} event */

@@ -156,6 +156,7 @@ async def test_rollout_is_watched_at_a_glance(redis_url: str, serve: Serve, visi
     await announce(redis_url, 0, 100 - 1)
     for each in (page, wall):
         await expect(each.locator("#pods .tiles i")).to_have_count(100)
+    await expect(wall.locator("#pods .tiles i").last).to_be_in_viewport(ratio=1)
     happenings = page.locator("#happenings li")
     await expect(happenings).to_have_count(100)  # 111 happened
     await expect(happenings.first).to_have_text(re.compile(r"guestbook-2-\d+ joined, v2"))

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.axe import is_accessible
 from tests.browser.conftest import ADMIN, Pods, Visit
 from tests.browser.visitor import LOST, fits, is_state, post, shows
 
@@ -21,7 +22,7 @@ async def test_wall_is_live(pods: Pods, visit: Visit) -> None:
     await expect(page.locator("#messages a")).to_have_attribute("href", "https://example.org/")
     await expect(page.locator("#watching")).to_contain_text("online")
     await expect(page.locator(".cover")).to_contain_text(pods.a.url.partition("//")[2])
-    await expect(page.locator("form, textarea, input")).to_have_count(0)
+    await expect(page.locator("form, textarea")).to_have_count(0)
     await expect(page.locator(".qr svg")).to_be_visible()
     live = await page.inner_html("#messages")
     await page.reload()
@@ -109,6 +110,32 @@ async def test_wall_hides_a_message(pods: Pods, visit: Visit) -> None:
     await shows(await visit(f"{pods.a.url}/wall"), "four", "three", "two", "one")
     await page.keyboard.press("u")
     await shows(page, "four", "three", "two", "one")
+
+
+async def test_keys_can_be_switched_off(pods: Pods, visit: Visit) -> None:
+    """Single keys do nothing then, also when the wall is loaded again; PageDown and arrows do."""
+    await post(pods.a, *map(str, range(30)))
+    page = await visit(f"{pods.a.url}/wall")
+    newest = page.locator("#messages > li").first
+    await page.get_by_role("button", name="Keys").click()
+    await page.get_by_label("Use these keys").press("Space")
+    await is_accessible(page)
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#keys")).to_be_hidden()
+    await page.locator("h1").click()
+    for _ in range(2):
+        for key in ("h", "Space", "?", "+"):
+            await page.keyboard.press(key)
+        await expect(page.locator("#paused")).to_be_hidden()
+        await expect(newest).to_contain_text("29")
+        await page.keyboard.press("PageDown")
+        await expect(newest).not_to_be_in_viewport()
+        await page.reload()
+        await expect(page.locator("html")).to_have_attribute("data-state", "live")
+    await page.get_by_role("button", name="Keys").click()
+    await page.get_by_label("Use these keys").check()
+    await page.keyboard.press("h")
+    await expect(newest).to_contain_text("28")
 
 
 async def test_wall_has_keys_for_type_and_screen(pods: Pods, visit: Visit) -> None:

@@ -21,6 +21,7 @@ export class Tiles {
     const groups = groupByVersion(pods);
     const isWall = this.#page.main.dataset.view === "wall";
     this.#element.hidden = !isWall && groups.length === 1 && pods.length <= FEW;
+    this.#element.style.setProperty("--pods", String(pods.length));
     const rows = /** @type {HTMLElement[]} */ ([...this.#element.children]);
     const kept = groups.map(([version, group]) => {
       const row = rows.find(({ dataset }) => dataset.version === version) ?? this.#createRow(version);
