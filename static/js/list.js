@@ -83,14 +83,28 @@ export class MessageList {
   }
 
   /** @param {Message} message */
-  show(message) {
+  show(message, isArriving = true) {
     if (this.isArchive || this.knows(message.id)) return;
     const item = this.createItem(message);
     const now = Date.now();
     this.#shownAt.push(now);
     // Above three a second a highlight tells nothing, and costs.
-    if (now - Number(this.#shownAt.shift()) > 1_000) item.classList.add("arriving");
+    isArriving &&= now - Number(this.#shownAt.shift()) > 1_000;
+    item.classList.toggle("arriving", isArriving);
     this.#insert(item);
+    if (isArriving) this.#slide(item);
+  }
+
+  /** The others make room: in the reader's eyes, and to the browser, nothing jumps. @param {HTMLElement} item */
+  #slide(item) {
+    const scrolled = scrollY || this.element.closest(".pages")?.scrollTop; // the browser keeps the place
+    const isStill = scrolled || document.hidden || matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (isStill || item !== this.element.firstElementChild) return;
+    const { style } = this.element;
+    style.transition = "none";
+    style.transform = `translateY(${-item.getBoundingClientRect().height}px)`;
+    const move = () => (style.transition = style.transform = "");
+    requestAnimationFrame(() => requestAnimationFrame(move)); // once it has been drawn there
   }
 
   /** Not beyond a gap. @param {HTMLElement} item */

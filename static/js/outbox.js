@@ -1,14 +1,4 @@
-import {
-  backOff,
-  cloneTemplate,
-  exclusively,
-  find,
-  isMessage,
-  parse,
-  part,
-  request,
-  store,
-} from "./browser.js";
+import { backOff, cloneTemplate, exclusively, isMessage, parse, part, request, store } from "./browser.js";
 
 const PREFIX = "guestbook.outbox.";
 export const OWN = "guestbook.own."; // a message's id; the value is its key
@@ -232,8 +222,7 @@ export class Outbox {
     const item = this.#find(key);
     this.#settled.add(key);
     item?.remove();
-    if (item || this.#held.delete(message.id)) this.#page.list.show(message);
-    if (item) find(message.id)?.classList.remove("arriving");
+    if (item || this.#held.delete(message.id)) this.#page.list.show(message, !item);
     this.show(Boolean(item));
   }
 
