@@ -8,6 +8,18 @@ const UNDO = 5_000; // a decision may be undone for so long before it is sent
 export class Session {
   #storage = openStorage("sessionStorage");
 
+  /** @param {(status: number) => void} onRefused where the token is not accepted */
+  constructor(onRefused) {
+    this.onRefused = onRefused;
+  }
+
+  /** @param {number} status */
+  refuses(status) {
+    const isRefused = status === 401 || status === 403;
+    if (isRefused) this.onRefused(status);
+    return isRefused;
+  }
+
   get token() {
     return this.#storage["guestbook.token"] ?? "";
   }
@@ -32,10 +44,11 @@ export class Session {
   }
 
   /** @param {string} method @param {string} path @param {object} [body] @param {RequestInit} [more] */
-  call(method, path, body, more) {
+  async call(method, path, body, more) {
     const headers = { ...this.headers, ...(body && { "Content-Type": "application/json" }) };
     const options = { method, headers, cache: /** @type {RequestCache} */ ("no-store"), ...more };
-    return request(path, { ...options, body: body && JSON.stringify(body) }, 15_000);
+    const answer = await request(path, { ...options, body: body && JSON.stringify(body) }, 15_000);
+    return answer && { ...answer, isRefused: this.refuses(answer.status) };
   }
 }
 
@@ -77,7 +90,7 @@ export class HeldStream {
       // The network, or a stream that was cut.
     }
     if (!this.#isRunning || abort !== this.#abort) return;
-    if (status === 401 || status === 403) return this.listener.refused(status);
+    if (this.#session.refuses(status)) return;
     this.listener.lost();
     this.#timer = setTimeout(() => this.start(), status === 200 ? 300 : backOff(this.#failures++));
   }
@@ -181,7 +194,7 @@ export class Decisions {
     this.#listener.changed();
     const answer = await this.#post(decision);
     this.#sending = undefined;
-    if (answer?.status === 401 || answer?.status === 403) return this.#listener.refused(answer.status);
+    if (answer?.isRefused) return;
     if (!answer || answer.status >= 500 || answer.status === 429) {
       this.#listener.failed(this.waiting.length);
       return this.#plan(backOff(this.#failures++));

@@ -1,5 +1,6 @@
 import { byId, cloneTemplate, find, part } from "./browser.js";
 import { Decisions, HeldStream, Session } from "./held.js";
+import { openKeySwitch } from "./keys.js";
 import { Switches } from "./switches.js";
 
 const SHOWN = 50; // of those that wait, the oldest
@@ -13,10 +14,11 @@ const KEYS = {
 /** The page of moderators: what waits, what is published, and what is decided about it. */
 export class Desk {
   #page;
-  #session = new Session();
+  #session = new Session((status) => this.#signOut(status));
   #stream;
   #decisions;
   #switches;
+  #keys;
   #bar = byId("bar");
   #notice = part(this.#bar, "[role=status][data-approve]");
   #queue = byId("held");
@@ -32,20 +34,18 @@ export class Desk {
   /** @param {Page} page */
   constructor(page) {
     this.#page = page;
+    this.#keys = openKeySwitch(page.storage);
     this.#decisions = new Decisions(this.#session, {
       changed: () => this.#showUndo(),
       failed: (unsent) => this.#showTrouble(unsent),
-      refused: (status) => this.#signOut(status),
       sent: (decision, isDone) => this.#sent(decision, isDone),
     });
     for (const { id, what } of this.#decisions.waiting) if (what !== "ban") this.#decided.add(id);
     this.#stream = new HeldStream(this.#session, {
       held: (messages, waiting) => this.#showHeld(messages, waiting),
       lost: () => this.#showTrouble(this.#decisions.waiting.length),
-      refused: (status) => this.#signOut(status),
     });
     this.#switches = new Switches(page, this.#session, {
-      refused: (status) => this.#signOut(status),
       failed: () => this.#showTrouble(),
       switched: () => this.#render(),
     });
@@ -93,7 +93,7 @@ export class Desk {
   async #signIn() {
     const answer = await this.#session.call("GET", "/control");
     const problem = byId("sign-in-problem");
-    if (answer?.status === 401 || answer?.status === 403) return this.#signOut(answer.status);
+    if (answer?.isRefused) return;
     if (!answer?.ok) {
       problem.textContent = problem.dataset.unreachable ?? "";
       // Of a page that was reloaded meanwhile.
@@ -196,12 +196,8 @@ export class Desk {
 
   /** @param {1 | -1} step */
   #step(step) {
-    let item = this.#current;
-    const next = () =>
-      /** @type {HTMLElement | null} */ (step > 0 ? item?.nextElementSibling : item?.previousElementSibling);
-    do item = next() ?? null;
-    while (item?.hidden);
-    return item;
+    const items = [...this.#list.querySelectorAll(".entry:not([hidden])")];
+    return items[items.findIndex((item) => item === this.#current) + step];
   }
 
   // Decisions
@@ -222,7 +218,7 @@ export class Desk {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (target.matches("input, select, textarea") || !this.#page.main.dataset.signedIn) return;
-    if (!(/** @type {HTMLInputElement} */ (byId("with-keys")).checked)) return;
+    if (!this.#keys.checked) return;
     const key = event.key.toLowerCase();
     const what = KEYS[this.#bar.dataset.list ?? ""][key];
     if (key === "z") this.#undo();

@@ -1,6 +1,6 @@
 import { byId, part } from "./browser.js";
 
-/** @typedef {{refused: (status: number) => void, failed: () => void, switched: () => void}} On */
+/** @typedef {{failed: () => void, switched: () => void}} On */
 
 /** What moderators switch for everyone: closing, moderation, bans. */
 export class Switches {
@@ -30,7 +30,7 @@ export class Switches {
   /** @param {object} change */
   async #change(change) {
     const answer = await this.#session.call("PATCH", "/control", change);
-    if (answer?.status === 401 || answer?.status === 403) return this.#on.refused(answer.status);
+    if (answer?.isRefused) return;
     if (answer?.ok) return this.show(answer.body);
     this.#on.failed();
     const before = await this.#session.call("GET", "/control");
