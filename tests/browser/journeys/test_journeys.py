@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import httpx
 import pytest
 from playwright.async_api import Browser
 
@@ -179,6 +180,9 @@ async def test_no_script(pods: Pods, visit: Visit) -> None:
     assert await tab.run("document.querySelector('#text').value") == "too long a name"
 
 
+_IS_NARROW = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+
+
 async def test_french_dark_and_narrow(pods: Pods, visit: Visit) -> None:
     """The page speaks the visitor's language, is dark, and fits 320 px with all that it shows."""
     tab = await visit(pods.a.url, language="fr-FR", dark=True, width=320)
@@ -188,13 +192,40 @@ async def test_french_dark_and_narrow(pods: Pods, visit: Visit) -> None:
     await tab.until("document.querySelector('form').dataset.state === 'sent'")
     assert await tab.texts("#messages .author") == ["Anonyme"]
     assert await tab.texts("#messages time") == ["maintenant"]
-    root = "document.documentElement"
-    assert await tab.run(f"{root}.scrollWidth <= {root}.clientWidth")
+    assert await tab.run(_IS_NARROW)
     light = r"(color) => color.match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0)"
     body = "getComputedStyle(document.body)"
     paper, ink = await tab.run(f"[{body}.backgroundColor, {body}.color].map({light})")
     assert paper < 200
     assert ink > 500
+
+
+async def test_moderator(serve: Serve, visit: Visit) -> None:
+    """Signs in on a phone, approves, refuses, undoes; the visitor sees what was approved."""
+    server = await serve(GUESTBOOK_ADMIN_TOKEN="jeton", GUESTBOOK_MODERATION="before")
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        for text in ("good", "bad", "doubtful"):
+            assert (await client.post("/messages", json={"text": text})).status_code == 202
+    visitor = await visit(server.url)
+    await visitor.is_state("live", "Live")
+    desk = await visit(f"{server.url}/moderate", language="fr-FR", dark=True, width=320)
+    await desk.type("#admin-token", "jeton")
+    await desk.click("#sign-in button")
+
+    async def decide(selector: str, words: str, *left: str) -> None:
+        clicked = await desk.run("Date.now()")
+        await desk.click(selector)
+        await desk.until(f"document.querySelector('#notice').textContent.includes('{words}')")
+        assert await desk.texts("#held .text") == list(left)
+        # What is clicked twice counts once.
+        await desk.until(f"Date.now() > {clicked} + 500")
+
+    await desk.until("document.querySelectorAll('#held .entry').length === 3")
+    await decide("#bar [data-do=approve]", "Approuvé\u00a0: good", "bad", "doubtful")
+    await decide("#bar [data-do=refuse]", "Refusé\u00a0: bad", "doubtful")
+    await decide("#undo", "Décision annulée\u00a0: bad", "bad", "doubtful")
+    assert await desk.run(_IS_NARROW)
+    await visitor.shows("good")
 
 
 async def test_storage_is_refused(pods: Pods, visit: Visit) -> None:
