@@ -30,6 +30,7 @@ class MemoryStream(Stream):
 
     def __init__(self, fanout: Fanout, cursor: EntryId | None = None) -> None:
         super().__init__("10.0.0.1", cursor)
+        self.channel = self
         self._fanout = fanout
         self.sent: list[bytes | memoryview] = []
         self.unsent: list[bytes | memoryview] = []
@@ -46,12 +47,13 @@ class MemoryStream(Stream):
         assert data
         return data + b"\0"
 
-    def send(self, framed: bytes | memoryview) -> int:
-        if not self.room:
+    @staticmethod
+    def send(channel: MemoryStream, framed: bytes | memoryview, /) -> int:
+        if not channel.room:
             raise BlockingIOError
-        sent = min(len(framed), self.room)
-        self.sent.append(framed[:sent])
-        self.room -= sent
+        sent = min(len(framed), channel.room)
+        channel.sent.append(framed[:sent])
+        channel.room -= sent
         return sent
 
     def write(self, framed: bytes | memoryview) -> None:

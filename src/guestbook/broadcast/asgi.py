@@ -34,6 +34,7 @@ class AsgiStream(Stream):
         cut: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(address, cursor, request_id)
+        self.channel = self
         self._fanout = fanout
         self._cut = cut
         self._buffer: list[bytes | memoryview] = []
@@ -73,7 +74,8 @@ class AsgiStream(Stream):
     def frame(data: bytes) -> bytes:
         return data
 
-    def send(self, framed: bytes | memoryview) -> int:
+    @staticmethod
+    def send(channel: AsgiStream, framed: bytes | memoryview, /) -> int:  # noqa: ARG004
         """Send nothing: `send` of ASGI has to be awaited."""
         return 0
 

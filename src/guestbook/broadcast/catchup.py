@@ -1,4 +1,4 @@
-"""Catching up: streams that lack more than one write get it in turns, chunk by chunk."""
+"""Catching up: streams that lack more than one write get it in turns, batch by batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from guestbook.core import EntryId, EventLog
 
 # What clients have not taken yet is in memory, so that only some streams catch up at a time.
 _TURNS_AT_ONCE = 8
-# How long a client that does not take its chunk may keep others from their turn.
+# How long a client that does not take its batch may keep others from their turn.
 _TURN_SECONDS = 0.1
 
 logger = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ class CatchUp:
     async def _catch_up(self, stream: Stream) -> None:
         while stream.cursor is not None and self._is_behind(stream.cursor):
             async with self._turns:
-                await self._write_chunk(stream, stream.cursor)
+                await self._write_batch(stream, stream.cursor)
                 # Mostly nothing was waited for: let others have their turn.
                 await asyncio.sleep(0)
                 await self._until_writable(stream, within=_TURN_SECONDS)
@@ -102,16 +102,16 @@ class CatchUp:
         log = self._log
         return cursor < log.low_watermark or is_lagging(log, log.position_after(cursor))
 
-    async def _write_chunk(self, stream: Stream, cursor: EntryId) -> None:
+    async def _write_batch(self, stream: Stream, cursor: EntryId) -> None:
         source = "redis" if cursor < self._log.low_watermark else "memory"
-        chunk = await self._replay.after(cursor, stream.frame)
-        if chunk is None:
+        batch = await self._replay.after(cursor, stream.frame)
+        if batch is None:
             # What it missed has been trimmed: it goes on like a stream that has no cursor.
             stream.cursor = None
             return
-        stream.cursor = chunk.reached
+        stream.cursor = batch.reached
         stream.cursor_at = time.monotonic()
-        missed, count = chunk.beyond(cursor)
+        missed, count = batch.beyond(cursor)
         if missed:
             stream.write(missed)
         stream.entries += count

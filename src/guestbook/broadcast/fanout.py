@@ -87,7 +87,7 @@ class Fanout:
     def wake(self) -> None:
         """Bring all streams up to date soon, once for all that happens until then."""
         if not self._streams:
-            self._delivered_position = self._log.end if self._log.is_loaded else None
+            self._skip_delivered()
         elif not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
@@ -106,14 +106,16 @@ class Fanout:
         self._report_delivered()
 
     def _report_delivered(self) -> None:
-        end = self._groups.written if self._groups else self._log.end
-        if self._delivered_position is None:
+        before, reached = self._delivered_position, self._groups.furthest_back
+        if before is None or reached is None:
             # What was there when the process began was delivered long ago.
-            self._delivered_position = self._log.end if self._log.is_loaded else None
-        elif end > self._delivered_position:
-            if self._groups:
-                self._on_delivered(self._log.between(self._delivered_position, end))
-            self._delivered_position = end
+            self._skip_delivered()
+        elif reached > before:
+            self._on_delivered(self._log.between(before, reached))
+            self._delivered_position = reached
+
+    def _skip_delivered(self) -> None:
+        self._delivered_position = self._log.end if self._log.is_loaded else None
 
     def reset(self) -> None:
         """Have the clients of live streams load the list again: the log was replaced."""
@@ -206,7 +208,7 @@ class Fanout:
         else:
             self._groups.update()
             if stream.position != self._groups.newest:
-                framed, stream.position = self._groups.chunk(type(stream), stream.position)
+                framed, stream.position = self._groups.after(type(stream), stream.position)
                 self.counts.delivered += stream.position.entries - position
                 self.counts.replayed["memory"] += stream.position.entries - position
                 if framed:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from guestbook.broadcast.stream import WRITE_BYTES, Counts, Position, Stream
 from guestbook.core import EventLog, sse
 
 _GROUP_SIZE = 128
-_CHUNKS_KEPT = 16
+_CACHED = 16
 # How long the fan-out may hold the event loop before others get a turn.
 _SLICE_SECONDS = 0.0015
 
 
 class Group:
-    """Streams of one class at one position, each with its bound `send`."""
+    """Streams of one class at one position, by their channels.
+
+    The loop that sends to them then looks at no stream, which would be one more access to memory
+    that is in no cache.
+    """
 
     __slots__ = ("kind", "position", "streams")
 
     def __init__(self, kind: type[Stream], position: Position) -> None:
         self.kind = kind
         self.position = position
-        self.streams: dict[Stream, Callable[[bytes | memoryview], int]] = {}
+        self.streams: dict[Any, Stream] = {}
 
     def has_room_for(self, stream: Stream) -> bool:
         """Return whether a stream is at this group's position, and the group is not full."""
@@ -45,17 +50,14 @@ class Groups:
         self._groups: deque[Group] = deque()
         self._last_joined: Group | None = None
         self._pods_event = b""
-        self._chunks: dict[tuple[type[Stream], Position], tuple[bytes, Position]] = {}
+        self._cache: dict[tuple[type[Stream], Position], tuple[bytes, Position]] = {}
         self.newest = Position(log.end, 0, 0)
         """The position of a stream that lacks nothing, as of the last `update`."""
 
-    def __bool__(self) -> bool:
-        return bool(self._groups)
-
     @property
-    def written(self) -> int:
-        """The position in the log that every group has reached; there is at least one group."""
-        return self._groups[0].position.entries
+    def furthest_back(self) -> int | None:
+        """The position in the log that all groups have reached; None if there are no groups."""
+        return self._groups[0].position.entries if self._groups else None
 
     def set_pods(self, event: bytes) -> None:
         """Have a new `pods` event written."""
@@ -68,7 +70,7 @@ class Groups:
         newest = Position(self._log.end, before.pods + pods, before.pings + pings)
         if newest != before:
             self.newest = newest
-            self._chunks.clear()
+            self._cache.clear()
 
     def join(self, stream: Stream) -> None:
         """Put a stream into a group at its position."""
@@ -79,25 +81,24 @@ class Groups:
         if group is None:
             group = Group(type(stream), stream.position)
             self._groups.append(group)
-        self._last_joined = group
-        group.streams[stream] = stream.send
-        stream.group = group
+        self._last_joined = stream.group = group
+        group.streams[stream.channel] = stream
 
     def leave(self, stream: Stream) -> None:
         """Take a stream out of its group, if it is in one; it keeps the group's position."""
         if stream.group is not None:
             stream.position = stream.group.position
-            del stream.group.streams[stream]
+            del stream.group.streams[stream.channel]
             stream.group = None
 
     def skip_to_newest(self) -> list[Stream]:
         """Move all groups to `newest` without writing what lies between; return their streams."""
         skipped: list[Stream] = []
         for group in self._groups:
-            for stream in group.streams:
+            for stream in group.streams.values():
                 stream.live_from += self.newest.entries - group.position.entries
             group.position = self.newest
-            skipped += group.streams
+            skipped += group.streams.values()
         return skipped
 
     def flush(self) -> bool:
@@ -120,31 +121,31 @@ class Groups:
                 self._last_joined = None
             return
         if group.position.entries < self._log.start:
-            for stream in tuple(group.streams):
+            for stream in tuple(group.streams.values()):
                 self._drop(stream, "slow")
             return
-        # The group moves first: a stream that pauses below has been given this chunk.
+        # The group moves first: a stream that pauses below has been given all of this.
         before = group.position.entries
-        framed, group.position = self.chunk(group.kind, group.position)
+        framed, group.position = self.after(group.kind, group.position)
         self._counts.delivered += (group.position.entries - before) * len(group.streams)
         if not framed:
             return
         # A stream that cannot take all of it leaves the group.
         short: list[tuple[Stream, int]] = []
-        size = len(framed)
-        for stream, send in group.streams.items():
+        send, size = group.kind.send, len(framed)
+        for channel in group.streams:
             try:
-                sent = send(framed)
+                sent = send(channel, framed)
             except OSError:
                 sent = 0
             if sent != size:
-                short.append((stream, sent))
+                short.append((group.streams[channel], sent))
         for stream, sent in short:
             stream.write(memoryview(framed)[sent:])
 
-    def chunk(self, kind: type[Stream], position: Position) -> tuple[bytes, Position]:
+    def after(self, kind: type[Stream], position: Position) -> tuple[bytes, Position]:
         """Return what follows a position, framed once for all streams there, and where it ends."""
-        known = self._chunks.get((kind, position))
+        known = self._cache.get((kind, position))
         if known is None:
             data, end = self._log.frames(position.entries, WRITE_BYTES)
             if position.pods != self.newest.pods:
@@ -153,7 +154,7 @@ class Groups:
                 data += sse.PING
             framed = kind.frame(data) if data else b""
             known = framed, self.newest._replace(entries=end)
-            if len(self._chunks) >= _CHUNKS_KEPT:
-                self._chunks.clear()
-            self._chunks[kind, position] = known
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[kind, position] = known
         return known

@@ -1,4 +1,4 @@
-"""Chunks of entries for streams that catch up, each read once for all streams that need it."""
+"""Batches of entries for streams that catch up, each read once for all streams that need it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from itertools import accumulate
 
 from guestbook.core import Entry, EntryId, EventLog, LogEntry
 
-# A client that does not read keeps its chunk in memory: one is no larger than most sockets take.
-_CHUNK_BYTES = 32 * 1024
+# A client that does not read keeps its batch in memory: one is no larger than most sockets take.
+_BATCH_BYTES = 32 * 1024
 _MIN_ENTRIES, _MAX_ENTRIES = 8, 256
-_CHUNKS_KEPT = 32
+_BATCHES_KEPT = 32
 
 Frame = Callable[[bytes], bytes]
 ReadAfter = Callable[[EntryId, int], Awaitable[tuple[list[Entry], EntryId | None, EntryId]]]
@@ -28,7 +28,7 @@ class ReplayUnavailableError(Exception):
     """Entries that are no longer in memory cannot be read at the moment."""
 
 
-class ReplayChunk:
+class ReplayBatch:
     """Consecutive entries, from after one id up to another, framed one by one."""
 
     def __init__(
@@ -58,22 +58,22 @@ class ReplayChunk:
 
 
 class Replay:
-    """The chunks that were read last.
+    """The batches that were read last.
 
     Streams that were cut off together come back together and advance side by side: after the
-    first chunk, wherever each of them began, they all get the same ones.
+    first batch, wherever each of them began, they all get the same ones.
     """
 
     def __init__(self, log: EventLog, read_after: ReadAfter) -> None:
         self._log = log
         self._read_after = read_after
         self._revision = log.revision
-        self._chunks: deque[ReplayChunk] = deque(maxlen=_CHUNKS_KEPT)
-        self._reads: dict[tuple[EntryId, Frame, int], asyncio.Task[ReplayChunk | None]] = {}
+        self._batches: deque[ReplayBatch] = deque(maxlen=_BATCHES_KEPT)
+        self._reads: dict[tuple[EntryId, Frame, int], asyncio.Task[ReplayBatch | None]] = {}
         self._count = _MIN_ENTRIES
 
-    async def after(self, cursor: EntryId, frame: Frame) -> ReplayChunk | None:
-        """Return a chunk that goes on after a cursor; None if that has been trimmed or replaced.
+    async def after(self, cursor: EntryId, frame: Frame) -> ReplayBatch | None:
+        """Return a batch that goes on after a cursor; None if that has been trimmed or replaced.
 
         Raises ReplayUnavailableError.
         """
@@ -81,9 +81,9 @@ class Replay:
             return None
         if self._revision != self._log.revision:
             self.clear()
-        for chunk in reversed(self._chunks):
-            if chunk.after <= cursor < chunk.reached and chunk.frame is frame:
-                return chunk
+        for batch in reversed(self._batches):
+            if batch.after <= cursor < batch.reached and batch.frame is frame:
+                return batch
         if cursor >= self._log.low_watermark:
             return self._from_log(cursor, frame)
         # With the revision, because what was asked for before a deletion may have the message.
@@ -97,33 +97,33 @@ class Replay:
     def _forget_read(
         self,
         key: tuple[EntryId, Frame, int],
-        task: asyncio.Task[ReplayChunk | None],
+        task: asyncio.Task[ReplayBatch | None],
     ) -> None:
         del self._reads[key]
         if not task.cancelled():
             # Were all its streams gone, asyncio would log an error that was never retrieved.
             task.exception()
 
-    def _from_log(self, cursor: EntryId, frame: Frame) -> ReplayChunk:
-        entries = self._log.read(self._log.position_after(cursor), _CHUNK_BYTES)
-        chunk = ReplayChunk(cursor, entries[-1].id if entries else cursor, entries, frame)
-        self._chunks.append(chunk)
-        return chunk
+    def _from_log(self, cursor: EntryId, frame: Frame) -> ReplayBatch:
+        entries = self._log.read(self._log.position_after(cursor), _BATCH_BYTES)
+        batch = ReplayBatch(cursor, entries[-1].id if entries else cursor, entries, frame)
+        self._batches.append(batch)
+        return batch
 
-    async def _read(self, cursor: EntryId, frame: Frame) -> ReplayChunk | None:
+    async def _read(self, cursor: EntryId, frame: Frame) -> ReplayBatch | None:
         revision = self._log.revision
         entries, reached, trimmed = await self._read_after(cursor, self._count)
         if cursor < trimmed:
             return None
         log_entries = [LogEntry.encode(entry) for entry in entries]
-        chunk = ReplayChunk(cursor, reached or self._log.low_watermark, log_entries, frame)
-        count = self._count * _CHUNK_BYTES // (chunk.size or 1)
+        batch = ReplayBatch(cursor, reached or self._log.low_watermark, log_entries, frame)
+        count = self._count * _BATCH_BYTES // (batch.size or 1)
         self._count = max(_MIN_ENTRIES, min(count, _MAX_ENTRIES))
         if self._log.revision == revision:
-            self._chunks.append(chunk)
-        return chunk
+            self._batches.append(batch)
+        return batch
 
     def clear(self) -> None:
-        """Forget the chunks that were read."""
-        self._chunks.clear()
+        """Forget the batches that were read."""
+        self._batches.clear()
         self._revision = self._log.revision

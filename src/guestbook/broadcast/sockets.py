@@ -61,7 +61,11 @@ class SocketStream(Stream):
     Nothing of HTTP is left but the chunks (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("_fanout", "_socket", "_unsent", "_watcher", "send")
+    __slots__ = ("_fanout", "_unsent", "_watcher")
+
+    channel: socket.socket
+    # Not a method of each socket: that would be one more object for each stream.
+    send = staticmethod(socket.socket.send)
 
     def __init__(
         self,
@@ -76,15 +80,14 @@ class SocketStream(Stream):
         super().__init__(address, cursor, request_id)
         self._fanout = fanout
         self._watcher = watcher
-        self._socket = connection
+        self.channel = connection
         self._unsent: bytes | memoryview = b""
-        self.send = connection.send
 
     def open(self, head: bytes) -> None:
         """Begin. The head of the response goes out in one packet with the first event."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._unsent = head
-        self._watcher.add(self._socket.fileno(), self)
+        self._watcher.add(self.channel.fileno(), self)
         self._fanout.open(self)
 
     @staticmethod
@@ -99,16 +102,16 @@ class SocketStream(Stream):
         if self.paused_at is not None:
             self._unsent = framed
         elif not self._send_all(framed):
-            self._watcher.set_full(self._socket.fileno(), True)
+            self._watcher.set_full(self.channel.fileno(), True)
             self._fanout.pause(self)
 
     def _send_all(self, framed: bytes | memoryview) -> bool:
         try:
-            sent = self.send(framed)
+            sent = self.channel.send(framed)
         except OSError:
             # The socket is full; or it is broken, which the epoll reports too.
             sent = 0
-        # The rest of a chunk that many streams share is not copied for each of them.
+        # The rest of what many streams share is not copied for each of them.
         self._unsent = memoryview(framed)[sent:] if sent < len(framed) else b""
         return not self._unsent
 
@@ -117,7 +120,7 @@ class SocketStream(Stream):
         if events & ~select.EPOLLOUT and self._is_disconnected():
             self.abort()
         elif events & select.EPOLLOUT and self._send_all(self._unsent):
-            self._watcher.set_full(self._socket.fileno(), False)
+            self._watcher.set_full(self.channel.fileno(), False)
             if self.state is State.CLOSED:
                 self.abort()
             else:
@@ -126,7 +129,7 @@ class SocketStream(Stream):
     def _is_disconnected(self) -> bool:
         try:
             # What a client sends after its request is ignored; b"" means that it has left.
-            return not self._socket.recv(_IGNORED_BYTES)
+            return not self.channel.recv(_IGNORED_BYTES)
         except BlockingIOError:
             return False
         except OSError:
@@ -140,12 +143,12 @@ class SocketStream(Stream):
     def abort(self) -> None:
         if self._is_closed:
             return
-        self._watcher.remove(self._socket.fileno())
-        self._socket.close()
+        self._watcher.remove(self.channel.fileno())
+        self.channel.close()
         self._unsent = b""
         # Later, because the caller may be iterating over the streams.
         asyncio.get_running_loop().call_soon(self._fanout.connection_lost, self)
 
     @property
     def _is_closed(self) -> bool:
-        return self._socket.fileno() < 0
+        return self.channel.fileno() < 0

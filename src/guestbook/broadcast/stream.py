@@ -8,8 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guestbook.core import EntryId, sse
 
@@ -21,6 +20,7 @@ WRITE_BYTES = 64 * 1024
 
 # How long a client waits before it reconnects: at random, so that they do not all come at once.
 _RETRY_MS = (500, 3000)
+_COMMENT = sse.comment("guestbook")
 _END_REASONS = ("client gone", "slow", "stalled", "drain", "redis away", "error", "cut")
 _REFUSAL_REASONS = ("drain", "limit", "address limit")
 _SOURCES = ("memory", "redis")
@@ -60,6 +60,7 @@ class Stream(ABC):
 
     __slots__ = (
         "address",
+        "channel",
         "cursor",
         "cursor_at",
         "end_reason",
@@ -75,11 +76,8 @@ class Stream(ABC):
 
     position: Position
     """While it is in a group, the group's position counts, not this one."""
-    send: Callable[[bytes | memoryview], int]
-    """Send as much of a framed chunk as the socket takes at once; return how many bytes that is.
-
-    Raises OSError if it takes none. An attribute, so that the fan-out calls it without a detour.
-    """
+    channel: Any
+    """What `send` sends to, hashable."""
 
     def __init__(self, address: str, cursor: EntryId | None, request_id: str = "") -> None:
         # Behind a load balancer all streams may have the same address.
@@ -103,9 +101,17 @@ class Stream(ABC):
     def frame(data: bytes) -> bytes:
         """Return events in the form in which `write` takes them."""
 
+    @staticmethod
+    @abstractmethod
+    def send(channel: Any, framed: bytes | memoryview, /) -> int:
+        """Send as many of the framed events as a channel takes at once; return how many bytes.
+
+        Raises OSError if it takes none.
+        """
+
     @abstractmethod
     def write(self, framed: bytes | memoryview) -> None:
-        """Send a framed chunk, or keep what cannot be sent yet."""
+        """Send framed events, or keep what cannot be sent yet."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -126,7 +132,7 @@ def hello(greeting: bytes, cursor: EntryId | None) -> bytes:
     With the cursor as its `id:`, a client that is cut off before its first message misses nothing.
     """
     first = b"" if cursor is None else sse.last_id(str(cursor))
-    return sse.comment("guestbook") + _retry() + first + greeting
+    return _COMMENT + _retry() + first + greeting
 
 
 def bye() -> bytes:
