@@ -83,7 +83,8 @@ async def test_uvicorn_has_what_the_server_relies_on() -> None:
         writer.write(GET)
         assert await reader.readuntil(b"\r\n\r\n")
     ((protocol, cycle),) = seen
-    for name in ("scope", "cycle", "transport", "flow", "parser", "url", "headers", "client"):
+    parts = "cycle transport flow parser scope url headers client server scheme connections"
+    for name in parts.split():
         assert hasattr(protocol, name), name
     assert not protocol.pipeline
     assert callable(protocol.flow.resume_reading)

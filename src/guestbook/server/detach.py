@@ -6,9 +6,11 @@ This file relies on attributes of uvicorn's protocol that its documentation does
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
@@ -20,6 +22,16 @@ class DetachableProtocol(HttpToolsProtocol):
 
     A client of HTTP/1.0 gets no chunks, which uvicorn would send it (RFC 9112, section 6.1).
     """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Replace uvicorn's, which makes sockets to ask for addresses that the transport has."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "http"
+        # An IPv6 address has two more parts. The client may be gone already.
+        self.server = transport.get_extra_info("sockname")[:2]
+        self.client = (transport.get_extra_info("peername") or ())[:2] or None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -53,12 +65,10 @@ class DetachableProtocol(HttpToolsProtocol):
             or self.transport.get_write_buffer_size()
         ):
             return None
-        shared = self.transport.get_extra_info("socket")
         try:
-            detached = socket.fromfd(shared.fileno(), shared.family, shared.type)
+            detached: socket.socket = self.transport.get_extra_info("socket").dup()
         except OSError:
             return None
-        detached.setblocking(False)
         # uvicorn then ignores what is sent, and does not complain about an incomplete response.
         cycle.disconnected = True
         # This closes one of two descriptors: the connection stays open through the other.
