@@ -77,7 +77,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
     except ValueError as error:
         # OpenTelemetry's API, which FastAPI imports, reads this variable when it is imported.
         fail(f"OTEL_PROPAGATORS: {error}")
-    from guestbook.server import ConnectionTimeouts, Server, configure  # noqa: PLC0415
+    from guestbook.server import Bounds, ConnectionTimeouts, Server, configure  # noqa: PLC0415
     from guestbook.telemetry import HEADER, AccessLog  # noqa: PLC0415
 
     listeners = _listen(chosen.listen_host, chosen.port)
@@ -99,12 +99,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
         return {**SECURITY_HEADERS, HEADER.decode(): access_log.begin(()), **cors}
 
     server = Server(
-        configure(
-            application,
-            timeouts=timeouts,
-            max_head_bytes=chosen.max_head_bytes,
-            on_reject=record_rejection,
-        ),
+        configure(application, Bounds(timeouts, chosen.max_head_bytes, record_rejection)),
         announce=lambda: _announce(chosen, listeners[0], data),
         drain=lambda: application.state.guestbook.drain(chosen.drain_seconds),
         timeouts=timeouts,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -18,10 +19,10 @@ import structlog
 from httptools import HttpParserInvalidMethodError as InvalidMethodError
 
 from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
+from guestbook.server import heads
 from guestbook.server.detach import DetachableProtocol
+from guestbook.server.heads import Headers
 from guestbook.server.timeouts import ConnectionTimeouts
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 logger = structlog.get_logger(__name__)
 
@@ -29,11 +30,19 @@ logger = structlog.get_logger(__name__)
 _MAX_BODY_BYTES = 256 * 1024
 # What may be received ahead of its turn before reading is paused.
 _MAX_PENDING_BYTES = 64 * 1024
-_HEAD_END = b"\r\n\r\n"
-# RFC 9110, section 7.2: a name or an address, and a port.
-_HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?")
 # RFC 9112, section 3: a token, a target without spaces, and the version.
 _REQUEST_LINE = re.compile(rb"[\w!#$%&'*+.^`|~-]+ [^ ]+ HTTP/1\.[01]\r\n", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a server's connections have in common."""
+
+    timeouts: ConnectionTimeouts
+    max_head_bytes: int
+    on_reject: Callable[[int, Headers], Mapping[str, str]]
+    """Called for each error of the server itself, with the status and the headers of the request
+    as far as they were read; returns headers for the answer."""
 
 
 class BoundedProtocol(DetachableProtocol):
@@ -54,18 +63,10 @@ class BoundedProtocol(DetachableProtocol):
     _is_rejected = False
     _unsent = 0
 
-    def __init__(
-        self,
-        *args: Any,
-        timeouts: ConnectionTimeouts,
-        max_head_bytes: int,
-        on_reject: Callable[[int, Headers], Mapping[str, str]],
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._timeouts = timeouts
-        self._max_head_bytes = max_head_bytes
-        self._on_reject = on_reject
+    def __init__(self, bounds: Bounds, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._bounds = bounds
+        self._timeouts = bounds.timeouts
 
     # Reading
 
@@ -104,7 +105,9 @@ class BoundedProtocol(DetachableProtocol):
         except httptools.HttpParserUpgrade:
             pass
         # For an upgrade this parser would keep all that follows, the body included.
-        head = self._without_upgrade()
+        parser = self.parser
+        version = parser.get_http_version()
+        head = heads.without_upgrade(parser.get_method(), self.url, version, self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(head)
 
@@ -122,10 +125,10 @@ class BoundedProtocol(DetachableProtocol):
         if self._missing:
             size = self._missing
             self._missing -= min(size, len(self._pending))
-        elif (seam := (self._tail + self._pending[:3]).find(_HEAD_END)) >= 0:
-            size = seam + len(_HEAD_END) - len(self._tail)
-        elif (end := self._pending.find(_HEAD_END)) >= 0:
-            size = end + len(_HEAD_END)
+        elif (seam := (self._tail + self._pending[:3]).find(heads.END)) >= 0:
+            size = seam + len(heads.END) - len(self._tail)
+        elif (end := self._pending.find(heads.END)) >= 0:
+            size = end + len(heads.END)
         else:
             size = len(self._pending)
         piece, self._pending = self._pending[:size], self._pending[size:]
@@ -133,8 +136,8 @@ class BoundedProtocol(DetachableProtocol):
         return piece
 
     def _check_size(self) -> None:
-        if self._part == "head" and self._size > self._max_head_bytes:
-            if len(self.url) > self._max_head_bytes:
+        if self._part == "head" and self._size > self._bounds.max_head_bytes:
+            if len(self.url) > self._bounds.max_head_bytes:
                 raise ProblemError(414, "The address is too long.")
             raise ProblemError(431, "The head of the request is too long.")
         if self._part == "body" and self._size > _MAX_BODY_BYTES:
@@ -150,42 +153,23 @@ class BoundedProtocol(DetachableProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # the head is parsed again, without the upgrade
         self._check_size()
-        self._check_head()
+        version = self.parser.get_http_version()
+        heads.check(version, self.headers)
+        if self.parser.should_upgrade():
+            raise ProblemError(405, "This is not a proxy.", headers={"Allow": "GET, HEAD"})
         if not self.url.startswith((b"/", b"*")):
-            self._use_absolute_target()
-        if self.parser.get_http_version() == "1.0":
+            # Its host wins over Host.
+            host, self.url = heads.split_target(self.url)
+            self.headers[:] = [(b"host", host), *(h for h in self.headers if h[0] != b"host")]
+        if version == "1.0":
             self.expect_100_continue = False
         super().on_headers_complete()
         self._part = "body"
         self._size = 0
-        lengths = self._values(b"content-length")
+        lengths = heads.values(self.headers, b"content-length")
         self._missing = int(lengths[0]) if lengths else 0
         # Trailers must not be taken for headers (RFC 9110, section 6.5.1).
         self.headers = []
-
-    def _check_head(self) -> None:
-        version = self.parser.get_http_version()
-        hosts = self._values(b"host")
-        if version not in ("1.1", "1.0"):
-            raise ProblemError(400, "Only versions 1.1 and 1.0 of HTTP are supported.")
-        if len(hosts) > 1 or (not hosts and version == "1.1"):
-            raise ProblemError(400, "A request has exactly one Host.")
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            raise ProblemError(400, "This Host is not valid.")
-        if any(coding.lower() != b"chunked" for coding in self._values(b"transfer-encoding")):
-            raise ProblemError(501, "Only the transfer coding chunked is supported.")
-        if self.parser.should_upgrade():
-            raise ProblemError(405, "This is not a proxy.", headers={"Allow": "GET, HEAD"})
-
-    def _values(self, name: bytes) -> list[bytes]:
-        return [value for each, value in self.headers if each == name]
-
-    def _use_absolute_target(self) -> None:
-        """Replace the target by its path; its host wins over Host (RFC 9112, section 3.2.2)."""
-        target = httptools.parse_url(self.url)
-        host = target.host + (b":%d" % target.port if target.port else b"")
-        self.headers[:] = [(b"host", host), *((n, v) for n, v in self.headers if n != b"host")]
-        self.url = (target.path or b"/") + (b"?" + target.query if target.query else b"")
 
     def on_message_complete(self) -> None:
         if self._part == "head":
@@ -198,18 +182,6 @@ class BoundedProtocol(DetachableProtocol):
             self._timeouts.expect_more(self)
         else:
             self._timeouts.clear(self)
-
-    def _without_upgrade(self) -> bytes:
-        """Return the head that was read as if it had not asked for another protocol."""
-        version = self.parser.get_http_version().encode()
-        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
-        for name, value in self.headers:
-            if name == b"connection":
-                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
-                head.append(b"connection:" + b",".join(kept))
-            elif name != b"upgrade":
-                head.append(b"%s:%s" % (name, value))
-        return b"\r\n".join(head) + _HEAD_END
 
     # Answering
 
@@ -258,7 +230,8 @@ class BoundedProtocol(DetachableProtocol):
         return self._part != "body" or not self.cycle.response_started
 
     def _answer(self, problem: ProblemError) -> None:
-        headers = self._on_reject(problem.status, self.scope["headers"] if self.scope else [])
+        received = self.scope["headers"] if self.scope else []
+        headers = self._bounds.on_reject(problem.status, received)
         address = self.client[0] if self.client else ""
         logger.info(
             "rejected a request", status=problem.status, reason=problem.detail, address=address

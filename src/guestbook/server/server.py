@@ -13,14 +13,14 @@ import functools
 import itertools
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import structlog
 import uvicorn
 
-from guestbook.server.limits import BoundedProtocol, Headers
+from guestbook.server.limits import BoundedProtocol, Bounds
 from guestbook.server.proxies import TrustedProxies
 from guestbook.server.timeouts import ConnectionTimeouts
 
@@ -115,24 +115,9 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-def configure(
-    app: Any,
-    *,
-    timeouts: ConnectionTimeouts,
-    max_head_bytes: int,
-    on_reject: Callable[[int, Headers], Mapping[str, str]],
-) -> uvicorn.Config:
-    """Return the configuration for `app`.
-
-    `on_reject` is called for each error of the server itself, with the status and the headers of
-    the request as far as they were read, and returns headers for the answer.
-    """
-    protocol: Any = functools.partial(
-        BoundedProtocol,
-        timeouts=timeouts,
-        max_head_bytes=max_head_bytes,
-        on_reject=on_reject,
-    )
+def configure(app: Any, bounds: Bounds) -> uvicorn.Config:
+    """Return the configuration for `app`."""
+    protocol: Any = functools.partial(BoundedProtocol, bounds)
     config = uvicorn.Config(
         app,
         proxy_headers=False,
