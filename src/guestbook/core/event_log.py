@@ -143,32 +143,27 @@ class EventLog:
         self._framed -= message is None
 
     def _trim(self) -> None:
-        dropped = 0
         while self._framed > self.max_entries or self._bytes > self.max_bytes:
-            entry = self._entries[dropped]
             # Redis limits the number of messages too, but not their bytes.
             self.is_complete = self.is_complete and self._framed > self.max_entries
-            dropped += 1
-            self._framed -= bool(entry.frame)
-            self._bytes -= len(entry.frame)
-        if dropped:
-            self.low_watermark = self._entries[dropped - 1].id
-            self.start += dropped
-            del self._entries[:dropped]
+            self.low_watermark = self._entries[0].id
+            self._drop(1)
 
     def trim_to(self, trimmed: EntryId) -> None:
         """Drop all entries up to this id, as Redis has done."""
-        if trimmed <= self.low_watermark:
-            return
-        count = bisect_right(self._entries, trimmed, key=_by_id)
+        if trimmed > self.low_watermark:
+            self._drop(bisect_right(self._entries, trimmed, key=_by_id))
+            self.low_watermark = trimmed
+            # All that Redis had and memory had not was older than this.
+            self.is_complete = True
+
+    def _drop(self, count: int) -> None:
+        """Drop the oldest entries."""
         for entry in self._entries[:count]:
             self._framed -= bool(entry.frame)
             self._bytes -= len(entry.frame)
         del self._entries[:count]
         self.start += count
-        self.low_watermark = trimmed
-        # All that Redis had and memory had not was older than this.
-        self.is_complete = True
 
     def is_outdated(self, cursor: EntryId) -> bool:
         """Return whether a cursor is of messages that have been replaced since.
@@ -244,17 +239,14 @@ class EventLog:
         await waiter
 
     def _wake_waiters(self) -> None:
-        if not self._waiters:
-            return
-        waiting = []
-        for entry_id, waiter in self._waiters:
+        waiting, self._waiters = self._waiters, []
+        for entry_id, waiter in waiting:
             if waiter.done():
                 continue
             if entry_id <= self.last:
                 waiter.set_result(None)
             else:
-                waiting.append((entry_id, waiter))
-        self._waiters = waiting
+                self._waiters.append((entry_id, waiter))
 
 
 def _messages(entries: Iterable[LogEntry]) -> Iterator[Message]:
