@@ -55,7 +55,7 @@ def _append(log: EventLog, fanout: Fanout, numbers: range, text: str = "hello") 
 @asynccontextmanager
 async def _open(fanout: Fanout) -> AsyncIterator[tuple[AsgiStream, Client, asyncio.Task[None]]]:
     client = Client()
-    stream = AsgiStream(fanout, address="10.0.0.1", cursor=ORIGIN, request_id="id")
+    stream = AsgiStream(fanout, "10.0.0.1", ORIGIN)
     running = asyncio.create_task(stream.run(client.receive, client.send))
     try:
         yield stream, client, running

@@ -29,9 +29,8 @@ class MemoryStream(Stream):
     """A stream that keeps what it is sent. `room` is how many bytes its socket takes."""
 
     def __init__(self, fanout: Fanout, cursor: EntryId | None = None) -> None:
-        super().__init__("10.0.0.1", cursor)
+        super().__init__(fanout, "10.0.0.1", cursor)
         self.channel = self
-        self._fanout = fanout
         self.sent: list[bytes | memoryview] = []
         self.unsent: list[bytes | memoryview] = []
         self.room = sys.maxsize

@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from guestbook.broadcast.fanout import Fanout
 from guestbook.broadcast.stream import Stream
-from guestbook.core import EntryId
 
 _BUFFER_BYTES = 64 * 1024
 
@@ -17,34 +15,23 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class AsgiStream(Stream):
-    """A stream through ASGI's `send`; `run` is called after `http.response.start` was sent.
+    """A stream through ASGI's `send`."""
 
-    `cut` closes the connection at once, where the server offers that.
-    """
+    __slots__ = ("_buffer", "_cut", "_has_data", "_is_finished", "_size", "_writer")
 
-    __slots__ = ("_buffer", "_cut", "_fanout", "_has_data", "_is_finished", "_size", "_writer")
-
-    def __init__(
-        self,
-        fanout: Fanout,
-        *,
-        address: str,
-        cursor: EntryId | None,
-        request_id: str,
-        cut: Callable[[], None] | None = None,
+    async def run(
+        self, receive: _Receive, send: _Send, cut: Callable[[], None] | None = None
     ) -> None:
-        super().__init__(address, cursor, request_id)
+        """Serve the stream until it ends or its client leaves, after `http.response.start`.
+
+        `cut` closes the connection at once, where the server offers that.
+        """
         self.channel = self
-        self._fanout = fanout
         self._cut = cut
         self._buffer: list[bytes | memoryview] = []
         self._size = 0
         self._has_data = asyncio.Event()
         self._is_finished = False
-        self._writer: asyncio.Task[None] | None = None
-
-    async def run(self, receive: _Receive, send: _Send) -> None:
-        """Serve the stream until it ends or its client leaves."""
         self._writer = asyncio.create_task(self._write_all(send))
         disconnect = asyncio.create_task(_until_disconnect(receive))
         try:
@@ -91,10 +78,7 @@ class AsgiStream(Stream):
         self._has_data.set()
 
     def abort(self) -> None:
-        if self._cut is not None:
-            self._cut()
-        elif self._writer is not None:
-            self._writer.cancel()
+        (self._cut or self._writer.cancel)()
 
 
 async def _until_disconnect(receive: _Receive) -> None:

@@ -6,9 +6,7 @@ import asyncio
 import select
 import socket
 
-from guestbook.broadcast.fanout import Fanout
 from guestbook.broadcast.stream import State, Stream
-from guestbook.core import EntryId
 
 # The kernel would buffer megabytes for a client that does not read.
 _BUFFER_BYTES = 64 * 1024
@@ -61,33 +59,19 @@ class SocketStream(Stream):
     Nothing of HTTP is left but the chunks (RFC 9112, section 7.1).
     """
 
-    __slots__ = ("_fanout", "_unsent", "_watcher")
+    __slots__ = ("_unsent", "_watcher")
 
     channel: socket.socket
     # Not a method of each socket: that would be one more object for each stream.
     send = staticmethod(socket.socket.send)
 
-    def __init__(
-        self,
-        fanout: Fanout,
-        watcher: SocketWatcher,
-        connection: socket.socket,
-        *,
-        address: str,
-        cursor: EntryId | None,
-        request_id: str,
-    ) -> None:
-        super().__init__(address, cursor, request_id)
-        self._fanout = fanout
-        self._watcher = watcher
-        self.channel = connection
-        self._unsent: bytes | memoryview = b""
-
-    def open(self, head: bytes) -> None:
+    def open(self, watcher: SocketWatcher, connection: socket.socket, head: bytes) -> None:
         """Begin. The head of the response goes out in one packet with the first event."""
-        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        self._unsent = head
-        self._watcher.add(self.channel.fileno(), self)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self.channel = connection
+        self._unsent: bytes | memoryview = head
+        self._watcher = watcher
+        watcher.add(connection.fileno(), self)
         self._fanout.open(self)
 
     @staticmethod

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from guestbook.core import EntryId, sse
 
 if TYPE_CHECKING:
+    from guestbook.broadcast.fanout import Fanout
     from guestbook.broadcast.groups import Group
 
 WRITE_BYTES = 64 * 1024
@@ -59,6 +60,7 @@ class Stream(ABC):
     """
 
     __slots__ = (
+        "_fanout",
         "address",
         "channel",
         "cursor",
@@ -79,7 +81,10 @@ class Stream(ABC):
     channel: Any
     """What `send` sends to, hashable."""
 
-    def __init__(self, address: str, cursor: EntryId | None, request_id: str = "") -> None:
+    def __init__(
+        self, fanout: Fanout, address: str, cursor: EntryId | None, request_id: str = ""
+    ) -> None:
+        self._fanout = fanout
         # Behind a load balancer all streams may have the same address.
         self.address = sys.intern(address)
         self.cursor = cursor

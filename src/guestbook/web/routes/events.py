@@ -86,27 +86,14 @@ class Events:
         extensions = scope.get("extensions", {})
         detach = extensions.get(DETACH)
         if self._watcher and detach and (connection := detach()):
-            detached = SocketStream(
-                fanout,
-                self._watcher,
-                connection,
-                address=address,
-                cursor=cursor,
-                request_id=request_id,
-            )
             allowed = guestbook.settings.allow_origins
             cors = cors_headers(allowed, Headers(scope=scope)) if allowed else {}
-            detached.open(_head(request_id, cors))
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        stream = AsgiStream(
-            fanout,
-            address=address,
-            cursor=cursor,
-            request_id=request_id,
-            cut=extensions.get(ABORT),
-        )
-        await stream.run(receive, send)
+            stream = SocketStream(fanout, address, cursor, request_id)
+            stream.open(self._watcher, connection, _head(request_id, cors))
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            through_send = AsgiStream(fanout, address, cursor, request_id)
+            await through_send.run(receive, send, extensions.get(ABORT))
 
 
 def _refuse_if_full(guestbook: Guestbook, address: str) -> None:
