@@ -54,7 +54,7 @@ def goals(result: Result) -> list[Goal]:
         rows.append(_steady(result["steady"]))
     if "crowd" in result:
         for level, crowd in sorted(result["crowd"].items(), key=lambda item: int(item[0])):
-            rows += _crowd(crowd, int(level), result.get("fan_out"))
+            rows += _crowd(crowd, int(level))
     if "posts" in result:
         rows += _posts(result["posts"])
     if "page" in result:
@@ -109,10 +109,10 @@ def _steady(steady: Result) -> Goal:
     )
 
 
-def _crowd(crowd: Result, level: int, fan_out: Result | None) -> Iterable[Goal]:
+def _crowd(crowd: Result, level: int) -> Iterable[Goal]:
     count = f"{level:,} streams"
-    if fan_out:
-        to_floor = crowd["open_us"] / fan_out["floor"][str(level)]["open_us"]
+    if "floor_open_us" in crowd:
+        to_floor = crowd["open_us"] / crowd["floor_open_us"]
         yield _ratio(f"CPU to open a stream with a cursor, {count}", "the C loop", 9, to_floor)
     pss = crowd["pss_kib"]
     yield Goal(f"user memory of an idle stream, {count}", "1.5 KiB", f"{pss:.2f} KiB", pss <= 1.5)

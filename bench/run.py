@@ -235,7 +235,11 @@ def crowd(plan: Plan) -> Result:
     """Open streams that have missed some messages; then measure idling, probes and the stop."""
     result: Result = {}
     for level in sorted({min(1000, plan.streams), plan.streams}):
-        with services.valkey() as redis, services.guestbook(redis) as service:
+        with (
+            services.valkey() as redis,
+            services.guestbook(redis) as service,
+            services.floor(BUILD) as floor,
+        ):
             quiet = _redis_commands(redis, plan.seconds(8))
             service.publish(100)
             (entries,) = redis.ask(("XREVRANGE", STREAM_KEY, "+", "-", "COUNT", str(BACK + 1)))
@@ -244,7 +248,7 @@ def crowd(plan: Plan) -> Result:
             header = f"Last-Event-ID: {cursor}"
             with streams(BUILD, service, header) as clients:
                 each: Result = {"redis_commands_without": quiet}
-                each |= _open(redis, service, clients, level)
+                each |= _open(redis, service, clients, level) | _open_floor(floor, level)
                 if level == plan.streams:
                     each |= _idle(plan, redis, service)
                     each["ready"] = _ask_while_writing(plan, service, clients)
@@ -254,8 +258,9 @@ def crowd(plan: Plan) -> Result:
                 rounds = [each]
                 for _ in range(TURNS - 1):
                     with streams(BUILD, service, header) as clients:
-                        rounds.append(_open(redis, service, clients, level))
-                each |= _medians(rounds, "open_us")
+                        opened = _open(redis, service, clients, level)
+                    rounds.append(opened | _open_floor(floor, level))
+                each |= _medians(rounds, "open_us", "floor_open_us")
             result[str(level)] = each
             print(f"  {level} streams: {each['open_us']:.0f} µs to open, ", end="")
             print(f"{each['pss_kib']:.2f} KiB", flush=True)
@@ -291,6 +296,13 @@ def _open(redis: Valkey, service: Service, clients: Streams, level: int) -> Resu
         "pss_kib": (pss_kib(service.pids) - memory) / count,
         "redis_commands_per_stream": (sum(after.values()) - sum(commands.values())) / count,
     }
+
+
+def _open_floor(floor: Service, level: int) -> Result:
+    with streams(BUILD, floor) as clients:
+        with Meter(floor) as meter:
+            clients.open(level)
+        return {"floor_open_us": meter.cpu * 1e6 / level}
 
 
 def _idle(plan: Plan, redis: Valkey, service: Service) -> Result:
