@@ -216,7 +216,11 @@ async def test_cursor_of_replaced_messages_is_reset(serve: Serve, redis_url: str
         (line(1) + b"no\n", "line 2 is not a message as `guestbook export` writes it"),
         (b'{"export": "guestbook"}\n' + line(1), "the file is not a complete export"),
         (line(2) + line(1), "the messages are not in the order of their ids"),
-        (b"", "there is no message to import"),
+        (b"", "the file is empty"),
+        (
+            b'{"export": "guestbook"}\n{"end": true, "messages": 0}\n',
+            "there is no message to import",
+        ),
     ],
 )
 async def test_bad_file_replaces_nothing(redis_url: str, given: bytes, reason: str) -> None:
