@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from guestbook.core import ORIGIN, Deletion, Edit, Entry, EntryId, Message
 from guestbook.pod.guestbook import Guestbook
-from guestbook.pod.retry import within_request
 
 _READ_COUNT = 200
 
@@ -29,12 +28,8 @@ class Changes(NamedTuple):
 async def poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
     """Return what happened after a cursor, with at most `limit` messages, oldest first.
 
-    Raises UnavailableError where memory does not reach back that far, and Redis does not answer.
+    It may take long where memory does not reach back that far, and raises what Redis does.
     """
-    return await within_request(_poll(guestbook, after, limit))
-
-
-async def _poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
     log = guestbook.log
     end = newest = log.last
     if log.is_loaded and after > end:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
 from guestbook.core import EntryId, ProblemError
-from guestbook.pod import Guestbook, Listing, edit, poll, withdraw
+from guestbook.pod import Guestbook, Listing, edit, poll, withdraw, within_request
 from guestbook.web.body import FORM, JSON, read_new_text, read_posted
 from guestbook.web.dependencies import (
     KEY_PARAMETER,
@@ -122,7 +122,7 @@ def page_of(listing: Listing, path: str, limit: int, direction: str) -> MessageL
 
 
 async def _changes(guestbook: Guestbook, after: EntryId, limit: int) -> ChangeList:
-    found = await poll(guestbook, after, limit)
+    found = await within_request(poll(guestbook, after, limit))
     query = urlencode({"limit": limit, "changes": "true", "after": str(found.cursor)})
     return ChangeList(
         messages=[MessageOut.of(each) for each in found.messages],
