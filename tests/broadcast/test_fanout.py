@@ -245,7 +245,7 @@ async def test_cursor_that_redis_never_had_is_reset() -> None:
     assert stream.is_in(State.WAITING)
     book.fanout.confirm(EntryId(3, 0), asked_at=stream.cursor_at + 1)
     assert stream.is_in(State.LIVE)
-    assert stream.has_event("reset")
+    assert stream.data.endswith(b"id: 3-0\nevent: reset\ndata: {}\n\n\0")
     assert stream.ids == [3]
     assert book.fanout.counts.resets == 1
 
@@ -517,6 +517,15 @@ async def test_full_stream_that_catches_up_holds_one_chunk(monkeypatch: pytest.M
     await until(full, *range(1, 21))
 
 
+async def test_stream_with_room_again_before_its_turn_catches_up() -> None:
+    """It was full with its greeting alone."""
+    book = filled(50, low_watermark=30)
+    stream = book.open(5, room=0)
+    assert stream.is_in(State.CATCHING_UP)
+    stream.make_room()
+    await until(stream, *range(6, 51))
+
+
 async def test_full_streams_keep_no_other_from_its_turn() -> None:
     """However many of them catch up and take nothing."""
     book = filled(20, low_watermark=10, text=_LONG)
@@ -680,6 +689,33 @@ async def test_drain_ends_every_stream_and_opens_no_other() -> None:
     await asyncio.wait_for(draining, PATIENCE)
     assert book.fanout.counts.closed["drain"] == 4
     assert all(stream.data.count(b"event: bye") == 1 for stream in streams)
+
+
+async def test_drain_spreads_the_ends_over_its_time() -> None:
+    """So that not all clients come back at once."""
+    book = filled(1)
+    streams = [book.open() for _ in range(4)]
+    started = time.monotonic()
+    draining = asyncio.create_task(book.fanout.drain(0.2))
+    for number in range(1, 5):
+        await eventually(lambda: sum(s.is_finished for s in streams) >= number, every=0.001)  # noqa: B023  # at once
+        assert time.monotonic() - started >= 0.045 * number
+    for stream in streams:
+        book.fanout.connection_lost(stream)
+    await asyncio.wait_for(draining, PATIENCE)
+
+
+async def test_drain_takes_its_time_without_streams() -> None:
+    """A pod is sent new ones until its load balancer knows that it stops."""
+    book = filled(1)
+    started = time.monotonic()
+    draining = asyncio.create_task(book.fanout.drain(0.1))
+    await asyncio.sleep(0)
+    late = book.open()
+    assert late.has_event("bye")
+    book.fanout.connection_lost(late)
+    await asyncio.wait_for(draining, PATIENCE)
+    assert time.monotonic() - started >= 0.09
 
 
 async def test_drain_cuts_streams_whose_clients_do_not_read() -> None:

@@ -63,7 +63,7 @@ class CatchUp:
     def resume(self, stream: Stream) -> None:
         """Continue with a stream whose socket has room again."""
         writable = self._writable.pop(stream, None)
-        if writable is not None and not writable.done():
+        if writable is not None:
             writable.set_result(None)
 
     def _forget(self, stream: Stream) -> asyncio.Task[None] | None:
@@ -120,8 +120,5 @@ class CatchUp:
 
     async def _until_writable(self, stream: Stream, within: float | None = None) -> None:
         if stream.paused_at is not None:
-            writable = self._writable.get(stream)
-            if writable is None:
-                writable = asyncio.get_running_loop().create_future()
-                self._writable[stream] = writable
+            writable = self._writable[stream] = asyncio.get_running_loop().create_future()
             await asyncio.wait((writable,), timeout=within)

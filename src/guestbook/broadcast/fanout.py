@@ -315,4 +315,4 @@ class Fanout:
         while self._streams and time.monotonic() < until:  # noqa: ASYNC110  # some dozen turns
             await asyncio.sleep(0.01)
         for stream in tuple(self._streams):
-            self._drop(stream, "drain")
+            stream.abort()
