@@ -29,8 +29,8 @@ from guestbook.settings import Settings
 from guestbook.storage import (
     DeadlineExceededError,
     Decision,
+    EntryPage,
     ModerationStore,
-    Page,
     Replicas,
     Store,
     Stored,
@@ -285,7 +285,7 @@ class Guestbook:
         return await within_request(self.store.get(entry_id))
 
     async def _read(
-        self, read: Callable[..., Awaitable[Page]], edge: EntryId | None, count: int
+        self, read: Callable[..., Awaitable[EntryPage]], edge: EntryId | None, count: int
     ) -> list[Message]:
         """Read messages page by page, skipping deletions."""
         found: list[Message] = []

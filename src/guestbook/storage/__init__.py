@@ -15,7 +15,14 @@ from guestbook.storage.errors import (
 from guestbook.storage.moderation import ModerationStore, TooManyBansError, Verdict, decision_key
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
-from guestbook.storage.replies import Decision, HeartbeatReply, HeldState, Page, Stored, replaced_at
+from guestbook.storage.replies import (
+    Decision,
+    EntryPage,
+    HeartbeatReply,
+    HeldState,
+    Stored,
+    replaced_at,
+)
 from guestbook.storage.store import EVENTS, Store, own_key
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
@@ -31,12 +38,12 @@ __all__ = [
     "CommandQueue",
     "DeadlineExceededError",
     "Decision",
+    "EntryPage",
     "HeartbeatReply",
     "HeldState",
     "MessageRefusedError",
     "MessageWithdrawnError",
     "ModerationStore",
-    "Page",
     "PipeliningRedis",
     "QueueFullError",
     "RedisURL",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from guestbook.core import ORIGIN, Control, Entry, EntryId, Message
 
 
-class Page(NamedTuple):
+class EntryPage(NamedTuple):
     """Some entries, and the last id that they reach; None where the stream has no more."""
 
     entries: list[Entry]

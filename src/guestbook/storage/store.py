@@ -34,7 +34,7 @@ from guestbook.storage.errors import (
     QueueFullError,
     TooManyPostsError,
 )
-from guestbook.storage.replies import HeartbeatReply, Page, Stored, StreamHead
+from guestbook.storage.replies import EntryPage, HeartbeatReply, Stored, StreamHead
 
 # All keys have one hash tag: on a Cluster a script may only use keys of one slot. The names are
 # older than some words of the code, and stay: pods of several versions share one Redis.
@@ -224,7 +224,9 @@ class Store:
         )
         return HeartbeatReply.parse(answer, with_peers=with_peers)
 
-    async def read(self, after: EntryId, *, count: int, block_ms: int) -> tuple[Page, EntryId, str]:
+    async def read(
+        self, after: EntryId, *, count: int, block_ms: int
+    ) -> tuple[EntryPage, EntryId, str]:
         """Wait up to `block_ms` for entries newer than `after`.
 
         Returns them, oldest first, the newest id that has been trimmed by then, and the identity of
@@ -240,19 +242,19 @@ class Store:
         newest_trimmed = EntryId.from_bytes(trimmed or b"0-0")
         return page, newest_trimmed, (dataset_id or b"").decode()
 
-    async def older(self, before: EntryId | None, count: int) -> Page:
+    async def older(self, before: EntryId | None, count: int) -> EntryPage:
         """Return up to `count` entries older than `before` (None: the newest), newest first."""
         if before == ORIGIN:
             return _page([])
         newest = "+" if before is None else str(before.before())
         return await self._edited(await self._client.xrevrange(EVENTS, newest, "-", count=count))
 
-    async def replay(self, after: EntryId, count: int) -> tuple[Page, EntryId]:
+    async def replay(self, after: EntryId, count: int) -> tuple[EntryPage, EntryId]:
         """Return up to `count` entries newer than `after`, and the newest id trimmed by then."""
         page = await self.newer(after, count)
         return page, await self.trimmed()
 
-    async def newer(self, after: EntryId, count: int) -> Page:
+    async def newer(self, after: EntryId, count: int) -> EntryPage:
         """Return up to `count` entries newer than `after`, oldest first."""
         return await self._edited(await self._client.xrange(EVENTS, f"({after}", "+", count=count))
 
@@ -262,7 +264,7 @@ class Store:
         found = next(iter((await self._edited(raw)).entries), None)
         return found if isinstance(found, Message) else None
 
-    async def _edited(self, raw: list[Any]) -> Page:
+    async def _edited(self, raw: list[Any]) -> EntryPage:
         """Return a page, with the newest words of each message."""
         page = _page(raw)
         ids = [str(entry.id) for entry in page.entries if isinstance(entry, Message)]
@@ -273,7 +275,7 @@ class Store:
             with_edit(entry, next(edits)) if isinstance(entry, Message) else entry
             for entry in page.entries
         ]
-        return Page(entries, page.reached)
+        return EntryPage(entries, page.reached)
 
     async def count(self) -> int:
         """Return how many entries the stream has."""
@@ -313,7 +315,7 @@ def _read_receipt(receipt: bytes) -> tuple[EntryId, tuple[str | None, str, str] 
     return EntryId.from_bytes(entry_id), tuple(from_json(memo)) if memo else None
 
 
-def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Page:
+def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> EntryPage:
     decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
     entries = [entry for entry in decoded if entry is not None]
-    return Page(entries, EntryId.from_bytes(raw[-1][0]) if raw else None)
+    return EntryPage(entries, EntryId.from_bytes(raw[-1][0]) if raw else None)
