@@ -747,12 +747,12 @@ async def test_addresses_are_counted_while_their_streams_are_open() -> None:
     """A stream that has ended frees its place, once."""
     book = filled(1)
     first, second = book.open(), book.open()
-    assert book.fanout.held_by("10.0.0.1") == len(book.fanout) == 2
+    assert book.fanout.count_from("10.0.0.1") == len(book.fanout) == 2
     book.fanout.connection_lost(first)
     book.fanout.connection_lost(first)
-    assert book.fanout.held_by("10.0.0.1") == len(book.fanout) == 1
+    assert book.fanout.count_from("10.0.0.1") == len(book.fanout) == 1
     book.fanout.connection_lost(second)
-    assert book.fanout.held_by("10.0.0.1") == len(book.fanout) == 0
+    assert book.fanout.count_from("10.0.0.1") == len(book.fanout) == 0
     assert book.fanout.counts.closed["client gone"] == 2
     assert book.fanout.counts.opened == 2
 

@@ -62,7 +62,7 @@ class Fanout:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def held_by(self, address: str) -> int:
+    def count_from(self, address: str) -> int:
         """Return how many streams an address has open."""
         return self._addresses[address]
 

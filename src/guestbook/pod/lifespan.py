@@ -97,8 +97,8 @@ async def open_guestbook(
         # a blocking read may take long, a heartbeat may not.
         commands = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
         store = Store(commands, settings.retention)
-        waiting = Store(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.retention)
-        replicas = Replicas(waiting, settings.wait_replicas)
+        wait_store = Store(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.retention)
+        replicas = Replicas(wait_store, settings.wait_replicas)
         stack.push_async_callback(replicas.close)
         log = EventLog(settings.max_messages, _LOG_BYTES)
         fanout = Fanout(log, _replay_from(store), greeting=greeting, on_delivered=on_delivered)
