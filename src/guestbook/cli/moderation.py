@@ -99,7 +99,7 @@ def open_guestbook() -> None:
 
 
 def _change(field: str, value: str | None) -> None:
-    run_with_store(lambda store: store.change({field: value}), ModerationStore)
+    run_with_store(lambda store: store.set_control({field: value}), ModerationStore)
 
 
 def ban(

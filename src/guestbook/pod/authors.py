@@ -40,7 +40,7 @@ async def edit(
     edit = functools.partial(
         guestbook.store.edit, posted, text, address=address, rate=guestbook.settings.post_rate
     )
-    edited = await guestbook.change("edit", edit)
+    edited = await guestbook.run_command("edit", edit)
     return None if edited is None else edited.message
 
 

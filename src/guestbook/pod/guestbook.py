@@ -181,7 +181,7 @@ class Guestbook:
             except DeadlineExceededError:
                 raise refusal or DeadlineExceededError from None
 
-        stored = await self._run("post", store, receipt, deadline)
+        stored = await self._retry_command("post", store, receipt, deadline)
         self.observe_command("post", time.monotonic() - started)
         if stored.is_new:
             self.accepted += 1
@@ -202,9 +202,9 @@ class Guestbook:
     async def delete(self, target: EntryId) -> bool:
         """Delete a message; return False if there is none. Raises UnavailableError."""
         delete = functools.partial(self.store.delete, target)
-        return await self.change("delete", delete) is not None
+        return await self.run_command("delete", delete) is not None
 
-    async def change(
+    async def run_command(
         self, name: str, command: Callable[..., Awaitable[Changed | None]], *, key: str = ""
     ) -> Changed | None:
         """Run a command of a store, once for each key; return as soon as reads show the change.
@@ -212,12 +212,12 @@ class Guestbook:
         Raises UnavailableError.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
-        changed = await self._run(name, command, key or own_key(), deadline)
+        changed = await self._retry_command(name, command, key or own_key(), deadline)
         if changed is not None:
             await self._wait_until_visible(changed.id, deadline)
         return changed
 
-    async def _run(
+    async def _retry_command(
         self, name: str, command: Callable[..., Awaitable[T]], receipt: str, deadline: float
     ) -> T:
         """Repeat a command until Redis, and as many replicas as wanted, have taken it."""

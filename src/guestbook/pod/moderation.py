@@ -65,7 +65,7 @@ class Moderator:
         """Decide about a message that waits; return None if none does."""
         decide = functools.partial(self._store.decide, entry_id, verdict)
         key = decision_key(entry_id, verdict)
-        decision = await self._guestbook.change(verdict, decide, key=key)
+        decision = await self._guestbook.run_command(verdict, decide, key=key)
         if decision is not None and decision.is_new:
             logger.info(_EVENTS[verdict], held=str(entry_id), message=str(decision.id))
             self._presence.wake()
@@ -105,10 +105,10 @@ class Moderator:
         """Return what is decided."""
         return await within_request(self._store.control())
 
-    async def change(self, fields: Mapping[str, str | None]) -> Control:
+    async def set_control(self, fields: Mapping[str, str | None]) -> Control:
         """Change `closed` or `moderation`; None opens, or leaves it to the setting."""
-        change = functools.partial(self._store.change, fields)
-        return await self._apply(change, "changed what is decided", **fields)
+        set_control = functools.partial(self._store.set_control, fields)
+        return await self._apply(set_control, "changed what is decided", **fields)
 
     async def author_of(self, message: EntryId) -> Network | None:
         """Return the network that posted a message within 24 hours; None: it is not known."""

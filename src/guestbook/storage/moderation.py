@@ -95,7 +95,7 @@ class ModerationStore:
         """Return what is decided."""
         return Control.parse(await self._client.hgetall(CONTROL))
 
-    async def change(self, fields: Mapping[str, str | None]) -> Control:
+    async def set_control(self, fields: Mapping[str, str | None]) -> Control:
         """Change what is decided, and return it; None removes a field."""
         for name, value in fields.items():
             if value is None:

@@ -51,7 +51,7 @@ async def change_control(
     settings: SettingsDep,
     wanted: Annotated[ControlIn, Depends(json_body(ControlIn))],
 ) -> ControlOut:
-    return _shown(await moderator.change(wanted.model_dump(exclude_unset=True)), settings)
+    return _shown(await moderator.set_control(wanted.model_dump(exclude_unset=True)), settings)
 
 
 def _shown(control: Control, settings: Settings) -> ControlOut:
