@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ SECRET = "s3cret"
         ("REDIS://redis:6384", "redis", 6384),
         ("rediss://redis:6385", "redis", 6385),
         ("valkey://redis:6386", "redis", 6386),
+        ("redis://:6387", "localhost", 6387),
     ],
 )
 def test_host_and_port_are_read(written: str, host: str, port: int) -> None:
@@ -73,9 +75,11 @@ def test_user_password_and_database_are_read(written: str, expected: dict[str, A
 )
 def test_scheme_chooses_the_kind_of_connection(written: str, connection: type) -> None:
     """`rediss://` means TLS, `unix://` a socket."""
-    client = create_client(RedisURL.parse(written), timeout=1)
+    url = RedisURL.parse(written)
+    client = create_client(url, timeout=1)
     assert isinstance(client, Redis)
     assert issubclass(client.connection_pool.connection_class, connection)
+    assert url.kind == "single"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +181,28 @@ def test_what_cannot_be_read_is_refused_in_one_line_without_password(written: st
 
 
 @pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("http://redis", "should be host:port, or begin with redis://"),
+        ("unix://", "names no socket"),
+        ("redis+cluster://", "names no host"),
+        ("redis+sentinel://one", "lacks the name of the master"),
+        ("redis+cluster://one/1", "names a database, which a Cluster does not have"),
+        ("redis://redis/two", "after the host that is not a database number"),
+        ("redis+sentinel://one/master/two", "after the master's name that is not a database"),
+        ("redis://redis:port", "has a host that is not host:port"),
+        ("redis://redis?unknown=1", "has the option unknown, which is not one of client_name, db"),
+        ("rediss://redis?ssl_ca_certs=/no/such/file.pem", "has the option ssl_ca_certs, whose"),
+        ("redis://:a/b@redis", "write / ? # @ in a user or password as %2F %3F %23 %40"),
+    ],
+)
+def test_what_is_wrong_is_named(written: str, reason: str) -> None:
+    """Each mistake has its own words."""
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        RedisURL.parse(written)
+
+
+@pytest.mark.parametrize(
     ("written", "shown"),
     [
         (f"redis://ada:{SECRET}@redis:6380/2", "redis:6380"),
@@ -186,6 +212,8 @@ def test_what_cannot_be_read_is_refused_in_one_line_without_password(written: st
         (f"redis+sentinel://one:1/master?sentinel_password={SECRET}", "one:1/master"),
         (f"redis+cluster://ada:{SECRET}@one:1,two:2", "one:1,two:2"),
         (f"redis://redis?password={SECRET}", "redis:6379"),
+        (f"redis://:{SECRET}@[fd00::7]:6383", "[fd00::7]:6383"),
+        (f"redis+sentinel://:{SECRET}@[::1]:5,two:2/master", "[::1]:5,two:2/master"),
     ],
 )
 def test_address_shows_where_redis_is_and_nothing_else(written: str, shown: str) -> None:
