@@ -192,6 +192,9 @@ async def test_cursor_in_memory_goes_live_with_what_it_missed() -> None:
     book.append(message(6), message(7))
     await until(stream, 4, 5, 6, 7)
     assert len(stream.sent) == 2
+    book.open(6)
+    book.open(7)
+    assert book.fanout.counts.replays == {"memory": 2, "redis": 0}
 
 
 async def test_stream_without_cursor_begins_with_the_next_entry() -> None:
@@ -331,6 +334,8 @@ async def test_full_stream_is_sent_what_it_missed_when_it_has_room() -> None:
     await until(full, 2, 3, 4, 5)
     book.fanout.connection_lost(full)
     assert full.entries == 4
+    assert book.fanout.counts.delivered == 8
+    assert book.fanout.counts.replayed["memory"] == 2
 
 
 async def test_stream_that_was_full_stays_live() -> None:
@@ -413,6 +418,21 @@ async def test_full_stream_that_falls_out_of_the_log_is_dropped() -> None:
     assert full.is_in(State.CLOSED)
     assert full.end_reason == "slow"
     assert book.fanout.counts.closed["slow"] == 1
+
+
+async def test_room_that_comes_too_late_does_not_save_a_stream() -> None:
+    """It has fallen out of the log by then, though nothing has been written since."""
+    book = Book(max_entries=3)
+    book.load()
+    stream = book.open()
+    stream.room = 0
+    book.append(message(1))
+    await eventually(lambda: stream.paused_at is not None)
+    book.append(*(message(number) for number in range(2, 9)))
+    stream.make_room()
+    await eventually(lambda: stream.is_aborted)
+    assert stream.end_reason == "slow"
+    assert stream.ids == [1]
 
 
 async def test_full_stream_that_lags_far_behind_catches_up_in_chunks() -> None:
