@@ -145,7 +145,7 @@ class Settings(BaseSettings):
     """How many event streams one client address may open in one process, or off."""
     post_rate: Annotated[PostRate | None, _or_off(_parse_rate)] = "20/10s"  # type: ignore[assignment]
     """How often one client address may post, counted across all pods, or off."""
-    # An idempotency key, which is the proof of being the author, is known for a day.
+    # At most a day: the Idempotency-Key that proves authorship is kept no longer.
     undo_seconds: int = Field(default=300, ge=0, le=86_400)
     """For how many seconds authors may edit or take back their messages (0: not at all)."""
     legacy_api: bool = False
