@@ -180,9 +180,7 @@ async def _post(port: int, posts: int, seconds: float) -> None:
     for number in range(int(posts * seconds)):
         await asyncio.sleep(started + number / posts - time.monotonic())
         draft = NewMessage.parse(repr(time.time()), "Ada")
-        await store.post(
-            draft, "bench", key=f"own:{number}", is_own_key=True, until_ms=0, address="", rate=None
-        )
+        await store.post(draft, "bench", key=f"own:{number}", until_ms=0, address="", rate=None)
     await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
     await store.close()
 

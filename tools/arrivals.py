@@ -11,7 +11,7 @@ import time
 import httpx
 from playwright.async_api import Browser, Page, expect
 
-from guestbook.storage.store import EVENTS
+from guestbook.storage.keys import EVENTS
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
 from tools.sample import MESSAGES, open_browser, serve

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from PIL import Image
 from playwright.async_api import Browser, Page, expect
 
-from guestbook.storage.store import EVENTS
+from guestbook.storage.keys import EVENTS
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.valkey import Valkey

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import expect
 
 from guestbook.core.messages import normalise
-from guestbook.storage.store import EVENTS
+from guestbook.storage.keys import EVENTS
 from tests.browser.conftest import ADMIN, Pods, Visit
 from tests.browser.visitor import form_is, listed, post, shows, shows_only, sign
 from tests.conftest import Serve

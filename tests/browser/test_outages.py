@@ -7,7 +7,7 @@ import signal
 from playwright.async_api import Page, expect
 from redis.asyncio import Redis
 
-from guestbook.storage.store import EVENTS
+from guestbook.storage.keys import EVENTS
 from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
 from tests.browser.visitor import AWAY, LOST, UNAVAILABLE, is_state, post, shows, shows_only

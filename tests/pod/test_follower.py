@@ -64,7 +64,6 @@ class Watched:
             NewMessage.parse(text),
             "pod-a",
             key=text,
-            is_own_key=False,
             address="",
             rate=None,
             until_ms=0,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from guestbook.storage.check import Finding, inspect
-from guestbook.storage.store import EVENTS
+from guestbook.storage.keys import EVENTS
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
 from tests.support.servers import guestbook

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis.asyncio as redis
 
-from guestbook.storage.store import EVENTS
+from guestbook.storage.keys import EVENTS
 from tests.conftest import Serve
 from tests.support.servers import Server, guestbook, two_pods
 from tests.support.sse import EventStream

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from guestbook.core import normalise
-from guestbook.storage.store import EVENTS
+from guestbook.storage.keys import EVENTS
 from guestbook.web.pages.renderer import hue
 from tests.conftest import Serve
 from tests.support.servers import Server

@@ -9,6 +9,7 @@ from guestbook.core import EntryId, Message, ProblemError, is_held
 from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.moderation import Moderator
 from guestbook.pod.retry import UnavailableError, within_request
+from guestbook.storage import client_key
 
 
 async def edit(
@@ -28,10 +29,10 @@ async def edit(
     posted = await _posted(guestbook, target, key)
     if posted is None:
         return None
-    refusal, moderation = guestbook.judge(address)
+    refusal = guestbook.refusal(address)
     if refusal is not None:
         raise refusal
-    if moderation == "before":
+    if guestbook.is_moderated:
         # New words would be seen without a moderator.
         raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
     if await has_left():
@@ -58,7 +59,7 @@ async def withdraw(guestbook: Guestbook, target: EntryId, *, key: str | None) ->
 
 async def _posted(guestbook: Guestbook, target: EntryId, key: str | None) -> Message | None:
     """Return the message as it was posted, if with this key and within the time for changes."""
-    posted = await within_request(guestbook.store.posted(f"client:{key}")) if key else None
+    posted = await within_request(guestbook.store.posted(client_key(key))) if key else None
     if posted is None or posted.id != target:
         get = Moderator(guestbook).get if is_held(target) else guestbook.get
         if await get(target) is None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from guestbook.broadcast import Fanout
 from guestbook.core import (
+    Control,
     Deletion,
     Edit,
     EntryId,
     EventLog,
     Message,
-    Moderation,
     NewMessage,
     ProblemError,
 )
@@ -34,6 +34,8 @@ from guestbook.storage import (
     Replicas,
     Store,
     Stored,
+    client_key,
+    is_own_key,
     own_key,
 )
 
@@ -45,7 +47,6 @@ _READ_COUNT = 200
 _PROBE_SECONDS = 15.0
 # How long after the first of them has learned that the pod is not ready the others have, too.
 _NOTICED_SECONDS = 1.0
-_LONG_AGO = 1
 _UNTRACED = contextlib.nullcontext("")
 
 T = TypeVar("T")
@@ -157,31 +158,9 @@ class Guestbook:
         """
         started = time.monotonic()
         deadline = started + REQUEST_SECONDS
-        is_own_key = key is None
-        receipt = own_key() if is_own_key else f"client:{key}"
-
-        async def store(*, key: str, until_ms: int, trace: str) -> Stored:
-            refusal, moderation = self.judge(address)
-            if refusal is not None and is_own_key:
-                raise refusal
-            try:
-                return await self.store.post(
-                    new,
-                    self.name,
-                    key=key,
-                    is_own_key=is_own_key,
-                    address=address,
-                    rate=self.settings.post_rate,
-                    # A message that was accepted before is returned all the same.
-                    until_ms=_LONG_AGO if refusal else until_ms,
-                    trace=trace,
-                    hold=moderation == "before",
-                    remember_address=self.settings.admin_token is not None,
-                )
-            except DeadlineExceededError:
-                raise refusal or DeadlineExceededError from None
-
-        stored = await self._retry_command("post", store, receipt, deadline)
+        command = functools.partial(self._post, new, address)
+        receipt = own_key() if key is None else client_key(key)
+        stored = await self._retry_command("post", command, receipt, deadline)
         self.observe_command("post", time.monotonic() - started)
         if stored.is_new:
             self.accepted += 1
@@ -191,13 +170,43 @@ class Guestbook:
             await self._wait_until_visible(stored.message.id, deadline)
         return stored
 
-    def judge(self, address: str) -> tuple[ProblemError | None, Moderation]:
-        """Return why an address may not post now, and whether its message has to wait."""
-        control = self.presence.control
-        if control is None:
+    async def _post(
+        self, new: NewMessage, address: str, *, key: str, until_ms: int, trace: str
+    ) -> Stored:
+        refusal = self.refusal(address)
+        if refusal is not None and is_own_key(key):
+            raise refusal
+        try:
+            return await self.store.post(
+                new,
+                self.name,
+                key=key,
+                address=address,
+                rate=self.settings.post_rate,
+                until_ms=until_ms,
+                trace=trace,
+                # A message that was accepted before is returned all the same.
+                only_known=refusal is not None,
+                hold=self.is_moderated,
+                remember_address=self.settings.admin_token is not None,
+            )
+        except DeadlineExceededError:
+            raise refusal or DeadlineExceededError from None
+
+    def refusal(self, address: str) -> ProblemError | None:
+        """Return why an address may not post now."""
+        return self._control.refusal(address, self.presence.now_ms or 0)
+
+    @property
+    def is_moderated(self) -> bool:
+        """Whether messages wait for a moderator."""
+        return (self._control.moderation or self.settings.moderation) == "before"
+
+    @property
+    def _control(self) -> Control:
+        if self.presence.control is None:
             raise ConnectionError("Redis has not answered yet")
-        refusal = control.refusal(address, self.presence.now_ms or 0)
-        return refusal, control.moderation or self.settings.moderation
+        return self.presence.control
 
     async def delete(self, target: EntryId) -> bool:
         """Delete a message; return False if there is none. Raises UnavailableError."""

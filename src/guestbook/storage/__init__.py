@@ -12,6 +12,7 @@ from guestbook.storage.errors import (
     TooManyPostsError,
     explain,
 )
+from guestbook.storage.keys import EVENTS, client_key, is_own_key, own_key
 from guestbook.storage.moderation import ModerationStore, TooManyBansError, Verdict, decision_key
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
@@ -23,7 +24,7 @@ from guestbook.storage.replies import (
     Stored,
     replaced_at,
 )
-from guestbook.storage.store import EVENTS, Store, own_key
+from guestbook.storage.store import Store
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 
@@ -54,10 +55,12 @@ __all__ = [
     "TooManyBansError",
     "TooManyPostsError",
     "Verdict",
+    "client_key",
     "create_client",
     "decision_key",
     "explain",
     "inspect",
+    "is_own_key",
     "own_key",
     "replaced_at",
 ]

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from redis.asyncio import Redis
 
 from guestbook.core import EntryId, Message, Retention
-from guestbook.storage.store import DATASET_ID, EDITS, EVENTS, TRIMMED, Store, load_script
+from guestbook.storage.keys import DATASET_ID, EDITS, EVENTS, TRIMMED
+from guestbook.storage.store import Store, load_script
 
 _STAGING = "{guestbook}:import:"
 _IMPORTED_LEGACY = "{guestbook}:taken-over:"

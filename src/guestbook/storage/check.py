@@ -10,8 +10,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from guestbook.core import EntryId
 from guestbook.storage.errors import REDIS_ERRORS, explain
+from guestbook.storage.keys import EVENTS
 from guestbook.storage.replication import WAIT_MS
-from guestbook.storage.store import EVENTS
 from guestbook.storage.topology import HASH_TAG, create_client
 from guestbook.storage.url import RedisURL
 

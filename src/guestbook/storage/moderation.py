@@ -20,8 +20,7 @@ from guestbook.core import (
 )
 from guestbook.storage.entries import decode, encode_trace
 from guestbook.storage.errors import DeadlineExceededError
-from guestbook.storage.replies import Decision
-from guestbook.storage.store import (
+from guestbook.storage.keys import (
     ADDRESS,
     CONTROL,
     DAY_MS,
@@ -31,9 +30,10 @@ from guestbook.storage.store import (
     MINUTE_MS,
     RECEIPT,
     TRIMMED,
-    load_script,
     own_key,
 )
+from guestbook.storage.replies import Decision
+from guestbook.storage.store import load_script
 
 BANS_MAX = 1000
 """Each pod reads all bans once a second."""

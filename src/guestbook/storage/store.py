@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -34,29 +33,26 @@ from guestbook.storage.errors import (
     QueueFullError,
     TooManyPostsError,
 )
+from guestbook.storage.keys import (
+    ADDRESS,
+    CONTROL,
+    DATASET_ID,
+    DAY_MS,
+    EDITS,
+    EVENTS,
+    HELD,
+    MARKER,
+    MINUTE_MS,
+    PODS,
+    RATE,
+    RECEIPT,
+    TRIMMED,
+    is_own_key,
+)
 from guestbook.storage.replies import EntryPage, HeartbeatReply, Stored, StreamHead
 
-# All keys have one hash tag: on a Cluster a script may only use keys of one slot. The names are
-# older than some words of the code, and stay: pods of several versions share one Redis.
-EVENTS = "{guestbook}:events"
-TRIMMED = "{guestbook}:trimmed"
-EDITS = "{guestbook}:edits"
-DATASET_ID = "{guestbook}:history"
-_PODS = "{guestbook}:pods"
-RECEIPT = "{guestbook}:receipt:"
-_MARKER = "{guestbook}:replicated"
-_RATE = "{guestbook}:rate:"
-HELD = "{guestbook}:held"
-CONTROL = "{guestbook}:control"
-ADDRESS = "{guestbook}:address:"
-
-DAY_MS = 24 * 3600 * 1000
-MINUTE_MS = 60 * 1000
-
-
-def own_key() -> str:
-    """Return a key for the receipt of a command that only its sender repeats."""
-    return f"own:{secrets.token_hex(16)}"
+# A deadline that has passed.
+_LONG_AGO = 1
 
 
 def load_script(name: str) -> str:
@@ -92,25 +88,28 @@ class Store:
         pod: str,
         *,
         key: str,
-        is_own_key: bool,
         address: str,
         rate: PostRate | None,
         until_ms: int,
         trace: str = "",
+        only_known: bool = False,
         hold: bool = False,
         remember_address: bool = False,
     ) -> Stored:
         """Store a message once for each `key`; for a known key return what it has stored.
 
         A client's key is remembered for 24 hours, a key of our own for as long as a request may
-        be repeated. `trace` is stored with the entry. `hold` has it wait for a moderator.
+        be repeated. `trace` is stored with the entry. `only_known` stores nothing: an unknown key
+        raises DeadlineExceededError. `hold` has the message wait for a moderator.
         `remember_address` keeps the address for 24 hours, so that it can be banned. Raises
         DeadlineExceededError, TooManyPostsError where `rate` does not allow the post,
         QueueFullError, MessageRefusedError and MessageWithdrawnError.
         """
         # A client that repeats its key with another text gets the first message back.
-        memo = b"" if is_own_key else to_json((new.author, new.text, pod))
-        lifetime = MINUTE_MS if is_own_key else DAY_MS
+        is_own = is_own_key(key)
+        memo = b"" if is_own else to_json((new.author, new.text, pod))
+        lifetime = MINUTE_MS if is_own else DAY_MS
+        deadline = _LONG_AGO if only_known else until_ms
         posts, seconds = rate or (0, 0)
         fields = encode(new.author, new.text, pod, trace)
         if hold:
@@ -119,10 +118,10 @@ class Store:
         outcome, *rest = await self._post(
             keys=[
                 *(HELD if hold else EVENTS, TRIMMED, EDITS, RECEIPT + key),
-                *(_RATE + rate_key(address), ADDRESS),
+                *(RATE + rate_key(address), ADDRESS),
             ],
             args=[
-                *(*self._retention, lifetime, until_ms, memo, posts, seconds * 1000),
+                *(*self._retention, lifetime, deadline, memo, posts, seconds * 1000),
                 *(HELD_SEQ if hold else 0, address if remember_address else ""),
                 *fields,
             ],
@@ -131,11 +130,11 @@ class Store:
         entry_id, known = _read_receipt(rest[0])
         if entry_id == ORIGIN:
             # What was withdrawn has no words any more; those of a key of our own are never kept.
-            raise MessageRefusedError if known or is_own_key else MessageWithdrawnError
+            raise MessageRefusedError if known or is_own else MessageWithdrawnError
         author, text, pod = known or (new.author, new.text, pod)
         message = Message(entry_id, author, text, pod)
         # A key of our own is known only to the request that tries again.
-        return Stored(message, outcome == b"new" or is_own_key, is_held(message.id))
+        return Stored(message, outcome == b"new" or is_own, is_held(message.id))
 
     async def posted(self, key: str) -> Message | None:
         """Return the message as it was posted with a client's key, None for an unknown one."""
@@ -163,7 +162,7 @@ class Store:
         # Without the name "text" a pod of an older version takes it for something unknown.
         _, *fields = encode(message.author, text, message.pod, trace)
         outcome, *rest = await self._edit(
-            keys=[EVENTS, TRIMMED, EDITS, RECEIPT + key, _RATE + rate_key(address)],
+            keys=[EVENTS, TRIMMED, EDITS, RECEIPT + key, RATE + rate_key(address)],
             args=[
                 *self._retention,
                 *(MINUTE_MS, until_ms, posts, seconds * 1000, str(message.id)),
@@ -186,7 +185,7 @@ class Store:
         receipts = [RECEIPT + key for key in keys]
         # On one connection, and so on one server.
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.eval(self._replicated, 1 + len(receipts), _MARKER, *receipts)
+        pipeline.eval(self._replicated, 1 + len(receipts), MARKER, *receipts)
         pipeline.wait(count, timeout_ms)
         found, reached = await pipeline.execute()
         return [bool(each) for each in found], int(reached)
@@ -219,7 +218,7 @@ class Store:
         """
         text = "" if record is None else json.dumps(record)
         answer = await self._heartbeat(
-            keys=[_PODS, DATASET_ID, EVENTS, TRIMMED, EDITS, CONTROL, HELD],
+            keys=[PODS, DATASET_ID, EVENTS, TRIMMED, EDITS, CONTROL, HELD],
             args=[process, text, dataset_id, self._retention.age_ms, int(with_peers)],
         )
         return HeartbeatReply.parse(answer, with_peers=with_peers)
