@@ -182,3 +182,20 @@ async def test_closed_client_lets_no_command_wait() -> None:
             await asyncio.wait_for(client.get("key"), 10)
         assert time.monotonic() - started < 5
         await client.aclose()
+
+
+async def test_closing_fails_what_is_sent_together(shared_valkey: Valkey) -> None:
+    """Both the commands of a round trip that is under way and those that wait for the next."""
+    async with Proxy(shared_valkey.port) as proxy:
+        client = connect(proxy.address, 10)
+        proxy.delay = 0.1
+        first = asyncio.ensure_future(client.echo("first"))
+        await asyncio.sleep(0)
+        under_way = asyncio.ensure_future(client.echo("under way"))
+        assert await first == b"first"
+        waiting = asyncio.ensure_future(client.echo("waiting"))
+        await asyncio.sleep(0)
+        await client.aclose()
+        for asking in (under_way, waiting):
+            with pytest.raises(RedisConnectionError, match="was closed"):
+                await asking
