@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guestbook.core import Deletion, Edit, EntryId, InvalidMessageError, Message, NewMessage
-from guestbook.storage.entries import decode, encode
+from guestbook.storage.entries import decode, encode, with_edit
 
 halves = st.integers(0, 2**64 - 1)
 ids = st.builds(EntryId, halves, halves)
@@ -62,6 +62,16 @@ def test_edit_has_the_whole_message(
         fields[b"author"] = message.author.encode()
     edited = replace(message, edited_at=own.time)
     assert decode(str(own).encode(), fields) == Edit(own, edited, tuple(replaced))
+
+
+@given(messages, ids, ids, texts)
+def test_message_has_the_words_of_its_newest_edit(
+    message: Message, newest: EntryId, earlier: EntryId, text: str
+) -> None:
+    """All of them, and when they were changed; without an edit it stays as it is."""
+    edited = with_edit(message, f"{newest},{earlier} {text}".encode())
+    assert edited == replace(message, text=text, edited_at=newest.time)
+    assert with_edit(message, None) == message
 
 
 @pytest.mark.parametrize(
