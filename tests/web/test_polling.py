@@ -30,6 +30,10 @@ class Poller:
     def texts(self) -> list[str]:
         return [message["text"] for message in self.messages.values()]
 
+    async def sees(self, texts: list[str]) -> bool:
+        await self.poll()
+        return self.texts == texts
+
     async def poll(self) -> None:
         more = True
         while more:
@@ -130,6 +134,38 @@ async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
         assert (ahead.texts, ahead.resets) == (["old"], 1)
         await ahead.poll()
         assert ahead.resets == 1
+
+
+async def test_replaced_messages_come_in_pages(serve: Serve, redis_url: str) -> None:
+    """A poller reads imported messages page by page to their end, from any pod, after one reset."""
+    pods = [await serve(name) for name in ("pod-a", "pod-b")]
+    async with (
+        httpx.AsyncClient(base_url=pods[0].url) as http,
+        httpx.AsyncClient(base_url=pods[1].url) as other,
+    ):
+        poller, beginner = Poller(http, limit=2), Poller(other, limit=2)
+        await http.post("/messages", json={"text": "replaced"})
+        await poller.poll()
+        lines = "".join(
+            f'{{"id": "{n}-0", "author": null, "text": "{n}", "pod": "p"}}\n' for n in range(1, 6)
+        )
+        for resets in (1, 2):
+            importing = guestbook("import", "--replace", "-", redis=redis_url, given=lines.encode())
+            assert importing.returncode == 0
+
+            async def is_reset(resets: int = resets) -> bool:
+                await poller.poll()
+                return poller.resets == resets
+
+            await eventually(is_reset)
+            assert poller.texts == ["1", "2", "3", "4", "5"]
+        await poller.poll()
+        assert poller.resets == 2
+        await eventually(lambda: beginner.sees(poller.texts))
+        assert beginner.resets == 0
+        await other.post("/messages", json={"text": "new"})
+        await eventually(lambda: poller.sees(["1", "2", "3", "4", "5", "new"]))
+        assert poller.resets == 2
 
 
 async def test_pod_lags(shared_valkey: Valkey, redis_url: str, serve: Serve) -> None:

@@ -23,10 +23,17 @@ class Changes(NamedTuple):
     """Whether there are more messages already."""
     is_reset: bool
     """Whether entries after the given cursor are missing: these are from the beginning."""
+    replaced: EntryId | None
+    """Where the cursor is among messages that replaced all others: up to where they did."""
 
 
-async def poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
+async def poll(
+    guestbook: Guestbook, after: EntryId, limit: int, replaced: EntryId | None = None
+) -> Changes:
     """Return what happened after a cursor, with at most `limit` messages, oldest first.
+
+    `replaced` is what came with the cursor. Messages that replaced others have older ids, so that
+    their cursors are else taken for those of the others.
 
     It may take long where memory does not reach back that far, and raises what Redis does.
     """
@@ -35,12 +42,13 @@ async def poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
     if log.is_loaded and after > end:
         # Another pod may be a moment ahead, or Redis has lost what was there.
         newest = max(end, (await guestbook.store.head()).last_id)
-    is_reset = after != ORIGIN and await _is_outdated(guestbook, after, newest)
+    is_replaced = replaced != log.replaced_at and log.is_outdated(after)
+    is_reset = after != ORIGIN and (is_replaced or await _is_outdated(guestbook, after, newest))
     cursor = ORIGIN if is_reset else after
     messages: list[Message] = []
     changes: list[Edit | Deletion] = []
     has_more = False
-    async for reached, entry in _entries(guestbook, cursor):
+    async for read_to, entry in _entries(guestbook, cursor):
         if isinstance(entry, Message):
             if len(messages) == limit:
                 has_more = True
@@ -48,17 +56,19 @@ async def poll(guestbook: Guestbook, after: EntryId, limit: int) -> Changes:
             messages.append(entry)
         elif entry is not None:
             changes.append(entry)
-        end = max(end, reached)
+        end = max(end, read_to)
     if has_more:
         end = messages[-1].id
         changes = [change for change in changes if change.id <= end]
+    reached = end if is_reset else max(end, after)
     return Changes(
         messages,
         [change.message for change in changes if isinstance(change, Edit)],
         [change.target for change in changes if isinstance(change, Deletion)],
-        end if is_reset else max(end, after),
+        reached,
         has_more,
         is_reset,
+        log.replaced_at if reached < log.replaced_at else None,
     )
 
 
@@ -66,7 +76,7 @@ async def _is_outdated(guestbook: Guestbook, after: EntryId, newest: EntryId) ->
     log = guestbook.log
     if not log.is_loaded:
         return after < await guestbook.store.trimmed()
-    if after > newest or log.is_outdated(after):
+    if after > newest:
         return True
     if after >= log.low_watermark:
         return False

@@ -26,6 +26,7 @@ from guestbook.web.dependencies import (
     get_author_key,
     get_client_address,
     get_idempotency_key,
+    id_query,
     no_message,
     parse_cursor,
 )
@@ -96,13 +97,17 @@ async def list_messages(
     limit: Limit = 50,
     *,
     changes: Annotated[bool, Query(description="With `after`: also edits and deletions")] = False,
+    replaced: Annotated[
+        str | None, id_query("As in `next`: when all messages were replaced that it goes on with")
+    ] = None,
 ) -> ChangeList | MessageList:
     older_than = None if before is None else parse_cursor("before", before)
     newer_than = None if after is None else parse_cursor("after", after)
     if changes:
         if newer_than is None or older_than is not None:
             raise ProblemError(422, "goes with `after`, and without `before`", field="changes")
-        return await _changes(guestbook, newer_than, limit)
+        seen = None if replaced is None else parse_cursor("replaced", replaced)
+        return await _changes(guestbook, newer_than, limit, seen)
     if guestbook.log.is_loaded:
         response.headers[CURSOR] = str(guestbook.log.last)
     if newer_than is None:
@@ -121,12 +126,16 @@ def page_of(listing: Listing, path: str, limit: int, direction: str) -> MessageL
     return MessageList(messages=[MessageOut.of(each) for each in listing.messages], next=following)
 
 
-async def _changes(guestbook: Guestbook, after: EntryId, limit: int) -> ChangeList:
-    found = await within_request(poll(guestbook, after, limit))
-    query = urlencode({"limit": limit, "changes": "true", "after": str(found.cursor)})
+async def _changes(
+    guestbook: Guestbook, after: EntryId, limit: int, replaced: EntryId | None
+) -> ChangeList:
+    found = await within_request(poll(guestbook, after, limit, replaced))
+    query = {"limit": limit, "changes": "true", "after": str(found.cursor)}
+    if found.replaced is not None:
+        query["replaced"] = str(found.replaced)
     return ChangeList(
         messages=[MessageOut.of(each) for each in found.messages],
-        next=f"/messages?{query}",
+        next=f"/messages?{urlencode(query)}",
         edited=[MessageOut.of(each) for each in found.edited],
         deleted=[str(each) for each in found.deleted],
         more=found.has_more,
