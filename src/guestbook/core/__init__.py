@@ -30,7 +30,13 @@ from guestbook.core.messages import (
     normalise,
 )
 from guestbook.core.policy import SECONDS, PostRate, Retention, parse_duration, rate_key, unmapped
-from guestbook.core.problems import PROBLEM_TYPE, ProblemError, precondition_failed, unavailable
+from guestbook.core.problems import (
+    PROBLEM_TYPE,
+    ProblemError,
+    no_message,
+    precondition_failed,
+    unavailable,
+)
 
 __all__ = [
     "AUTHOR_MAX",
@@ -62,6 +68,7 @@ __all__ = [
     "ban_field",
     "is_held",
     "network_of",
+    "no_message",
     "normalise",
     "parse_duration",
     "parse_network",

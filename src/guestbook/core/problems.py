@@ -55,6 +55,13 @@ def unavailable(
     return ProblemError(503, detail, code=code, headers={"Retry-After": str(wait)})
 
 
+def no_message(message_id: object) -> ProblemError:
+    """Return the 404 of a message."""
+    name = str(message_id)[:50]
+    detail = f"There is no message {name}: it was deleted, or never existed."
+    return ProblemError(404, detail, code="no_message")
+
+
 def precondition_failed() -> ProblemError:
     """Return the answer to an If-Match that is false (RFC 9110, section 13.1.1)."""
     return ProblemError(412, "If-Match names another version than the one that is here.")

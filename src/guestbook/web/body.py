@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from guestbook.core import NewMessage, ProblemError
-from guestbook.web.dependencies import check_condition, refuse_cross_site
+from guestbook.web.dependencies import refuse_cross_site, refuse_if_match
 from guestbook.web.pages.renderer import Typed
 from guestbook.web.schemas import EditIn, MessageForm, MessageIn
 
@@ -44,7 +44,7 @@ async def read_posted(request: Request) -> Posted:
         # From here on an error is shown in the page, with what the visitor typed.
         request.state.typed = Typed()
     await refuse_cross_site(request)
-    await check_condition(request)
+    await refuse_if_match(request)
     body = await _read(request)
     message: MessageIn
     if is_form:

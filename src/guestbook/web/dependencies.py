@@ -6,10 +6,10 @@ import hmac
 import re
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from guestbook.core import EntryId, ProblemError, precondition_failed
+from guestbook.core import EntryId, ProblemError, no_message, precondition_failed
 from guestbook.pod import Guestbook, Moderator
 from guestbook.settings import Settings
 from guestbook.telemetry import Metrics
@@ -20,10 +20,9 @@ from guestbook.web.public_url import public_address
 _KEY = re.compile(r"[!-~]{1,128}")
 _KEY_SCHEMA: dict[str, Any] = {"pattern": f"^{_KEY.pattern}$"}
 _KEY_DESCRIPTION = (
-    "A key of your own, other for each message: for 24 hours a post with it is stored once, and it "
+    "A random key, different for each message: for 24 hours a post with it is stored once, and it "
     "proves that you are the author"
 )
-ID_SCHEMA: dict[str, Any] = {"pattern": r"^\d{1,20}(-\d{1,20})?$"}
 
 
 # The parts of the application
@@ -81,19 +80,6 @@ async def get_idempotency_key(
     return idempotency_key
 
 
-def parse_cursor(field: str, value: str) -> EntryId:
-    """Parse an id that a client sent; ProblemError 422 names the field."""
-    try:
-        return EntryId.parse(value)
-    except ValueError as error:
-        raise ProblemError(422, str(error), field=field) from None
-
-
-def id_query(description: str) -> Any:
-    """Return a query parameter that is an id."""
-    return Query(description=description, json_schema_extra=ID_SCHEMA)
-
-
 async def get_message_id(message_id: str) -> EntryId:
     """Return the id in the path; what is no id names no message."""
     try:
@@ -102,28 +88,24 @@ async def get_message_id(message_id: str) -> EntryId:
         raise no_message(message_id) from None
 
 
-async def check_condition(request: Request) -> None:
-    """Raise ProblemError 412 for an If-Match: nothing that can be changed has an ETag."""
+async def refuse_if_match(request: Request) -> None:
+    """Raise ProblemError 412 for an If-Match that names an ETag.
+
+    Nothing that can be changed has an ETag, so that none can match.
+    """
     if request.method != "GET" and any(
         value != "*" for value in request.headers.getlist("if-match")
     ):
         raise precondition_failed()
 
 
-async def get_changed_id(
+async def get_changeable_id(
     request: Request, guestbook: GuestbookDep, entry_id: Annotated[EntryId, Depends(get_message_id)]
 ) -> EntryId:
-    """Return the id of a message to change; a condition counts only where there is one."""
+    """Return the id of a message to change; where there is none, the answer is 404 and not 412."""
     if "if-match" in request.headers and await guestbook.get(entry_id) is not None:
-        await check_condition(request)
+        await refuse_if_match(request)
     return entry_id
-
-
-def no_message(message_id: object) -> ProblemError:
-    """Return the 404 of a message."""
-    name = str(message_id)[:50]
-    detail = f"There is no message {name}: it was deleted, or never existed."
-    return ProblemError(404, detail, code="no_message")
 
 
 ClientAddress = Annotated[str, Depends(get_client_address)]
@@ -137,10 +119,8 @@ KEY_PARAMETER: dict[str, Any] = {
     "description": _KEY_DESCRIPTION,
 }
 """The same header in OpenAPI, for a route that reads it by itself."""
-Before = Annotated[str | None, id_query("Only messages older than this id")]
-After = Annotated[str | None, id_query("Only messages newer than this id")]
 MessageId = Annotated[EntryId, Depends(get_message_id)]
-ChangedId = Annotated[EntryId, Depends(get_changed_id)]
+ChangeableId = Annotated[EntryId, Depends(get_changeable_id)]
 
 
 # Permissions
@@ -177,7 +157,7 @@ async def require_admin(settings: SettingsDep, credentials: _Credentials) -> Non
 async def get_author_key(
     settings: SettingsDep, credentials: _Credentials, key: IdempotencyKey
 ) -> str | None:
-    """Return the key that stands in place of the admin token, or require that: then None."""
+    """Return the author's key; None for the administrator. Raises ProblemError for neither."""
     if key is not None and credentials is None:
         return key
     await require_admin(settings, credentials)

@@ -11,13 +11,8 @@ from guestbook.pod import Moderator
 from guestbook.settings import Settings
 from guestbook.storage import TooManyBansError
 from guestbook.web.body import JSON, json_body
-from guestbook.web.dependencies import (
-    ModeratorDep,
-    SettingsDep,
-    check_condition,
-    parse_cursor,
-    require_admin,
-)
+from guestbook.web.dependencies import ModeratorDep, SettingsDep, refuse_if_match, require_admin
+from guestbook.web.ids import parse_cursor
 from guestbook.web.schemas import (
     BanIn,
     BanList,
@@ -30,7 +25,7 @@ from guestbook.web.schemas import (
 
 router = APIRouter(
     tags=["operations"],
-    dependencies=[Depends(require_admin), Depends(check_condition)],
+    dependencies=[Depends(require_admin), Depends(refuse_if_match)],
     responses=problems(401, 403, 503),
 )
 

@@ -16,7 +16,7 @@ from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, current_id
 from guestbook.web.csrf import cors_headers
-from guestbook.web.dependencies import ID_SCHEMA, id_query, parse_cursor
+from guestbook.web.ids import ID_SCHEMA, id_query, parse_cursor
 from guestbook.web.schemas import problems
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 

@@ -8,11 +8,11 @@ import structlog
 from fastapi import APIRouter, Depends
 
 from guestbook.pod.lab import Action, Lab
-from guestbook.web.dependencies import app_part, check_condition, refuse_cross_site
+from guestbook.web.dependencies import app_part, refuse_cross_site, refuse_if_match
 from guestbook.web.schemas import Command, problems
 
 router = APIRouter(
-    tags=["lab"], dependencies=[Depends(refuse_cross_site), Depends(check_condition)]
+    tags=["lab"], dependencies=[Depends(refuse_cross_site), Depends(refuse_if_match)]
 )
 
 logger = structlog.get_logger(__name__)

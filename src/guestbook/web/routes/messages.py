@@ -9,14 +9,12 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from guestbook.core import EntryId, ProblemError
+from guestbook.core import EntryId, ProblemError, no_message
 from guestbook.pod import Guestbook, Listing, edit, poll, withdraw, within_request
 from guestbook.web.body import FORM, JSON, read_new_text, read_posted
 from guestbook.web.dependencies import (
     KEY_PARAMETER,
-    After,
-    Before,
-    ChangedId,
+    ChangeableId,
     ClientAddress,
     GuestbookDep,
     IdempotencyKey,
@@ -26,10 +24,8 @@ from guestbook.web.dependencies import (
     get_author_key,
     get_client_address,
     get_idempotency_key,
-    id_query,
-    no_message,
-    parse_cursor,
 )
+from guestbook.web.ids import After, Before, id_query, parse_cursor
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.schemas import (
     ChangeList,
@@ -178,7 +174,7 @@ async def edit_message(
     *,
     request: Request,
     guestbook: GuestbookDep,
-    entry_id: ChangedId,
+    entry_id: ChangeableId,
     text: Annotated[str, Depends(read_new_text)],
     address: ClientAddress,
     key: IdempotencyKey,
@@ -201,7 +197,7 @@ async def delete_message(
     guestbook: GuestbookDep,
     # Before the id: without permission there is no answer about it.
     author_key: Annotated[str | None, Depends(get_author_key)],
-    entry_id: ChangedId,
+    entry_id: ChangeableId,
 ) -> Response:
     if author_key is None:
         is_deleted = await guestbook.delete(entry_id)

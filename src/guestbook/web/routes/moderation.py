@@ -5,16 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 from starlette.responses import StreamingResponse
 
-from guestbook.core import ORIGIN
-from guestbook.web.dependencies import (
-    After,
-    MessageId,
-    ModeratorDep,
-    check_condition,
-    no_message,
-    parse_cursor,
-    require_admin,
-)
+from guestbook.core import ORIGIN, no_message
+from guestbook.web.dependencies import MessageId, ModeratorDep, refuse_if_match, require_admin
+from guestbook.web.ids import After, parse_cursor
 from guestbook.web.routes.messages import Limit, page_of
 from guestbook.web.schemas import MessageList, MessageOut, problems
 
@@ -22,7 +15,7 @@ EVENTS = "/held/events"
 
 router = APIRouter(
     tags=["moderation"],
-    dependencies=[Depends(require_admin), Depends(check_condition)],
+    dependencies=[Depends(require_admin), Depends(refuse_if_match)],
     responses=problems(401, 403, 503),
 )
 

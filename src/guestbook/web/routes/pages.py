@@ -5,12 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from guestbook.core import unavailable
-from guestbook.web.dependencies import (
-    Language,
-    PageDep,
-    PublicURL,
-    parse_cursor,
-)
+from guestbook.web.dependencies import Language, PageDep, PublicURL
+from guestbook.web.ids import parse_cursor
 from guestbook.web.pages import feed as feeds
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page
