@@ -78,11 +78,20 @@ def test_log_is_bounded_by_bytes() -> None:
     assert numbers(log.newest()) == [5, 4]
     assert log.low_watermark == EntryId(3, 0)
     assert not log.is_complete
+    assert log.has_all_after(EntryId(3, 0))
+    assert not log.has_all_after(EntryId(2, 0))
 
 
 def test_log_that_drops_by_number_stays_complete() -> None:
     """Redis keeps no more than the same number of messages."""
-    assert filled(*map(message, range(1, 8)), most=3).is_complete
+    log = filled(*map(message, range(1, 8)), most=3)
+    assert log.is_complete
+    assert log.has_all_after(ORIGIN)
+
+
+def test_log_that_was_not_loaded_has_nothing() -> None:
+    """What Redis has is not known yet."""
+    assert not EventLog(9, 9).has_all_after(ORIGIN)
 
 
 def test_entry_larger_than_the_log_leaves_it_empty() -> None:

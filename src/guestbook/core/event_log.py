@@ -82,7 +82,7 @@ class EventLog:
         """The bytes of all frames."""
         return self._bytes
 
-    def count(self) -> Counter[str]:
+    def count_by_kind(self) -> Counter[str]:
         """Count the entries in memory by their kind, without what was deleted or replaced."""
         return Counter(entry.kind for entry in self._entries if entry.frame)
 
@@ -101,7 +101,7 @@ class EventLog:
         replaced_at: EntryId = ORIGIN,
     ) -> None:
         """Replace everything; `entries` is what the stream has after `low_watermark`."""
-        # One more, so that the old end is not taken for the new start.
+        # Skip one position: one from before the reload must never be valid.
         self.start = self.end + 1 if self.is_loaded else self.end
         self._entries = []
         self._framed = self._bytes = 0
@@ -154,7 +154,7 @@ class EventLog:
         if trimmed > self.low_watermark:
             self._drop(bisect_right(self._entries, trimmed, key=_by_id))
             self.low_watermark = trimmed
-            # All that Redis had and memory had not was older than this.
+            # Memory now holds all that Redis still has.
             self.is_complete = True
 
     def _drop(self, count: int) -> None:
@@ -164,6 +164,10 @@ class EventLog:
             self._bytes -= len(entry.frame)
         del self._entries[:count]
         self.start += count
+
+    def has_all_after(self, cursor: EntryId) -> bool:
+        """Return whether memory has everything after a cursor, up to `last`."""
+        return self.is_loaded and (cursor >= self.low_watermark or self.is_complete)
 
     def is_outdated(self, cursor: EntryId) -> bool:
         """Return whether a cursor is of messages that have been replaced since.

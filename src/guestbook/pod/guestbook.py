@@ -42,7 +42,8 @@ from guestbook.storage import (
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
-_READ_COUNT = 200
+READ_COUNT = 200
+"""How many entries a read asks Redis for at a time."""
 # Load balancers ask for readiness at least this often.
 _PROBE_SECONDS = 15.0
 # How long after the first of them has learned that the pod is not ready the others have, too.
@@ -275,7 +276,7 @@ class Guestbook:
 
         Raises UnavailableError.
         """
-        if self.log.is_loaded and (after >= self.log.low_watermark or self.log.is_complete):
+        if self.log.has_all_after(after):
             found = list(itertools.islice(self.log.oldest(after), limit + 1))
         else:
             found = await self._read(self.store.newer, after, limit + 1)
@@ -286,10 +287,7 @@ class Guestbook:
         message = self.log.get(entry_id)
         if message is not None:
             return message
-        is_in_memory = entry_id <= self.log.last and (
-            self.log.is_complete or entry_id > self.log.low_watermark
-        )
-        if self.log.is_loaded and is_in_memory:
+        if entry_id <= self.log.last and self.log.has_all_after(entry_id.before()):
             return None
         return await within_request(self.store.get(entry_id))
 
@@ -299,7 +297,7 @@ class Guestbook:
         """Read messages page by page, skipping deletions."""
         found: list[Message] = []
         while len(found) < count:
-            page = await within_request(read(edge, _READ_COUNT))
+            page = await within_request(read(edge, READ_COUNT))
             if page.reached is None:
                 break
             edge = page.reached

@@ -44,7 +44,7 @@ class GuestbookCollector(Collector):
             ("redis_clock_ahead_seconds", ahead, presence.clock_ahead),
         ):
             yield GaugeMetricFamily(f"guestbook_{name}", meaning, value=value)
-        entries = guestbook.log.count()
+        entries = guestbook.log.count_by_kind()
         kinds = {kind: entries[kind] for kind in ("message", "edit", "deletion")}
         yield _by_label(GaugeMetricFamily, "entries", "Entries in memory", "kind", kinds)
 

@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from guestbook.core import ORIGIN, Deletion, Edit, Entry, EntryId, Message
-from guestbook.pod.guestbook import Guestbook
-
-_READ_COUNT = 200
+from guestbook.pod.guestbook import READ_COUNT, Guestbook
 
 
 class Changes(NamedTuple):
@@ -88,13 +86,13 @@ async def _entries(
 ) -> AsyncIterator[tuple[EntryId, Entry | None]]:
     """Yield the entries after an id, each with the id up to which the stream has been read."""
     log = guestbook.log
-    if log.is_loaded and (after >= log.low_watermark or log.is_complete):
+    if log.has_all_after(after):
         for entry in log.between(log.position_after(after), log.end):
             yield entry.id, entry.message or entry.change
         return
     reached: EntryId | None = after
     while reached is not None:
-        page = await guestbook.store.newer(reached, _READ_COUNT)
+        page = await guestbook.store.newer(reached, READ_COUNT)
         for each in page.entries:
             yield each.id, each
         reached = page.reached
