@@ -52,7 +52,7 @@ def export_messages(
                 count += len(page)
                 advance(len(page))
 
-        total = await store.count()
+        total = await store.count_entries()
         with progress_bar("exporting", total, is_shown=not output.isatty()) as advance:
             async for piece in encode(form, counted(), chosen.title or "Guestbook"):
                 output.write(piece)

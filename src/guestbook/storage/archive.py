@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from guestbook.core import EntryId, Message, Retention
 from guestbook.storage.keys import DATASET_ID, EDITS, EVENTS, TRIMMED
-from guestbook.storage.store import Store, load_script
+from guestbook.storage.lua import load_script
+from guestbook.storage.store import Store
 
 _STAGING = "{guestbook}:import:"
 _IMPORTED_LEGACY = "{guestbook}:taken-over:"

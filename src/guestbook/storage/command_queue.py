@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from guestbook.storage.store import load_script
+from guestbook.storage.lua import load_script
 
 QUEUE_MAX = 10
 """How many commands may wait for a process."""

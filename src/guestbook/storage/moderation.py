@@ -32,8 +32,8 @@ from guestbook.storage.keys import (
     TRIMMED,
     own_key,
 )
+from guestbook.storage.lua import load_script
 from guestbook.storage.replies import Decision
-from guestbook.storage.store import load_script
 
 BANS_MAX = 1000
 """Each pod reads all bans once a second."""
@@ -79,7 +79,11 @@ class ModerationStore:
         outcome, *rest = await self._decide(
             keys=[HELD, EVENTS, TRIMMED, EDITS, RECEIPT + key, RECEIPT, ADDRESS],
             args=[
-                *(*self._retention, lifetime, until_ms, str(entry_id), verdict),
+                *self._retention,
+                lifetime,
+                until_ms,
+                str(entry_id),
+                verdict,
                 *encode_trace(trace),
             ],
         )

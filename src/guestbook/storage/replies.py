@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+from pydantic_core import from_json
 
 from guestbook.core import ORIGIN, Control, Entry, EntryId, Message
+from guestbook.storage.entries import decode
 
 
 class EntryPage(NamedTuple):
@@ -15,6 +18,13 @@ class EntryPage(NamedTuple):
 
     entries: list[Entry]
     reached: EntryId | None
+
+    @classmethod
+    def parse(cls, raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Self:
+        """Parse what Redis returned, without entries that this version does not know."""
+        decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
+        entries = [entry for entry in decoded if entry is not None]
+        return cls(entries, EntryId.from_bytes(raw[-1][0]) if raw else None)
 
 
 class StreamHead(NamedTuple):
@@ -30,6 +40,12 @@ def replaced_at(dataset_id: str) -> EntryId:
     """Return the id at which an operator replaced all messages, 0-0 if none ever did."""
     _, _, entry_id = dataset_id.partition("@")
     return EntryId.parse(entry_id) if entry_id else ORIGIN
+
+
+def parse_receipt(receipt: bytes) -> tuple[EntryId, tuple[str | None, str, str] | None]:
+    """Return the id of what was posted, and author, text and pod if a client has the key."""
+    entry_id, _, memo = receipt.partition(b" ")
+    return EntryId.from_bytes(entry_id), tuple(from_json(memo)) if memo else None
 
 
 class Stored(NamedTuple):

@@ -6,10 +6,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from redis.asyncio import Redis
 
 from guestbook.core import (
@@ -25,7 +24,7 @@ from guestbook.core import (
     is_held,
     rate_key,
 )
-from guestbook.storage.entries import decode, encode, encode_trace, with_edit
+from guestbook.storage.entries import encode, encode_trace, with_edit
 from guestbook.storage.errors import (
     DeadlineExceededError,
     MessageRefusedError,
@@ -49,16 +48,11 @@ from guestbook.storage.keys import (
     TRIMMED,
     is_own_key,
 )
-from guestbook.storage.replies import EntryPage, HeartbeatReply, Stored, StreamHead
+from guestbook.storage.lua import load_script
+from guestbook.storage.replies import EntryPage, HeartbeatReply, Stored, StreamHead, parse_receipt
 
 # A deadline that has passed.
 _LONG_AGO = 1
-
-
-def load_script(name: str) -> str:
-    """Return the Lua script of this name, after the helper functions that all of them share."""
-    folder = files("guestbook.storage") / "scripts"
-    return (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
 
 
 class Store:
@@ -117,17 +111,27 @@ class Store:
             fields += ["receipt", key]
         outcome, *rest = await self._post(
             keys=[
-                *(HELD if hold else EVENTS, TRIMMED, EDITS, RECEIPT + key),
-                *(RATE + rate_key(address), ADDRESS),
+                HELD if hold else EVENTS,
+                TRIMMED,
+                EDITS,
+                RECEIPT + key,
+                RATE + rate_key(address),
+                ADDRESS,
             ],
             args=[
-                *(*self._retention, lifetime, deadline, memo, posts, seconds * 1000),
-                *(HELD_SEQ if hold else 0, address if remember_address else ""),
+                *self._retention,
+                lifetime,
+                deadline,
+                memo,
+                posts,
+                seconds * 1000,
+                HELD_SEQ if hold else 0,
+                address if remember_address else "",
                 *fields,
             ],
         )
         _raise_refusal(outcome, *rest)
-        entry_id, known = _read_receipt(rest[0])
+        entry_id, known = parse_receipt(rest[0])
         if entry_id == ORIGIN:
             # What was withdrawn has no words any more; those of a key of our own are never kept.
             raise MessageRefusedError if known or is_own else MessageWithdrawnError
@@ -139,7 +143,7 @@ class Store:
     async def posted(self, key: str) -> Message | None:
         """Return the message as it was posted with a client's key, None for an unknown one."""
         receipt = await self._client.get(RECEIPT + key)
-        entry_id, known = _read_receipt(receipt or b"0-0")
+        entry_id, known = parse_receipt(receipt or b"0-0")
         return Message(entry_id, *known) if known else None
 
     async def edit(
@@ -165,7 +169,11 @@ class Store:
             keys=[EVENTS, TRIMMED, EDITS, RECEIPT + key, RATE + rate_key(address)],
             args=[
                 *self._retention,
-                *(MINUTE_MS, until_ms, posts, seconds * 1000, str(message.id)),
+                MINUTE_MS,
+                until_ms,
+                posts,
+                seconds * 1000,
+                str(message.id),
                 *fields,
             ],
         )
@@ -237,16 +245,17 @@ class Store:
         pipeline.get(DATASET_ID)
         streams, trimmed, dataset_id = await pipeline.execute()
         # Without the words of later edits: those edits follow.
-        page = _page(streams[0][1] if streams else [])
+        page = EntryPage.parse(streams[0][1] if streams else [])
         newest_trimmed = EntryId.from_bytes(trimmed or b"0-0")
         return page, newest_trimmed, (dataset_id or b"").decode()
 
     async def older(self, before: EntryId | None, count: int) -> EntryPage:
         """Return up to `count` entries older than `before` (None: the newest), newest first."""
         if before == ORIGIN:
-            return _page([])
+            return EntryPage.parse([])
         newest = "+" if before is None else str(before.before())
-        return await self._edited(await self._client.xrevrange(EVENTS, newest, "-", count=count))
+        raw = await self._client.xrevrange(EVENTS, newest, "-", count=count)
+        return await self._with_edits(raw)
 
     async def replay(self, after: EntryId, count: int) -> tuple[EntryPage, EntryId]:
         """Return up to `count` entries newer than `after`, and the newest id trimmed by then."""
@@ -255,17 +264,18 @@ class Store:
 
     async def newer(self, after: EntryId, count: int) -> EntryPage:
         """Return up to `count` entries newer than `after`, oldest first."""
-        return await self._edited(await self._client.xrange(EVENTS, f"({after}", "+", count=count))
+        raw = await self._client.xrange(EVENTS, f"({after}", "+", count=count)
+        return await self._with_edits(raw)
 
     async def get(self, entry_id: EntryId) -> Message | None:
         """Return the message with this id."""
         raw = await self._client.xrange(EVENTS, str(entry_id), str(entry_id))
-        found = next(iter((await self._edited(raw)).entries), None)
+        found = next(iter((await self._with_edits(raw)).entries), None)
         return found if isinstance(found, Message) else None
 
-    async def _edited(self, raw: list[Any]) -> EntryPage:
+    async def _with_edits(self, raw: list[Any]) -> EntryPage:
         """Return a page, with the newest words of each message."""
-        page = _page(raw)
+        page = EntryPage.parse(raw)
         ids = [str(entry.id) for entry in page.entries if isinstance(entry, Message)]
         if not ids:
             return page
@@ -276,8 +286,8 @@ class Store:
         ]
         return EntryPage(entries, page.reached)
 
-    async def count(self) -> int:
-        """Return how many entries the stream has."""
+    async def count_entries(self) -> int:
+        """Return how many entries the stream has: messages, edits and deletions."""
         return int(await self._client.xlen(EVENTS))
 
     async def trimmed(self) -> EntryId:
@@ -306,15 +316,3 @@ def _raise_refusal(outcome: bytes, wait_ms: Any = 0) -> None:
         raise TooManyPostsError(max(1, math.ceil(wait_ms / 1000)))
     if outcome == b"full":
         raise QueueFullError
-
-
-def _read_receipt(receipt: bytes) -> tuple[EntryId, tuple[str | None, str, str] | None]:
-    """Return the id of what was posted, and author, text and pod if a client has the key."""
-    entry_id, _, memo = receipt.partition(b" ")
-    return EntryId.from_bytes(entry_id), tuple(from_json(memo)) if memo else None
-
-
-def _page(raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> EntryPage:
-    decoded = (decode(entry_id, fields or {}) for entry_id, fields in raw)
-    entries = [entry for entry in decoded if entry is not None]
-    return EntryPage(entries, EntryId.from_bytes(raw[-1][0]) if raw else None)
