@@ -49,7 +49,7 @@ def _fanout() -> tuple[EventLog, Fanout]:
 def _append(log: EventLog, fanout: Fanout, numbers: range, text: str = "hello") -> None:
     ids = [EntryId(number, 0) for number in numbers]
     log.append([LogEntry.encode(Message(each, None, text, "pod-a")) for each in ids], ids[-1])
-    fanout.wake()
+    fanout.schedule_flush()
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ class Book:
         self.log.load(
             entries, low_watermark=low_watermark, last=last, is_complete=low_watermark == ORIGIN
         )
-        self.fanout.wake()
+        self.fanout.schedule_flush()
 
     def append(self, *entries: Entry) -> None:
         """Store entries and read them into the log at once."""
@@ -147,7 +147,7 @@ class Book:
                 self.stored = [each for each in self.stored if each.id != entry.target]
         self.stored += entries
         self.log.append(map(LogEntry.encode, entries), entries[-1].id)
-        self.fanout.wake()
+        self.fanout.schedule_flush()
 
     def open(self, cursor: int | None = None, *, room: int = sys.maxsize) -> MemoryStream:
         stream = MemoryStream(self.fanout, None if cursor is None else EntryId(cursor, 0))
@@ -243,10 +243,10 @@ async def test_cursor_that_redis_never_had_is_reset() -> None:
     """`confirm` resets it if the answer was asked for after the cursor was known, else not."""
     book = filled(3)
     stream = book.open(5)
-    book.fanout.confirm(EntryId(3, 0), asked_at=stream.cursor_at)
-    book.fanout.confirm(EntryId(5, 0), asked_at=stream.cursor_at + 1)
+    book.fanout.reset_lost_cursors(EntryId(3, 0), asked_at=stream.cursor_at)
+    book.fanout.reset_lost_cursors(EntryId(5, 0), asked_at=stream.cursor_at + 1)
     assert stream.is_in(State.WAITING)
-    book.fanout.confirm(EntryId(3, 0), asked_at=stream.cursor_at + 1)
+    book.fanout.reset_lost_cursors(EntryId(3, 0), asked_at=stream.cursor_at + 1)
     assert stream.is_in(State.LIVE)
     assert stream.data.endswith(b"id: 3-0\nevent: reset\ndata: {}\n\n\0")
     assert stream.ids == [3]
@@ -564,9 +564,9 @@ async def test_cursor_reached_by_catching_up_is_not_reset_by_an_older_answer() -
     book.is_readable.set()
     await until(stream, *range(6, 56))
     await eventually(lambda: stream.is_in(State.WAITING))
-    book.fanout.confirm(EntryId(50, 0), asked_at)
+    book.fanout.reset_lost_cursors(EntryId(50, 0), asked_at)
     assert stream.is_in(State.WAITING)
-    book.fanout.confirm(EntryId(50, 0), time.monotonic())
+    book.fanout.reset_lost_cursors(EntryId(50, 0), time.monotonic())
     assert stream.has_event("reset")
 
 

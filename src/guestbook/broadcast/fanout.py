@@ -50,11 +50,11 @@ class Fanout:
         self._streams: set[Stream] = set()
         self._addresses: Counter[str] = Counter()
         # Indexes of the streams, so that no event costs a look at each of them.
-        self._groups = Groups(log, self.counts, self._drop)
+        self._groups = Groups(log, self.counts, self._abort)
         self._waiting: set[Stream] = set()
         self._paused: set[Stream] = set()
         self._catchup = CatchUp(
-            log, read_after, self.counts, on_done=self._resume_at_cursor, on_failed=self._end
+            log, read_after, self.counts, on_done=self._resume_at_cursor, on_failed=self._finish
         )
         self._is_scheduled = False
         self._delivered_position: int | None = None
@@ -69,7 +69,7 @@ class Fanout:
     def set_pods(self, event: bytes) -> None:
         """Send a new `pods` event to every stream."""
         self._groups.set_pods(event)
-        self.wake()
+        self.schedule_flush()
 
     async def ping(self) -> None:
         """Send a `ping` at its interval, and drop streams that take nothing. Never returns."""
@@ -81,10 +81,10 @@ class Fanout:
             too_long_ago = time.monotonic() - _STALLED_SECONDS
             for stream in tuple(self._paused):
                 if stream.paused_at is not None and stream.paused_at < too_long_ago:
-                    self._drop(stream, "stalled")
-            self.wake()
+                    self._abort(stream, "stalled")
+            self.schedule_flush()
 
-    def wake(self) -> None:
+    def schedule_flush(self) -> None:
         """Bring all streams up to date soon, once for all that happens until then."""
         if not self._streams:
             self._skip_delivered()
@@ -96,7 +96,7 @@ class Fanout:
         self._is_scheduled = False
         for stream in tuple(self._paused):
             if stream.state is State.LIVE and stream.position.entries < self._log.start:
-                self._drop(stream, "slow")
+                self._abort(stream, "slow")
         for stream in tuple(self._waiting):
             self._resume_at_cursor(stream)
         if not self._groups.flush():
@@ -123,9 +123,9 @@ class Fanout:
         self._delivered_position = self._groups.newest.entries
         for stream in self._groups.skip_to_newest():
             self._write_reset(stream)
-        self.wake()
+        self.schedule_flush()
 
-    def confirm(self, last: EntryId, asked_at: float) -> None:
+    def reset_lost_cursors(self, last: EntryId, asked_at: float) -> None:
         """Reset streams whose cursor is of data that Redis has lost.
 
         `last` was Redis's newest id at some time after `asked_at`.
@@ -149,7 +149,7 @@ class Fanout:
         data = hello(self._greeting(), stream.cursor)
         if self.is_draining:
             stream.write(stream.frame(data))
-            self._end(stream, "drain", bye())
+            self._finish(stream, "drain", bye())
         elif (start := self._find(stream.cursor)) is not None:
             # What it missed goes out with the greeting: one packet instead of two.
             missed, end = self._log.frames(start, WRITE_BYTES)
@@ -182,12 +182,11 @@ class Fanout:
             return None
         if log.is_outdated(cursor):
             return None
-        position = log.position_after(cursor)
-        self.counts.replays["memory"] += position < log.end
-        return position
+        return log.position_after(cursor)
 
     def _go_live(self, stream: Stream, start: int, end: int) -> None:
         """Go live at `end`; the entries from `start` on have just been written."""
+        self.counts.replays["memory"] += start < self._log.end
         stream.live_from = start
         if end != stream.position.entries:
             stream.position = stream.position._replace(entries=end)
@@ -201,7 +200,7 @@ class Fanout:
             return
         position = stream.position.entries
         if position < self._log.start:
-            self._drop(stream, "slow")
+            self._abort(stream, "slow")
         elif is_lagging(self._log, position):
             stream.cursor = self._log.id_before(position)
             self._move_to(stream, State.CATCHING_UP)
@@ -280,12 +279,12 @@ class Fanout:
         stream.end_reason = stream.end_reason or reason
         self._move_to(stream, State.CLOSED)
 
-    def _drop(self, stream: Stream, reason: str) -> None:
+    def _abort(self, stream: Stream, reason: str) -> None:
         """Cut a stream off; its client comes back with its cursor."""
         self._close(stream, reason)
         stream.abort()
 
-    def _end(self, stream: Stream, reason: str, farewell: bytes = b"") -> None:
+    def _finish(self, stream: Stream, reason: str, farewell: bytes = b"") -> None:
         """End a stream properly."""
         self._close(stream, reason)
         if farewell:
@@ -295,7 +294,7 @@ class Fanout:
     def cut(self) -> None:
         """Cut all streams, as a failing network does; their clients come back."""
         for stream in tuple(self._streams):
-            self._drop(stream, "cut")
+            self._abort(stream, "cut")
 
     async def drain(self, seconds: float) -> None:
         """Refuse new streams, and end the open ones, spread over `seconds`."""
@@ -308,7 +307,7 @@ class Fanout:
             if ahead > 0:
                 await asyncio.sleep(ahead)
             if stream.state is not State.CLOSED:
-                self._end(stream, "drain", bye())
+                self._finish(stream, "drain", bye())
         await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
         # Clients that are slow to take the end of their streams get a moment more.
         until = time.monotonic() + _FAREWELL_SECONDS

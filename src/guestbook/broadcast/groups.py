@@ -40,12 +40,12 @@ class Group:
 
 
 class Groups:
-    """All groups. `drop` is called with streams that have fallen out of the log."""
+    """All groups. `abort` is called with streams that have fallen out of the log."""
 
-    def __init__(self, log: EventLog, counts: Counts, drop: Callable[[Stream, str], None]) -> None:
+    def __init__(self, log: EventLog, counts: Counts, abort: Callable[[Stream, str], None]) -> None:
         self._log = log
         self._counts = counts
-        self._drop = drop
+        self._abort = abort
         # The first one has waited longest: no other is further back.
         self._groups: deque[Group] = deque()
         self._last_joined: Group | None = None
@@ -122,7 +122,7 @@ class Groups:
             return
         if group.position.entries < self._log.start:
             for stream in tuple(group.streams.values()):
-                self._drop(stream, "slow")
+                self._abort(stream, "slow")
             return
         # The group moves first: a stream that pauses below has been given all of this.
         before = group.position.entries
