@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     """Whether messages wait for a moderator: off, or before they are seen.
     Can be switched while the guestbook runs."""
     max_messages: int = Field(default=10_000, ge=1, le=10_000_000)
-    """How many of the newest messages are kept."""
+    """How many of the newest messages are kept; their edits and deletions count too."""
     max_age: Annotated[int | None, _or_off(_parse_age)] = "off"  # type: ignore[assignment]
     """How long messages are kept, such as 30d or 12h, or off."""
     max_streams: int = Field(default=10_000, ge=1)

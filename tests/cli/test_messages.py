@@ -104,6 +104,18 @@ async def test_deleted_message_vanishes_from_open_pages(serve: Serve, redis_url:
         assert (await http.get("/messages")).json()["messages"] == []
 
 
+async def test_text_of_a_message_is_not_taken_for_an_id(redis_url: str) -> None:
+    """In what `list` prints only the lines with the ids count, whatever visitors write."""
+    async with Redis.from_url(redis_url) as redis:
+        await redis.xadd(_EVENTS, {"text": "the victim", "pod": "p"}, id="1-0")
+        await redis.xadd(_EVENTS, {"text": "1-0 cheap pills", "pod": "p"}, id="2-0")
+    listed = guestbook("list", "--limit", "1", redis=redis_url).stdout
+    assert b"    1-0 cheap" in listed
+    done = guestbook("delete", "-", redis=redis_url, given=listed)
+    assert (done.returncode, done.stderr) == (0, b"guestbook: deleted 1 message\n")
+    assert b"the victim" in guestbook("list", redis=redis_url).stdout
+
+
 async def test_messages_are_found_by_their_words(redis_url: str) -> None:
     """`guestbook list --json | grep WORD | guestbook delete -` deletes in every language."""
     async with Redis.from_url(redis_url) as redis:

@@ -53,6 +53,9 @@ async def test_named_site_may_read_and_post(serve: Serve) -> None:
             async with EventStream(server.url, version=version, **headers) as stream:
                 assert stream.head.status == 200
                 assert stream.head.headers.get(ALLOWED) == expected
+                if expected:
+                    exposed = stream.head.headers["access-control-expose-headers"]
+                    assert "X-Request-ID" in exposed
                 await stream.until("pods")
 
 

@@ -136,7 +136,8 @@ def _ids_of(arguments: list[str]) -> Iterator[str]:
     """Yield the ids in arguments, and for `-` those of standard input."""
     for value in arguments:
         if value == "-":
-            lines = (line for line in standard_input() if line.strip())
+            # Indented is the text of a message, which may begin with another one's id.
+            lines = (line for line in standard_input() if line.strip() and line[:1] != b" ")
             yield from filter(None, map(_first_id, lines))
         else:
             yield value

@@ -14,7 +14,7 @@ from guestbook import __version__
 from guestbook.pod import GuestbookCollector, Moderator, open_guestbook
 from guestbook.settings import Settings
 from guestbook.telemetry import AccessLog, Metrics
-from guestbook.web.csrf import CrossSiteCheck
+from guestbook.web.csrf import EXPOSED_HEADERS, CrossSiteCheck
 from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
     ProblemCORSMiddleware,
@@ -110,7 +110,7 @@ def create_app(
                 "Last-Event-ID",
                 "X-Request-ID",
             ],
-            expose_headers=["Guestbook-Cursor", "Location", "Retry-After", "X-Request-ID"],
+            expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
 

@@ -15,16 +15,23 @@ from guestbook.web.public_url import is_own_origin, public_address
 logger = structlog.get_logger(__name__)
 
 
+EXPOSED_HEADERS = ("Guestbook-Cursor", "Location", "Retry-After", "X-Request-ID")
+"""Which headers of an answer a page of another site may read."""
+
 _ALLOWED = "access-control-allow-origin"
 
 
 def cors_headers(allowed: tuple[str, ...], headers: Headers) -> dict[str, str]:
     """Return the headers with which a page of another site may read what goes past Starlette."""
     origin = headers.get("origin", "")
-    if "*" in allowed:
-        return {_ALLOWED: "*"} if origin else {}
-    vary = {"vary": "Origin"} if allowed else {}
-    return {_ALLOWED: origin, **vary} if origin in allowed else vary
+    vary = {"vary": "Origin"} if allowed and "*" not in allowed else {}
+    if not origin or not {"*", origin} & {*allowed}:
+        return vary
+    return {
+        _ALLOWED: origin if vary else "*",
+        "access-control-expose-headers": ", ".join(EXPOSED_HEADERS),
+        **vary,
+    }
 
 
 class CrossSiteCheck:
