@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from guestbook.core import sse
 
@@ -15,7 +15,17 @@ _OWN_COUNT, _TOTAL, _NOW = -1, -2, -3
 _OWN_COUNT_JSON, _TOTAL_JSON = (b'"streams":%d' % count for count in (_OWN_COUNT, _TOTAL))
 _NOW_JSON = b'"now":%d' % _NOW
 
-Record = dict[str, Any]
+
+class Record(TypedDict):
+    """What a process announces."""
+
+    name: str
+    version: str
+    started_at: str
+    streams: int
+    state: str
+    lab: NotRequired[list[str]]
+    """The faults that the lab has caused in it. Absent without a lab."""
 
 
 class PodsEvent:
@@ -77,15 +87,17 @@ def without_counts(pods: list[Record]) -> list[Record]:
     return [{**pod, "streams": 0} for pod in pods]
 
 
-def parse(record: Record) -> Record:
+def parse(record: Mapping[str, Any]) -> Record:
     """Return another process's record in the form of this version; it may have any version."""
     streams = record.get("streams")
     lab = record.get("lab")
-    return {
+    parsed: Record = {
         "name": str(record.get("name", "")),
         "version": str(record.get("version", "")),
         "started_at": str(record.get("started_at", "")),
         "streams": streams if isinstance(streams, int) else 0,
         "state": str(record.get("state", "ready")),
-        **({"lab": [str(action) for action in lab]} if isinstance(lab, list) else {}),
     }
+    if isinstance(lab, list):
+        parsed["lab"] = [str(action) for action in lab]
+    return parsed

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -223,7 +223,7 @@ class Presence:
             )
         self.clock_ahead = seconds
 
-    def _note_peers(self, peers: Mapping[str, tuple[int, Record]], now: float) -> None:
+    def _note_peers(self, peers: Mapping[str, tuple[int, Mapping[str, Any]]], now: float) -> None:
         alive = {
             process: pods_event.parse(record)
             for process, (age_ms, record) in peers.items()
@@ -239,14 +239,16 @@ class Presence:
         return {self.process: self._own_record(), **self._peers}
 
     def _own_record(self) -> Record:
-        record = {
+        record: Record = {
             "name": self.name,
             "version": __version__,
             "started_at": self._started_at,
             "streams": self._count_streams(),
             "state": self.state,
         }
-        return record if self.lab is None else {**record, "lab": self.lab}
+        if self.lab is not None:
+            record["lab"] = self.lab
+        return record
 
     # The `pods` event
 
