@@ -30,6 +30,7 @@ export class Problems {
     const own = byId(`${name}-problem`).dataset;
     const { dataset } = byId("form-problem");
     const words = own[fault ?? code ?? ""] ?? own[status] ?? dataset[status] ?? dataset.other;
+    // Only sentences about the length have {n} and {max}. pages/renderer.py does the same.
     const values = { n: lengthOf(draft[name] ?? ""), max: Number(input?.dataset.max) };
     return { field: name, reason: this.#page.texts.fill(words, values) };
   }

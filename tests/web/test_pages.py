@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import warnings
 from collections.abc import AsyncIterator
 from typing import Any
@@ -124,6 +125,23 @@ async def test_form_is_rejected_in_the_language_of_the_visitor(
     assert answer.status_code in (403, 413, 422)
     assert reason in Document(answer.text).text
     assert answer.headers["content-language"] == headers.get("Accept-Language", "en")
+
+
+async def test_page_has_a_sentence_for_each_rule(api: httpx.AsyncClient) -> None:
+    """The script takes it by the code in the API's answer, in the visitor's language."""
+    words = tomllib.loads((ROOT / "templates/words.toml").read_text())
+    for language, sentences in words.items():
+        page = Document((await api.get("/", headers={"Accept-Language": language})).text)
+        for field in ("text", "author"):
+            (place,) = (p for p in page.all("p") if p.get("id") == f"{field}-problem")
+            shown = {name: value for name, value in place.items() if name.startswith("data-")}
+            prefix = f"{field}_"
+            assert shown == {
+                f"data-{key.removeprefix(prefix)}": sentence
+                for key, sentence in sentences.items()
+                if key.startswith(prefix)
+            }
+            assert "data-too_long" in shown
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ class Page:
             text_max=TEXT_MAX,
             author_max=AUTHOR_MAX,
             undo_seconds=guestbook.settings.undo_seconds,
+            rules=_rules,
             # What most pages have not.
             is_archive=False,
             is_single=False,
@@ -169,11 +170,18 @@ def _response(html: str, language: str, vary: str = "") -> CachedResponse:
     return CachedResponse(html, media_type="text/html", headers=page_headers(language, vary))
 
 
+def _rules(words: Words, field: str) -> dict[str, str]:
+    """Return the sentences about a field, by the code of the rule that it breaks."""
+    prefix = f"{field}_"
+    return {key.removeprefix(prefix): text for key, text in words.items() if key.startswith(prefix)}
+
+
 def _form_error(words: Words, problem: ProblemError, typed: Typed) -> FormError:
     """Translate a problem: by its field and code, else by its status, else in general."""
     if problem.field in _MAX:
-        sentence = words.get(f"{problem.field}_{problem.code}")
+        sentence = _rules(words, problem.field).get(problem.code)
         if sentence is not None:
+            # Only sentences about the length have {n} and {max}. form.js does the same.
             n = len(normalise(getattr(typed, problem.field)))
             return FormError(problem.field, sentence.format(n=n, max=_MAX[problem.field]))
     if problem.code == "closed":
