@@ -127,17 +127,6 @@ def test_description_has_the_routes_and_their_errors(description: dict[str, Any]
                     assert kinds <= {"application/problem+json", "text/html"}, (method, path)
 
 
-def test_post_and_edit_have_the_header_of_the_key(description: dict[str, Any]) -> None:
-    """`Idempotency-Key` is a parameter of the post, which reads it by itself, as of the edit."""
-    posting = description["paths"]["/messages"]["post"]["parameters"]
-    editing = description["paths"]["/messages/{message_id}"]["patch"]["parameters"]
-    (post,) = (each for each in posting if each["name"] == "Idempotency-Key")
-    (edit,) = (each for each in editing if each["name"] == "Idempotency-Key")
-    for member in ("in", "description"):
-        assert post[member] == edit[member]
-    assert post["schema"]["pattern"] == edit["schema"]["pattern"]
-
-
 def test_optional_members_have_no_default(description: dict[str, Any]) -> None:
     """A generated client may leave them out, which is not always the same as null."""
     for name in ("MessageIn", "MessageForm", "ControlIn", "BanIn"):

@@ -18,11 +18,6 @@ from guestbook.web.pages.renderer import Page
 from guestbook.web.public_url import public_address
 
 _KEY = re.compile(r"[!-~]{1,128}")
-_KEY_SCHEMA: dict[str, Any] = {"pattern": f"^{_KEY.pattern}$"}
-_KEY_DESCRIPTION = (
-    "A random key, different for each message: for 24 hours a post with it is stored once, and it "
-    "proves that you are the author"
-)
 
 
 # The parts of the application
@@ -69,8 +64,9 @@ async def get_idempotency_key(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description=_KEY_DESCRIPTION,
-            json_schema_extra=_KEY_SCHEMA,
+            description="A random key, different for each message: for 24 hours a post with it is "
+            "stored once, and it proves that you are the author",
+            json_schema_extra={"pattern": f"^{_KEY.pattern}$"},
         ),
     ] = None,
 ) -> str | None:
@@ -112,13 +108,6 @@ ClientAddress = Annotated[str, Depends(get_client_address)]
 Language = Annotated[str, Depends(get_language)]
 PublicURL = Annotated[str, Depends(get_public_url)]
 IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
-KEY_PARAMETER: dict[str, Any] = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", **_KEY_SCHEMA},
-    "description": _KEY_DESCRIPTION,
-}
-"""The same header in OpenAPI, for a route that reads it by itself."""
 MessageId = Annotated[EntryId, Depends(get_message_id)]
 ChangeableId = Annotated[EntryId, Depends(get_changeable_id)]
 

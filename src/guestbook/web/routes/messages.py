@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -11,9 +10,8 @@ from starlette.responses import RedirectResponse
 
 from guestbook.core import EntryId, ProblemError, no_message
 from guestbook.pod import Guestbook, Listing, edit, poll, withdraw, within_request
-from guestbook.web.body import FORM, JSON, read_new_text, read_posted
+from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
-    KEY_PARAMETER,
     ChangeableId,
     ClientAddress,
     GuestbookDep,
@@ -22,8 +20,6 @@ from guestbook.web.dependencies import (
     MessageId,
     PageDep,
     get_author_key,
-    get_client_address,
-    get_idempotency_key,
 )
 from guestbook.web.ids import After, Before, id_query, parse_cursor
 from guestbook.web.pages.i18n import prefers_page
@@ -42,7 +38,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 CURSOR = "Guestbook-Cursor"
 """The header of a list with the id up to which its pod has read the stream."""
 
-router = APIRouter(tags=["messages"], generate_unique_id_function=attrgetter("name"))
+router = APIRouter(tags=["messages"])
 
 _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
 
@@ -61,18 +57,19 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}}
             for status, response in problems(403, 413, 422, 429, 503).items()
         },
     },
-    openapi_extra=body_of({JSON: MessageIn, FORM: MessageForm}) | {"parameters": [KEY_PARAMETER]},
+    openapi_extra=body_of({JSON: MessageIn, FORM: MessageForm}),
     summary="Post a message",
 )
-async def post_message(request: Request) -> Response:
-    # To have these injected would cost a post as much again as all that it does with them.
-    guestbook: Guestbook = request.app.state.guestbook
-    new, is_form = await read_posted(request)
-    address = await get_client_address(request)
-    key = await get_idempotency_key(request.headers.get("idempotency-key"))
-    message, _, is_held = await guestbook.post(new, address=address, key=key)
+async def post_message(
+    request: Request,
+    guestbook: GuestbookDep,
+    posted: Annotated[Posted, Depends(read_posted)],
+    address: ClientAddress,
+    key: IdempotencyKey,
+) -> Response:
+    message, _, is_held = await guestbook.post(posted.message, address=address, key=key)
     request.state.message_id = message.id
-    if is_form:
+    if posted.is_form:
         return RedirectResponse("/?held" if is_held else "/", 303)
     if is_held:
         return Response(message.json(), 202, media_type=JSON)
