@@ -31,11 +31,11 @@ PODS = (f"{OLD}x2kqp", f"{OLD}9wzlt")
 COLOURS = 256
 MOST_BYTES = 150_000
 
-# The guestbook with another version number.
-_UPDATED = """
+# The guestbook as a release, whatever commit this is.
+_RELEASE = """
 import runpy, sys, guestbook
-guestbook.__version__ = "0.2.0"
-sys.argv[:] = sys.argv[3:]
+guestbook.__version__ = sys.argv[1]
+sys.argv[:] = sys.argv[4:]
 runpy.run_module("guestbook", run_name="__main__")
 """
 
@@ -50,10 +50,10 @@ class Stage:
         self.valkey = valkey
         self.pods: list[Server] = []
 
-    async def start(self, name: str, *, is_update: bool = False) -> Server:
+    async def start(self, name: str, version: str = "0.1.0") -> Server:
         pod = Server(self.folder / name, self.valkey.address, name)
         self.pods.append(pod)
-        return await pod.start(under=(sys.executable, "-c", _UPDATED) if is_update else ()).ready()
+        return await pod.start(under=(sys.executable, "-c", _RELEASE, version)).ready()
 
     def stop(self) -> None:
         for pod in self.pods:
@@ -157,14 +157,14 @@ async def rolling_update(on: Stage) -> None:
     """Take the picture of a rolling update just after the visitor's stream has moved."""
     page = await on.open(height=1030)
     serving = on.pods[-1]
-    updated = await on.start(f"{NEW}m8d4r", is_update=True)
+    updated = await on.start(f"{NEW}m8d4r", "0.2.0")
     await expect(page.locator("#pods li[data-pod]")).to_have_count(3)
     on.balancer.target = updated.port
     serving.signal(signal.SIGTERM)
     await expect(page.locator("#pod")).to_have_text(updated.name)
     serving.wait()
     await expect(page.locator("#pods li[data-pod]")).to_have_count(2)
-    await on.start(f"{NEW}t7c2v", is_update=True)
+    await on.start(f"{NEW}t7c2v", "0.2.0")
     await expect(page.locator("#pods li[data-pod]")).to_have_count(3)
     await page.fill("#author", "Grace")
     await page.fill("#text", "The pod that served me is gone. I have noticed by the colour alone.")
