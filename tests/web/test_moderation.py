@@ -290,6 +290,9 @@ async def test_switched_off_while_messages_wait(serve: Serve, redis_url: str) ->
         assert (await api.post("/messages", json={"text": "seen"})).status_code == 201
         assert await hold(api, "waits", "key") == held
         assert await waiting(api) == [held]
+        headers = {"Idempotency-Key": "key"}
+        edit = await api.patch(f"/messages/{held['id']}", json={"text": "new"}, headers=headers)
+        assert (edit.status_code, edit.json()["code"]) == (403, "approved")
         assert (await approve(api, held)).status_code == 200
         await api.patch("/control", json={"moderation": None}, headers=ADMIN)
         await hold(api, "waits again")

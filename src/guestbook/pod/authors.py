@@ -32,7 +32,7 @@ async def edit(
     refusal = guestbook.refusal(address)
     if refusal is not None:
         raise refusal
-    if guestbook.is_moderated:
+    if guestbook.is_moderated or is_held(target):
         # New words would be seen without a moderator.
         raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
     if await has_left():
