@@ -152,12 +152,12 @@ async def redis_loading(site: Site, rng: Random) -> AsyncIterator[Effect]:
     site.redis.options = (*options, "--key-load-delay", str(delay_us))
     await asyncio.to_thread(site.redis.start)
     site.redis.options = options
-    yield Effect(cut_off=() if await _has_loaded(site) else site.servers)
-    await eventually(lambda: _has_loaded(site), within=_START_SECONDS)
+    yield Effect(cut_off=() if await _has_loaded(site.redis) else site.servers)
+    await eventually(lambda: _has_loaded(site.redis), within=_START_SECONDS)
 
 
-async def _has_loaded(site: Site) -> bool:
-    async with site.redis.client() as redis:
+async def _has_loaded(server: Any) -> bool:
+    async with server.client() as redis:
         return not (await redis.info("persistence"))["loading"]
 
 
@@ -169,6 +169,8 @@ async def failed_over(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """
     spare = site.valkey("second")
     await asyncio.to_thread(spare.start)
+    # From the second time on it has files.
+    await eventually(lambda: _has_loaded(spare), within=_START_SECONDS)
     old = site.redis
     try:
         await _fail_over(site, spare)
