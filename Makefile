@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Hundreds of processes are started in the tests; without bytecode each compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check check-js pytest slow bench faults lighthouse screenshots image images compose kind tutorial kind-tutorial dist lock clean
+.PHONY: help run test check check-js pytest slow journeys bench faults lighthouse screenshots image images compose kind tutorial kind-tutorial dist lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ coverage: $(TESTS)  ## Run the tests and measure what they cover, servers and co
 
 slow: $(TESTS) .venv/browsers.done  ## Run the tests that take long: load, fuzzing, memory, Firefox, WebKit
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
+
+journeys: $(TESTS) .venv/browsers.done  ## Run the visitors' journeys in Firefox and WebKit
+	$(BIN)/pytest --numprocesses 2 --dist load -m slow tests/browser/journeys
 
 bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
 	$(BIN)/python -m bench.run
