@@ -65,3 +65,10 @@ local function trim(events, trimmed, edits, max, age)
   if excess > 0 then remove_oldest(events, trimmed, edits, '+', math.min(excess, 1000)) end
 end
 
+-- Return the last id that a stream has given.
+local function last_id(stream)
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+end

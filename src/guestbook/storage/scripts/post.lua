@@ -26,8 +26,12 @@ if seq == '0' then
   trim(events, trimmed, edits, tonumber(max), tonumber(age))
 else
   id = redis.pcall('XADD', events, now .. '-' .. seq, unpack(ARGV, 10))
-  -- Where the last id is as new, or newer, the one after it has such a second half, too.
-  if type(id) == 'table' then id = redis.call('XADD', events, '*', unpack(ARGV, 10)) end
+  if type(id) == 'table' then
+    -- The last id is as new, or newer: the one after it has such a second half, too. '*' would take
+    -- another one where Redis 7.0 has come to the next ms.
+    local ms = string.match(last_id(events), '%d+')
+    id = redis.call('XADD', events, ms .. '-*', unpack(ARGV, 10))
+  end
 end
 if address ~= '' then redis.call('SET', addresses .. id, address, 'PX', 24 * 3600 * 1000) end
 local new = id .. ' ' .. memo
