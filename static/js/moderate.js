@@ -64,6 +64,8 @@ export class Desk {
       if (this.#session.token) this.#signIn();
       else this.#signOut(401);
     });
+    // Sent before, the form would load the page again without the token.
+    /** @type {HTMLButtonElement} */ (part(byId("sign-in"), "button")).disabled = false;
     byId("sign-out").addEventListener("click", () => {
       this.#decisions.flush();
       this.#signOut();

@@ -41,6 +41,7 @@ async def hold(api: httpx.AsyncClient, *texts: str) -> None:
 
 async def enter(page: Page, token: str = TOKEN) -> None:
     await page.fill("#admin-token", token)
+    await expect(page.locator("#sign-in button")).to_be_enabled()
     await page.press("#admin-token", "Enter")
 
 

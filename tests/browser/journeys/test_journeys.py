@@ -209,8 +209,11 @@ async def test_moderator(serve: Serve, visit: Visit) -> None:
     visitor = await visit(server.url)
     await visitor.is_state("live", "Live")
     desk = await visit(f"{server.url}/moderate", language="fr-FR", dark=True, width=320)
+    await desk.until("!document.querySelector('#sign-in button').disabled")
     await desk.type("#admin-token", "jeton")
+    await desk.until("document.querySelector('#admin-token').value === 'jeton'")
     await desk.click("#sign-in button")
+    await desk.until("document.querySelector('main').dataset.signedIn === 'true'")
 
     async def decide(selector: str, words: str, *left: str) -> None:
         clicked = await desk.run("Date.now()")
