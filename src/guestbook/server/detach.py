@@ -23,7 +23,7 @@ class DetachableProtocol(HttpToolsProtocol):
     A client of HTTP/1.0 gets no chunks, which uvicorn would send it (RFC 9112, section 6.1).
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Replace uvicorn's, which makes sockets to ask for addresses that the transport has."""
         self.connections.add(self)
         self.transport = transport

@@ -65,10 +65,11 @@ local function trim(events, trimmed, edits, max, age)
   if excess > 0 then remove_oldest(events, trimmed, edits, '+', math.min(excess, 1000)) end
 end
 
--- Return the last id that a stream has given.
-local function last_id(stream)
+-- Return what XINFO STREAM says by name; nothing for a stream that does not exist.
+local function describe(stream)
+  local found = {}
+  if redis.call('EXISTS', stream) == 0 then return found end
   local info = redis.call('XINFO', 'STREAM', stream)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then return info[i + 1] end
-  end
+  for i = 1, #info, 2 do found[info[i]] = info[i + 1] end
+  return found
 end

@@ -31,14 +31,7 @@ for i = 1, #control, 2 do
     redis.call('HDEL', KEYS[6], control[i])
   end
 end
-local function extent(stream)
-  local found = {}
-  if redis.call('EXISTS', stream) == 0 then return found end
-  local info = redis.call('XINFO', 'STREAM', stream)
-  for i = 1, #info, 2 do found[info[i]] = info[i + 1] end
-  return found
-end
-local stream, held = extent(KEYS[3]), extent(KEYS[7])
+local stream, held = describe(KEYS[3]), describe(KEYS[7])
 local oldest = held['first-entry'] and held['first-entry'][1]
 return {
   now, redis.call('GET', KEYS[2]),

@@ -29,7 +29,7 @@ else
   if type(id) == 'table' then
     -- The last id is as new, or newer: the one after it has such a second half, too. '*' would take
     -- another one where Redis 7.0 has come to the next ms.
-    local ms = string.match(last_id(events), '%d+')
+    local ms = string.match(describe(events)['last-generated-id'], '%d+')
     id = redis.call('XADD', events, ms .. '-*', unpack(ARGV, 10))
   end
 end
