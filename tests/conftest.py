@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import signal
 import sys
@@ -102,22 +104,58 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
     valkey.kill()
 
 
-@pytest.fixture
-async def serve(tmp_path: Path, redis_url: str) -> AsyncIterator[Serve]:
-    """Starts a server that is ready: `await serve("pod-a", GUESTBOOK_TITLE="…")`."""
+@contextlib.asynccontextmanager
+async def serving(folder: Path, redis_url: str) -> AsyncIterator[Serve]:
+    """Yield a function that starts servers; stop them all at the end."""
     servers: list[Server] = []
 
     async def start(
         name: str = "pod-a", *, redis: str = redis_url, is_ready: bool = True, **env: str
     ) -> Server:
-        server = Server(tmp_path / f"{name}-{len(servers)}.log", redis, name, **env).start()
+        server = Server(folder / f"{name}-{len(servers)}.log", redis, name, **env).start()
         servers.append(server)
         await server.until("/ready" if is_ready else "/healthz", 200)
         return server
 
-    yield start
-    for server in servers:
-        server.stop()
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.stop()
+
+
+async def two_pods(serve: Serve, **env: str) -> list[Server]:
+    """Start two servers on one Redis, `pod-a` and `pod-b`."""
+    return list(await asyncio.gather(serve("pod-a", **env), serve("pod-b", **env)))
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, redis_url: str) -> AsyncIterator[Serve]:
+    """Start a server that is ready: `await serve("pod-a", GUESTBOOK_TITLE="…")`."""
+    async with serving(tmp_path, redis_url) as serve:
+        yield serve
+
+
+@pytest.fixture(scope="module")
+async def serve_shared(
+    tmp_path_factory: pytest.TempPathFactory, shared_valkey: Valkey
+) -> AsyncIterator[Serve]:
+    """As `serve`, for all tests of a module: its servers have one database."""
+    async with serving(tmp_path_factory.mktemp("shared"), shared_valkey.new_database()) as serve:
+        yield serve
+
+
+@pytest.fixture(scope="module")
+async def pod(serve_shared: Serve) -> Server:
+    """One server with the default settings for all tests of a module, which may override this."""
+    return await serve_shared()
+
+
+@pytest.fixture(scope="module")
+async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of `pod`."""
+    async with pod.client() as client:
+        yield client
 
 
 @pytest.fixture
@@ -129,5 +167,5 @@ async def server(serve: Serve) -> Server:
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of `server`."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with server.client() as client:
         yield client

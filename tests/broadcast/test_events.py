@@ -195,10 +195,7 @@ async def test_headers_keep_proxies_from_storing_and_buffering(pods: Pods) -> No
     async with EventStream(pods.one.url) as stream:
         headers = stream.head.headers
         assert stream.head.status == 200
-        assert headers["content-type"] in (
-            "text/event-stream",
-            "text/event-stream; charset=utf-8",
-        )
+        assert headers["content-type"] in ("text/event-stream", "text/event-stream; charset=utf-8")
         # Without no-transform, a proxy that compresses would hold events back.
         assert headers["cache-control"] == "no-store, no-transform"
         assert headers["x-accel-buffering"] == "no"
@@ -507,7 +504,7 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
     Redis, while messages are being posted.
     """
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         start = (await http.post("/messages", json={"text": "start"})).json()["id"]
         published: list[str] = []
         sleepers = [_sleeper(server.port, start) for _ in range(20)]
@@ -554,7 +551,7 @@ async def test_clients_that_leave_while_they_are_written_to(
     server = await serve()
     async with (
         shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
-        httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http,
+        server.client() as http,
     ):
         reader = Visitor("0-0")
         reading = asyncio.create_task(reader.stay(server.url))
@@ -585,7 +582,7 @@ async def test_streams_share_reads_from_redis(
     server = await serve(GUESTBOOK_MAX_MESSAGES="50", GUESTBOOK_ADMIN_TOKEN=_TOKEN)
     async with (
         shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
-        httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http,
+        server.client() as http,
     ):
 
         async def reads() -> int:
@@ -659,7 +656,7 @@ async def test_trimmed_cursor_is_reset(serve: Serve) -> None:
     server, other = await asyncio.gather(
         serve("pod-a", GUESTBOOK_MAX_MESSAGES="5"), serve("pod-b", GUESTBOOK_MAX_MESSAGES="5")
     )
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
 
         async def post(text: str) -> str:
             return str((await http.post("/messages", json={"text": text})).json()["id"])
@@ -724,7 +721,7 @@ async def test_streams_are_limited(serve: Serve) -> None:
 async def test_flushed_redis_resets_streams(serve: Serve, valkey: Valkey) -> None:
     """When Redis has lost its data every open stream gets `reset`, and no old message is shown."""
     server = await serve(redis=valkey.address)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         for number in range(3):
             old = (await http.post("/messages", json={"text": f"old {number}"})).json()["id"]
         async with (
@@ -751,7 +748,7 @@ async def test_flushed_redis_resets_streams(serve: Serve, valkey: Valkey) -> Non
 async def test_cleared_stream_resets_streams_once(serve: Serve, valkey: Valkey) -> None:
     """After the stream's key was deleted each stream gets one `reset`, and no more."""
     server = await serve(redis=valkey.address, GUESTBOOK_MAX_MESSAGES="2")
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         for number in range(5):
             await http.post("/messages", json={"text": f"old {number}"})
         async with EventStream(server.url) as stream, valkey.client() as redis:

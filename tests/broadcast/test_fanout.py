@@ -690,11 +690,7 @@ async def test_drain_ends_every_stream_and_opens_no_other() -> None:
     book = filled(50, low_watermark=30)
     book.is_readable.clear()
     streams = [book.open(), book.open(99), book.open(5)]
-    assert [stream.state for stream in streams] == [
-        State.LIVE,
-        State.WAITING,
-        State.CATCHING_UP,
-    ]
+    assert [stream.state for stream in streams] == [State.LIVE, State.WAITING, State.CATCHING_UP]
     draining = asyncio.create_task(book.fanout.drain(0.05))
     await eventually(lambda: all(stream.is_finished for stream in streams))
     late = book.open(40)

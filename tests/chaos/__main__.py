@@ -95,8 +95,7 @@ async def _load(findings: report.Findings, folder: Path, rng: Random) -> None:
     _print("2,000 streams, of which 500 stop to read")
     async with _place(folder / "slow") as (valkey, server):
         await _note(
-            findings,
-            load.slow_readers(server, valkey, streams=2000, stalled=500, megabytes=20),
+            findings, load.slow_readers(server, valkey, streams=2000, stalled=500, megabytes=20)
         )
     _print("5,000 streams that come back at once")
     async with _place(folder / "storm") as (valkey, left), _server(folder, valkey) as lost:

@@ -64,11 +64,7 @@ class Verdict:
 
 
 def judge(
-    stream: Entries,
-    before: str,
-    writers: Writers,
-    readers: Iterable[Reader],
-    periods: list[Period],
+    stream: Entries, before: str, writers: Writers, readers: Iterable[Reader], periods: list[Period]
 ) -> Verdict:
     """Compare the stream with writers and readers; `before` is its last id at the start."""
     judge = _Judge(periods)

@@ -56,7 +56,7 @@ class Watch:
             self.lag += time.monotonic() - before - 0.02
 
     async def _ask(self, server: Server) -> None:
-        async with httpx.AsyncClient(base_url=server.url, verify=False) as client:
+        async with server.client() as client:
             while True:
                 for path in ("/ready", "/healthz"):
                     status = await self._status(client, server, path)

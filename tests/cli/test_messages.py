@@ -13,7 +13,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -34,7 +33,7 @@ def _line(number: int) -> bytes:
 async def test_list_shows_the_newest_first(serve: Serve, redis_url: str) -> None:
     """Text and JSON lines have the newest messages, page by page, without deleted ones."""
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with server.client() as http:
         for number in range(5):
             text = {"text": f"number {number}\nand\tmore", "author": "Ada" if number % 2 else ""}
             await http.post("/messages", json=text)
@@ -72,10 +71,7 @@ async def test_list_disturbs_no_terminal(redis_url: str) -> None:
 async def test_deleted_message_vanishes_from_open_pages(serve: Serve, redis_url: str) -> None:
     """Ids come as arguments or on standard input; one that does not exist is reported: status 1."""
     server = await serve()
-    async with (
-        httpx.AsyncClient(base_url=server.url) as http,
-        EventStream(server.url) as stream,
-    ):
+    async with server.client() as http, EventStream(server.url) as stream:
         posted = [
             (await http.post("/messages", json={"text": str(number)})).json() for number in range(4)
         ]
@@ -203,10 +199,7 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
     await redis.aclose()
     assert there >= 250
     again = guestbook(
-        "import",
-        "-",
-        redis=redis_url,
-        given=b"".join(map(_line, range(1, there + 11))),
+        "import", "-", redis=redis_url, given=b"".join(map(_line, range(1, there + 11)))
     )
     assert again.stderr.decode() == f"guestbook: imported 10 messages, {there} were there\n"
 

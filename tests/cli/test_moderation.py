@@ -24,7 +24,7 @@ async def test_commands_decide_for_running_pods(serve: Serve, redis_url: str) ->
         done = guestbook(*arguments, redis=redis_url)
         return done.returncode, (done.stdout + done.stderr).decode()
 
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+    async with server.client() as api:
 
         async def post(text: str) -> httpx.Response:
             return await api.post("/messages", json={"text": text})

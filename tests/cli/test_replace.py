@@ -49,7 +49,7 @@ async def test_clear_empties_every_open_page(serve: Serve, redis_url: str) -> No
     pods = [await serve(name) for name in ("pod-a", "pod-b")]
     key = {"Idempotency-Key": "k"}
     async with (
-        httpx.AsyncClient(base_url=pods[0].url) as http,
+        pods[0].client() as http,
         EventStream(pods[0].url) as near,
         EventStream(pods[1].url) as far,
     ):
@@ -136,7 +136,7 @@ async def test_replace_is_all_or_nothing_for_readers(serve: Serve, redis_url: st
     """Until the whole file is read all pods have the old messages; what is posted then is kept."""
     pods = [await serve(name) for name in ("pod-a", "pod-b")]
     async with (
-        httpx.AsyncClient(base_url=pods[0].url) as http,
+        pods[0].client() as http,
         Redis.from_url(redis_url) as redis,
         EventStream(pods[0].url) as near,
         EventStream(pods[1].url) as far,
@@ -145,10 +145,7 @@ async def test_replace_is_all_or_nothing_for_readers(serve: Serve, redis_url: st
             await http.post("/messages", json={"text": f"old {n}"})
         command = [sys.executable, "-m", "guestbook", "import", "--replace", "-"]
         process = subprocess.Popen(
-            command,
-            env=command_env(redis_url),
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            command, env=command_env(redis_url), stdin=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert process.stdin is not None
         process.stdin.write(b"".join(line(n) for n in range(1, 601)))

@@ -44,7 +44,7 @@ async def test_export_and_import_give_same_messages(
     there_url = shared_valkey.new_database()
     async with redis.asyncio.from_url(there_url) as there:
         await there.flushdb()
-    async with httpx.AsyncClient(base_url=here.url) as client:
+    async with here.client() as client:
         for number in range(20):
             message = {
                 "text": f"line\nand {number} é \u2028",
@@ -67,7 +67,7 @@ async def test_export_and_import_give_same_messages(
 async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis_url: str) -> None:
     """A stream only grows at its end: messages that have no place in it are reported."""
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         await client.post("/messages", json={"text": "new"})
     line = b'{"id": "5-0", "author": null, "text": "old", "pod": "p"}\n'
     answer = guestbook("import", "-", redis=redis_url, given=line)
@@ -266,7 +266,7 @@ def test_redis_away_is_one_line() -> None:
 async def test_reader_of_an_export_may_leave(serve: Serve, redis_url: str) -> None:
     """`guestbook export | head -1` ends as other programs do: silently, by SIGPIPE."""
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         for _ in range(300):
             await client.post("/messages", json={"text": "x" * 1000})
     command = f"{sys.executable} -m guestbook export; echo $? >&2"
@@ -301,7 +301,7 @@ async def test_export_for_spreadsheets_and_to_print(
         texts[6]: "a\n'=1+1\n'-b",
         texts[7]: "Mon\t'-1\t\tWed\n\tThu",
     }
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with server.client() as http:
         for text in texts:
             await http.post("/messages", json={"text": text, "author": "@Ada <b>"})
         posted = (await http.get("/messages")).json()["messages"][::-1]

@@ -388,11 +388,7 @@ async def test_finished_waiter_holds_up_no_other() -> None:
     await asyncio.wait_for(third, PATIENCE)
 
 
-@given(
-    st.lists(st.booleans(), max_size=60),
-    st.integers(1, 10),
-    st.integers(1, 7),
-)
+@given(st.lists(st.booleans(), max_size=60), st.integers(1, 10), st.integers(1, 7))
 def test_paging_returns_each_message_once(kinds: list[bool], most: int, page: int) -> None:
     """A few at a time, in either direction and in order."""
     log = filled(most=most * 5)

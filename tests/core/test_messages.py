@@ -10,11 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from guestbook.core.messages import (
-    ORIGIN,
-    EntryId,
-    Message,
-)
+from guestbook.core.messages import ORIGIN, EntryId, Message
 
 HALF = 2**64 - 1
 

@@ -8,18 +8,17 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.conftest import Serve
 from tests.support.prometheus import Prometheus, program, visit
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
 _ROOT = Path(__file__).parents[2]
@@ -46,20 +45,9 @@ def _queries() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-async def pods(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[list[Server]]:
-    """Start two pods, one of which accepts few streams."""
-    folder = tmp_path_factory.mktemp("monitoring")
-    url = shared_valkey.new_database()
-    pods = [
-        Server(folder / "a", url, "pod-a").start(),
-        Server(folder / "b", url, "pod-b", GUESTBOOK_MAX_STREAMS="2").start(),
-    ]
-    await asyncio.gather(*(pod.ready() for pod in pods))
-    yield pods
-    for pod in pods:
-        pod.stop()
+async def pods(serve_shared: Serve) -> list[Server]:
+    """Two pods, one of which accepts few streams."""
+    return [await serve_shared("pod-a"), await serve_shared("pod-b", GUESTBOOK_MAX_STREAMS="2")]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +89,7 @@ def test_every_alert_is_tested_and_documented() -> None:
 
 async def test_used_metrics_exist(pods: list[Server]) -> None:
     """Dashboard and alerts use only metrics that pods have."""
-    async with httpx.AsyncClient(base_url=pods[0].url, timeout=60, verify=False) as http:
+    async with pods[0].client() as http:
         await http.get("/")
         families = text_string_to_metric_families((await http.get("/metrics")).text)
         there = {sample.name for family in families for sample in family.samples}

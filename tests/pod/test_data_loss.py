@@ -34,10 +34,7 @@ async def test_redis_that_comes_back_empty_resets_each_stream_once(
     valkey = Valkey(tmp_path / "forgetful", "--appendonly", "no").start()
     try:
         pod = await serve("pod-a", redis=valkey.address)
-        async with (
-            httpx.AsyncClient(base_url=pod.url, timeout=60, verify=False) as http,
-            EventStream(pod.url) as stream,
-        ):
+        async with pod.client() as http, EventStream(pod.url) as stream:
             for number in range(5):
                 await http.post("/messages", json={"text": f"number {number}"})
                 events: list[Event] = []

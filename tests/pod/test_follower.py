@@ -30,11 +30,7 @@ class Watched:
         self.log = EventLog(100, 10_000)
         self.reloads = 0
         self.follower = Follower(
-            reading,
-            self.log,
-            on_entries=lambda: None,
-            on_break=self._count,
-            on_lost=lambda: None,
+            reading, self.log, on_entries=lambda: None, on_break=self._count, on_lost=lambda: None
         )
 
     def _count(self) -> None:
@@ -61,12 +57,7 @@ class Watched:
     async def post(self, text: str) -> Message:
         """Store a message, and wait until the follower has read it."""
         stored = await self.store.post(
-            NewMessage.parse(text),
-            "pod-a",
-            key=text,
-            address="",
-            rate=None,
-            until_ms=0,
+            NewMessage.parse(text), "pod-a", key=text, address="", rate=None, until_ms=0
         )
         await eventually(lambda: self.log.get(stored.message.id) is not None)
         return stored.message

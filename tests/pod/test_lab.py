@@ -168,7 +168,7 @@ async def test_command_needs_the_admin_token(course: Course) -> None:
 
 async def test_lab_that_is_off_leaves_no_trace(course: Course) -> None:
     """No route, no description, no field in the `pods` event, no log line, no module."""
-    async with httpx.AsyncClient(base_url=course.off.url, timeout=60, verify=False) as http:
+    async with course.off.client() as http:
         for path in ("/lab/pod-b/cut", "/lab/pod-off/crash"):
             assert (await http.post(path)).status_code == 404
         assert "/lab" not in (await http.get("/openapi.json")).text

@@ -98,7 +98,7 @@ async def test_sigterm_ends_a_thousand_streams(serve: Serve) -> None:
         return events
 
     reading = [asyncio.create_task(read(stream)) for stream in streams]
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         signalled_at = time.monotonic()
         server.signal(signal.SIGTERM)
         ending = asyncio.create_task(server.ended())
@@ -175,7 +175,7 @@ async def test_drain_without_streams_keeps_answering(serve: Serve) -> None:
     server = await serve(GUESTBOOK_DRAIN_SECONDS="4")
     server.signal(signal.SIGTERM)
     started = time.monotonic()
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         while time.monotonic() - started < 0.8:
             assert (await http.get("/")).status_code == 200
             await asyncio.sleep(0.1)

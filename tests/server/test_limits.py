@@ -10,14 +10,12 @@ import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conftest import Serve
 from tests.support.raw import Raw, statuses
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey
 from tests.support.waiting import eventually, run_scenarios
 
 REQUEST_SECONDS = 1
@@ -32,19 +30,13 @@ HELLO = b'11\r\n{"text": "hello"}\r\n0\r\n'
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
+async def pod(serve_shared: Serve) -> Server:
     """A server with short time-outs."""
-    server = Server(
-        tmp_path_factory.mktemp("bounds") / "log",
-        shared_valkey.new_database(),
+    return await serve_shared(
         GUESTBOOK_REQUEST_SECONDS=str(REQUEST_SECONDS),
         GUESTBOOK_KEEP_ALIVE_SECONDS=str(KEEP_ALIVE_SECONDS),
         GUESTBOOK_MAX_HEAD_BYTES=str(HEAD_BYTES),
-    ).start()
-    yield await server.ready()
-    server.stop()
+    )
 
 
 def _sockets(pod: Server) -> set[str]:
@@ -148,7 +140,7 @@ async def test_every_connection_ends_in_time(pod: Server) -> None:
                 assert b"\r\ncontent-type: application/problem+json\r\n" in answer
 
     async with (
-        httpx.AsyncClient(base_url=pod.url, timeout=60) as visitor,
+        pod.client() as visitor,
         EventStream(pod.url) as stream,
         run_scenarios({name: one(name) for name in CLIENTS}) as scenarios,
     ):
@@ -164,11 +156,9 @@ async def test_every_connection_ends_in_time(pod: Server) -> None:
     assert "Traceback" not in pod.lines()
 
 
-async def test_slow_client_gets_its_response_and_a_silent_one_is_closed(
-    pod: Server,
-) -> None:
+async def test_slow_client_gets_its_response_and_a_silent_one_is_closed(pod: Server) -> None:
     """A response may take long as long as the client reads it, and no longer."""
-    async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
+    async with pod.client() as client:
         for number in range(100):
             await client.post("/messages", json={"text": f"{number} " + "long " * 190})
         whole = (await client.get("/messages?limit=100")).content
@@ -226,11 +216,7 @@ async def test_idle_connections_keep_no_client_out(serve: Serve, many_files: Non
     The connections that have waited longest are closed and counted, and the log has a warning.
     """
     pod = await serve(GUESTBOOK_MAX_CONNECTIONS="300")
-    async with (
-        httpx.AsyncClient(base_url=pod.url, timeout=60) as client,
-        EventStream(pod.url) as stream,
-        _idle_connections(pod, 2000),
-    ):
+    async with pod.client() as client, EventStream(pod.url) as stream, _idle_connections(pod, 2000):
         assert (await client.get("/healthz")).status_code == 200
         await pod.until("/ready", 200)
         async with EventStream(pod.url) as another:

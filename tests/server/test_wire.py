@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from guestbook.web.security_headers import SECURITY_HEADERS
+from tests.conftest import Serve
 from tests.support.raw import exchange, statuses
 from tests.support.servers import Server
-from tests.support.valkey import Valkey
 
 BODY = b'{"text":"hello"}'
 CHUNKS = b"10\r\n" + BODY + b"\r\n0\r\n\r\n"
@@ -26,16 +24,9 @@ H2C = b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
-    """A server."""
-    url = shared_valkey.new_database()
-    log = tmp_path_factory.mktemp("wire") / "log"
-    timeouts = {"GUESTBOOK_REQUEST_SECONDS": "3", "GUESTBOOK_KEEP_ALIVE_SECONDS": "3"}
-    server = Server(log, url, **timeouts).start()
-    yield await server.ready()
-    server.stop()
+async def pod(serve_shared: Serve) -> Server:
+    """A server with short time-outs."""
+    return await serve_shared(GUESTBOOK_REQUEST_SECONDS="3", GUESTBOOK_KEEP_ALIVE_SECONDS="3")
 
 
 def post(*fields: bytes, body: bytes = BODY) -> bytes:
@@ -91,10 +82,7 @@ AMBIGUOUS = {
 # Unusual, but unambiguous: answered as any other. A request behind it shows where it ended.
 CLEAR = {
     "an absolute address": (get(HOST, target=b"http://elsewhere/healthz"), [200]),
-    "an absolute address without a path": (
-        get(HOST, target=b"http://elsewhere"),
-        [200],
-    ),
+    "an absolute address without a path": (get(HOST, target=b"http://elsewhere"), [200]),
     "an absolute address with a query": (get(HOST, target=b"http://elsewhere?limit=1"), [200]),
     "an address as host": (get(b"Host: [::1]:3000\r\n"), [200]),
     "an empty host": (get(b"Host:\r\n"), [200]),
@@ -135,14 +123,8 @@ CLEAR = {
         post(b"Connection: Upgrade, HTTP2-Settings\r\n", H2C, CHUNKED, body=CHUNKS) + LAST,
         [201, 200],
     ),
-    "HTTP/2 once": (
-        post(b"Connection: Upgrade, close\r\n", H2C, LENGTH) + LAST,
-        [201],
-    ),
-    "ranges": (
-        get(HOST, b"Range: bytes=" + b"0-1," * 500 + b"0-1\r\n", target=b"/"),
-        [200],
-    ),
+    "HTTP/2 once": (post(b"Connection: Upgrade, close\r\n", H2C, LENGTH) + LAST, [201]),
+    "ranges": (get(HOST, b"Range: bytes=" + b"0-1," * 500 + b"0-1\r\n", target=b"/"), [200]),
     "many fields": (get(HOST, *(b"f%d: x\r\n" % n for n in range(2000))), [200]),
 }
 
@@ -213,10 +195,7 @@ async def test_every_response_has_the_security_headers(pod: Server) -> None:
     for received in await asyncio.gather(*(exchange(pod, request) for request in requests)):
         assert len(statuses(received)) == 1
         _assert_secure(received)
-    async with (
-        httpx.AsyncClient(base_url=pod.url) as client,
-        client.stream("GET", "/events") as stream,
-    ):
+    async with pod.client() as client, client.stream("GET", "/events") as stream:
         assert stream.status_code == 200
         for name, value in SECURITY_HEADERS.items():
             assert stream.headers[name] == value

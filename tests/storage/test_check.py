@@ -117,11 +117,7 @@ async def test_missing_rights_are_named(valkey: Valkey) -> None:
             {"wait_replicas": 1},
             f"fail  GUESTBOOK_WAIT_REPLICAS=1: {REFUSED} +eval +wait",
         ),
-        (
-            "GUESTBOOK_LAB",
-            {"lab": True},
-            f"fail  GUESTBOOK_LAB: {REFUSED} +blpop +llen +rpush",
-        ),
+        ("GUESTBOOK_LAB", {"lab": True}, f"fail  GUESTBOOK_LAB: {REFUSED} +blpop +llen +rpush"),
         (
             "guestbook import --legacy-list LIST",
             {"legacy_api": True},

@@ -31,7 +31,7 @@ class Load:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._http = httpx.AsyncClient(base_url=server.url, timeout=60, verify=False)
+        self._http = server.client()
         self._tasks: list[asyncio.Task[None]] = []
         self._is_over = False
         self.acknowledged: list[str] = []
@@ -225,7 +225,7 @@ async def _lose_the_newest(server: Server, proxy: Proxy, old: Valkey, new: Valke
         return entry_id
 
     async with (
-        httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http,
+        server.client() as http,
         EventStream(server.url, after="0-0") as stream,
         old.client() as left,
         new.client() as right,

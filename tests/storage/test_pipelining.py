@@ -112,10 +112,7 @@ async def test_cancelled_command_is_not_sent(shared_valkey: Valkey) -> None:
 
 async def test_late_answer_is_not_taken_for_the_next(shared_valkey: Valkey) -> None:
     """After a time-out the answer that is still on its way goes to no other command."""
-    async with (
-        Proxy(shared_valkey.port) as proxy,
-        connect(proxy.address, 1) as client,
-    ):
+    async with Proxy(shared_valkey.port) as proxy, connect(proxy.address, 1) as client:
         await client.ping()
         proxy.delay = 1.3
         with pytest.raises(TimeoutError):

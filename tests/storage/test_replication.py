@@ -37,7 +37,7 @@ async def test_acknowledged_message_is_on_replicas(
 
     try:
         await eventually(is_in_step)
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+        async with server.client() as http:
 
             async def post(text: str, key: str | None = None) -> httpx.Response:
                 headers = {"Idempotency-Key": key} if key else {}

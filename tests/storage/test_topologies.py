@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import trustme
 from redis.exceptions import NoPermissionError, ResponseError
@@ -46,10 +45,7 @@ _QUOTED = "p%40ss%2Fw%3Ard%25"
 
 def _server(folder: Path, redis: str) -> Server:
     return Server(
-        folder / "server.log",
-        redis,
-        GUESTBOOK_ADMIN_TOKEN=_TOKEN,
-        GUESTBOOK_POST_RATE="4/60s",
+        folder / "server.log", redis, GUESTBOOK_ADMIN_TOKEN=_TOKEN, GUESTBOOK_POST_RATE="4/60s"
     )
 
 
@@ -64,7 +60,7 @@ async def _works(server: Server) -> None:
     # On a busy machine a first connection may take too long.
     before = len(server.lines())
     auth = {"Authorization": f"Bearer {_TOKEN}"}
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         async with EventStream(server.url) as stream:
             await stream.until("pods")
             posted = []
@@ -222,7 +218,7 @@ async def _debian(folder: Path, begin: asyncio.Barrier) -> None:
         await server.until("/ready", 503)
         await asyncio.to_thread(redis.start)
         await server.until("/ready", 200)
-        async with httpx.AsyncClient(base_url=server.url, verify=False) as http:
+        async with server.client() as http:
             assert len((await http.get("/messages")).json()["messages"]) == 3
     finally:
         server.stop()
@@ -287,7 +283,7 @@ async def _reports_why(folder: Path, url: str) -> None:
     server = Server(folder / "refused.log", url)
     try:
         await server.start().until("/healthz", 200)
-        async with httpx.AsyncClient(base_url=server.url, verify=False) as http:
+        async with server.client() as http:
 
             async def is_reported() -> bool:
                 return "ssl_certfile" in (await http.get("/ready")).text
@@ -366,10 +362,7 @@ async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
 
 async def _imports_a_list_from(node: Valkey, url: str) -> None:
     """The original application's list may be on another node than the guestbook's keys."""
-    async with (
-        create_client(RedisURL.parse(url), timeout=5) as client,
-        node.client() as redis,
-    ):
+    async with create_client(RedisURL.parse(url), timeout=5) as client, node.client() as redis:
         for number in range(100):
             with contextlib.suppress(ResponseError):
                 await redis.rpush(f"list-{number}", "old")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -118,6 +118,16 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    def __enter__(self) -> Self:
+        return self if self.process else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def client(self, *, timeout: float = PATIENCE, **options: Any) -> httpx.AsyncClient:
+        """Return an HTTP client whose addresses begin with the server's."""
+        return httpx.AsyncClient(base_url=self.url, timeout=timeout, verify=False, **options)
+
     def lines(self) -> str:
         """What it has logged."""
         return self.log.read_text()
@@ -181,16 +191,3 @@ class Server:
                     self.process.wait(5)
             self.process.kill()
             self.process.wait()
-
-
-@contextlib.asynccontextmanager
-async def two_pods(folder: Path, redis: str, **env: str) -> AsyncIterator[list[Server]]:
-    """Two servers on one Redis, `pod-a` and `pod-b`, both ready."""
-    servers = [Server(folder / name, redis, name, **env).start() for name in ("pod-a", "pod-b")]
-    try:
-        for server in servers:
-            await server.ready()
-        yield servers
-    finally:
-        for server in servers:
-            server.stop()

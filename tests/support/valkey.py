@@ -67,6 +67,12 @@ class Valkey:
             time.sleep(0.01)
         return self
 
+    def __enter__(self) -> Self:
+        return self if self.process else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
     def _arguments(self) -> list[str]:
         options = ["--port", str(self.port), "--dir", str(self.folder)]
         options += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]

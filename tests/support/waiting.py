@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds after which a test fails: far more than any step takes, also on a busy machine."""
@@ -45,6 +46,22 @@ async def eventually(
             return took
         assert took < allowed(within), f"not so within {within} s"
         await asyncio.sleep(every)
+
+
+async def eventually_equal(read: Callable[[], Awaitable[T]], expected: T) -> None:
+    """Wait until what is read is as expected; show the difference if that never happens."""
+    found: T | None = None
+
+    async def is_equal() -> bool:
+        nonlocal found
+        found = await read()
+        return found == expected
+
+    try:
+        await eventually(is_equal)
+    except AssertionError:
+        assert found == expected
+        raise
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conftest import Serve
@@ -26,14 +25,14 @@ _COMMANDS = {
 
 
 async def _post(server: Server, *texts: str) -> list[str]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         answers = [await http.post("/messages", json={"text": text}) for text in texts]
     return [answer.json()["id"] for answer in answers]
 
 
 async def _post_and_edit(server: Server) -> str:
     key = {"Idempotency-Key": "of-the-clients"}
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         posted = await http.post("/messages", json={"text": "teh"}, headers=key)
         path = posted.headers["location"]
         edited = await http.patch(path, json={"text": "the new words"}, headers=key)
@@ -82,7 +81,7 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
         edited = await _post_and_edit(server)
         before += [edited] * 2
         await until(*first, *before)
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+        async with server.client() as http:
             token = {"Authorization": "Bearer secret-of-the-clients"}
             assert (await http.delete(f"/messages/{before[1]}", headers=token)).status_code == 204
         wanted = [*first, *before, before[1]]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
 
 from guestbook.core.messages import AUTHOR_MAX, TEXT_MAX, normalise
+from tests.conftest import Serve
 from tests.support import hostile
 from tests.support.raw import exchange, statuses
 from tests.support.servers import Server
-from tests.support.valkey import Valkey
 
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
@@ -30,23 +29,12 @@ FIELDS = (
 
 
 @pytest.fixture(scope="module")
-async def pods(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[list[Server]]:
+async def pods(serve_shared: Serve) -> list[Server]:
     """Two servers at the most detailed log level: one logs JSON, one text."""
-    folder = tmp_path_factory.mktemp("hostile")
-    url = shared_valkey.new_database()
     env = {"GUESTBOOK_LOG_LEVEL": "debug", "GUESTBOOK_LEGACY_API": "true"}
     env |= {"GUESTBOOK_KEEP_ALIVE_SECONDS": "2", "GUESTBOOK_REQUEST_SECONDS": "2"}
-    servers = [
-        Server(folder / form, url, f"pod-{form}", **env, GUESTBOOK_LOG_FORMAT=form).start()
-        for form in ("json", "text")
-    ]
-    for server in servers:
-        await server.ready()
-    yield servers
-    for server in servers:
-        server.stop()
+    forms = ("json", "text")
+    return [await serve_shared(f"pod-{form}", **env, GUESTBOOK_LOG_FORMAT=form) for form in forms]
 
 
 def _assert_log_is_its_own(servers: list[Server]) -> None:
@@ -74,7 +62,7 @@ def _stored(text: str, longest: int) -> str | None:
 async def test_every_text_is_stored_as_it_was_meant(pods: list[Server]) -> None:
     """Text and author, by JSON and by form: normalised, and otherwise as they were sent."""
     slots = asyncio.Semaphore(8)
-    async with httpx.AsyncClient(base_url=pods[0].url, timeout=60) as client:
+    async with pods[0].client() as client:
 
         async def post(text: str, author: str, *, is_form: bool) -> None:
             fields = {"text": text, "author": author}
@@ -107,7 +95,7 @@ async def test_every_text_is_stored_as_it_was_meant(pods: list[Server]) -> None:
 @pytest.mark.slow
 async def test_no_body_breaks_the_server(pods: list[Server]) -> None:
     """Deep, huge and incomplete bodies, other encodings: stored or rejected."""
-    async with httpx.AsyncClient(base_url=pods[1].url, timeout=60) as client:
+    async with pods[1].client() as client:
         for body in hostile.JSON_BODIES:
             for headers in (JSON, FORM, {"Content-Type": "application/json; charset=utf-16"}):
                 answer = await client.post("/messages", content=body, headers=headers)

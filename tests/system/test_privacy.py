@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx
-
 from tests.conftest import Serve
 from tests.support.valkey import redis_client
 from tests.support.waiting import eventually
@@ -19,7 +17,7 @@ async def test_redis_keeps_what_the_document_lists(serve: Serve, redis_url: str)
     """Each key is listed; an address is in the key of its rate, and gone with that."""
     server = await serve(GUESTBOOK_POST_RATE="20/4s", GUESTBOOK_ADMIN_TOKEN="token-of-privacy")
     headers = {"Idempotency-Key": "random", "Authorization": "Bearer token-of-privacy"}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
+    async with server.client(headers=headers) as http:
         posted = (await http.post("/messages", json={"text": "whisper", "author": "Ada"})).json()
         await http.post("/messages", data={"text": "form"})
         await http.delete(f"/messages/{posted['id']}")

@@ -48,7 +48,7 @@ class Place:
             # Where posts are counted, counting them is the first that fails.
             GUESTBOOK_POST_RATE="1000/10s" if is_counting else "off",
         )
-        self.http = httpx.AsyncClient(base_url=self.server.url, timeout=60, verify=False)
+        self.http = self.server.client()
         self._posting: list[asyncio.Task[httpx.Response]] = []
 
     def begin_post(self, text: str) -> asyncio.Task[httpx.Response]:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support.servers import Server, guestbook
@@ -59,7 +58,7 @@ async def _look(folder: Path, name: str, url: str, form: str) -> None:
     server = Server(folder / f"{name}.log", url, **env).start()
     try:
         await server.until("/healthz", 200)
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        async with server.client() as client:
 
             async def has_tried() -> bool:
                 said = (await client.get("/ready")).text

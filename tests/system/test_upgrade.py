@@ -54,10 +54,7 @@ async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_ur
     old = await serve("old", PYTHONPATH=str(previous / "src"), **env)
     new = await serve("new", **env)
     admin = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        httpx.AsyncClient(base_url=old.url) as on_old,
-        httpx.AsyncClient(base_url=new.url) as on_new,
-    ):
+    async with old.client() as on_old, new.client() as on_new:
         # The version stood in its source.
         assert (await on_old.get("/env")).json()["GUESTBOOK_VERSION"] == "0.1.0"
         stream = EventStream(old.url)
@@ -96,7 +93,7 @@ async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_ur
 
         # Back to the old version, on what the new one has written.
         back = await serve("back", PYTHONPATH=str(previous / "src"), **env)
-        async with httpx.AsyncClient(base_url=back.url) as on_back, EventStream(back.url) as kept:
+        async with back.client() as on_back, EventStream(back.url) as kept:
             assert await _texts(on_back) == ["1", "3", "4"]
             await kept.until("pods")
             posted = await on_back.post("/messages", json={"text": "5"})

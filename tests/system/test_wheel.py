@@ -7,8 +7,6 @@ import sys
 import zipfile
 from pathlib import Path
 
-import httpx
-
 from tests.support.servers import Server
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -29,7 +27,7 @@ async def test_wheel_alone_serves_the_page(tmp_path: Path, redis_url: str) -> No
     server = Server(tmp_path / "log", redis_url, PYTHONPATH=str(installed)).start()
     try:
         await server.ready()
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with server.client() as client:
             assert 'name="text"' in (await client.get("/")).text
             for name in ("js/main.js", "guestbook.css", "icon.svg"):
                 served = (await client.get(f"/static/{name}")).content.split(b"\n")

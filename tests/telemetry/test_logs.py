@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.ports import free_port
@@ -27,12 +26,7 @@ _SERVE = ("guestbook", "serve")
 
 @contextlib.contextmanager
 def serving(
-    redis: str,
-    stderr: Any,
-    folder: Path,
-    *program: str,
-    shell: str = 'exec "$@"',
-    **env: str,
+    redis: str, stderr: Any, folder: Path, *program: str, shell: str = 'exec "$@"', **env: str
 ) -> Iterator[Server]:
     """Run a server whose standard error is not a usual file."""
     server = Server(folder / "output", redis, **env)
@@ -55,7 +49,7 @@ async def survives_redis_restart(server: Server, valkey: Valkey) -> None:
     await server.until("/ready", 503)
     valkey.start()
     await server.ready()
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         posted = (await http.post("/messages", json={"text": "after"})).json()
         assert posted in (await http.get("/messages")).json()["messages"]
         assert (await http.get("/healthz")).status_code == 200
@@ -72,10 +66,7 @@ async def test_full_disk_below_the_log_does_not_stop_the_server(
     valkey: Valkey, tmp_path: Path
 ) -> None:
     """If every write to the log fails, the server survives an outage of Redis all the same."""
-    with (
-        open("/dev/full", "wb") as full,
-        serving(valkey.address, full, tmp_path) as server,
-    ):
+    with open("/dev/full", "wb") as full, serving(valkey.address, full, tmp_path) as server:
         await server.ready()
         await survives_redis_restart(server, valkey)
         await ends_well(server)
@@ -125,7 +116,7 @@ async def test_reader_of_the_log_that_sleeps_holds_up_nothing(
     with serving(shared_valkey.address, writing, tmp_path) as server:
         os.close(writing)
         await server.ready()
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+        async with server.client() as http:
             for number in range(500):
                 await http.get(f"/{number}{'x' * 500}")
             with open(reading, "rb") as log:
@@ -151,7 +142,7 @@ async def test_log_comes_back_when_there_is_room(shared_valkey: Valkey, tmp_path
     log = tmp_path / "log"
     with log.open("ab") as file, serving(shared_valkey.address, file, tmp_path) as server:
         await server.ready()
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+        async with server.client() as http:
             # No room for a whole line more, as on a disk that is nearly full.
             limit = log.stat().st_size + 100
             infinite = resource.RLIM_INFINITY

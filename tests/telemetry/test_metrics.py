@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -62,19 +61,13 @@ class Since:
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
-    log = tmp_path_factory.mktemp("metrics") / "log"
-    limits = {
-        "GUESTBOOK_MAX_STREAMS": "4",
-        "GUESTBOOK_MAX_MESSAGES": "50",
-        "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "3",
-        "GUESTBOOK_POST_RATE": "30/1h",
-    }
-    server = Server(log, shared_valkey.new_database(), **limits).start()
-    yield await server.ready()
-    server.stop()
+async def pod(serve_shared: Serve) -> Server:
+    return await serve_shared(
+        GUESTBOOK_MAX_STREAMS="4",
+        GUESTBOOK_MAX_MESSAGES="50",
+        GUESTBOOK_MAX_STREAMS_PER_ADDRESS="3",
+        GUESTBOOK_POST_RATE="30/1h",
+    )
 
 
 @pytest.fixture
@@ -82,18 +75,9 @@ async def since(pod: Server) -> Since:
     return Since(pod.url, await Samples.read(pod.url))
 
 
-@pytest.fixture
-async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=pod.url, timeout=60, verify=False) as http:
-        yield http
-
-
 async def test_lag_counts_from_redis_clock(pod: Server, since: Since) -> None:
     """An entry that has the id of a minute ago is a minute late."""
-    async with (
-        redis_client(pod.env["REDIS_URL"]) as redis,
-        EventStream(pod.url) as stream,
-    ):
+    async with redis_client(pod.env["REDIS_URL"]) as redis, EventStream(pod.url) as stream:
         await stream.until("pods")
         # The first entry of this stream: its id may be any.
         await redis.xadd(
@@ -194,7 +178,7 @@ async def test_entries_count_by_their_kind(serve: Serve) -> None:
     """A deleted message counts no more, its deletion does; the bytes are those of the stream."""
     pod = await serve(GUESTBOOK_ADMIN_TOKEN="token-of-entries")
     token = {"Authorization": "Bearer token-of-entries"}
-    async with httpx.AsyncClient(base_url=pod.url) as http:
+    async with pod.client() as http:
         for text in ("one", "two", "three"):
             last = (await http.post("/messages", json={"text": text})).json()
         await http.delete(f"/messages/{last['id']}", headers=token)
@@ -235,7 +219,7 @@ async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> N
     assert (before.of("guestbook_redis_up"), before.of("guestbook_ready")) == (1, 1)
     since = Since(server.url, before)
     async with EventStream(server.url) as stream:
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+        async with server.client() as http:
             await http.post("/messages", json={"text": "to be lost"})
         await stream.entries(1)
         valkey.kill()
@@ -278,7 +262,7 @@ async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) ->
 async def test_unknown_methods_make_no_series(pod: Server) -> None:
     """All methods that the guestbook does not use count as one."""
     for method in ("PROPFIND", "MKCOL", "LOCK"):
-        async with httpx.AsyncClient(base_url=pod.url, verify=False) as http:
+        async with pod.client() as http:
             await http.request(method, "/")
     found = [sample for family in await families(pod.url) for sample in family.samples]
     methods = {sample.labels["method"] for sample in found if "method" in sample.labels}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ from tests.conftest import Serve
 from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey, redis_client
+from tests.support.valkey import redis_client
 from tests.support.waiting import eventually
 
 _TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -33,24 +32,6 @@ async def line(server: Server, **having: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-async def server(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
-    """A server that most tests here share."""
-    log = tmp_path_factory.mktemp("observation") / "log"
-    server = Server(log, shared_valkey.new_database()).start()
-    yield await server.ready()
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-async def api(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of that server."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
-        yield http
-
-
 # Request ids
 
 
@@ -64,15 +45,15 @@ async def api(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     ],
 )
 async def test_request_id_is_adopted(
-    server: Server, api: httpx.AsyncClient, headers: dict[str, str], expected: str
+    pod: Server, api: httpx.AsyncClient, headers: dict[str, str], expected: str
 ) -> None:
     """The id of a client's request or trace is in the answer and in the log."""
     answer = await api.get("/messages", headers=headers)
     assert answer.headers.get_list("x-request-id") == [expected]
-    assert (await line(server, request_id=expected))["path"] == "/messages"
+    assert (await line(pod, request_id=expected))["path"] == "/messages"
 
 
-async def test_unusable_request_id_is_replaced(server: Server, api: httpx.AsyncClient) -> None:
+async def test_unusable_request_id_is_replaced(pod: Server, api: httpx.AsyncClient) -> None:
     """An id that is too long, empty, or could forge a line is replaced by a new one each time."""
     sent = [b"", b"x" * 65, b"two words", b'"quoted"', "naïve".encode(), b"a\tb"]
     headers: list[dict[bytes, bytes]] = [{b"x-request-id": value} for value in sent]
@@ -84,7 +65,7 @@ async def test_unusable_request_id_is_replaced(server: Server, api: httpx.AsyncC
     assert all(request_id.isascii() and len(request_id) < 65 for request_id in given)
 
 
-async def test_every_answer_has_its_request_id(server: Server, api: httpx.AsyncClient) -> None:
+async def test_every_answer_has_its_request_id(pod: Server, api: httpx.AsyncClient) -> None:
     """Pages, problems, redirects, files, probes and refused streams have an id."""
     for number, (method, path) in enumerate(
         [
@@ -121,7 +102,7 @@ async def test_answer_to_a_bug_has_its_request_id() -> None:
 async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
     """A line that any part logs while a request is answered has the request's id."""
     server = await serve(redis="127.0.0.1:1", is_ready=False)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+    async with server.client() as http:
         ids = ["one", "two"]
         posts = (
             http.post("/messages", json={"text": "x"}, headers={"X-Request-ID": i}) for i in ids
@@ -136,13 +117,13 @@ async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
 # Lines
 
 
-async def test_request_is_one_line(server: Server, api: httpx.AsyncClient) -> None:
+async def test_request_is_one_line(pod: Server, api: httpx.AsyncClient) -> None:
     """A line has id, method, path as sent, status, duration and address; probes have no line."""
     await api.get("/nowhere%0A?q=1", headers={"X-Request-ID": "one"})
     for path in ("/healthz", "/ready", "/metrics"):
         await api.get(path, headers={"X-Request-ID": "probe"})
     await api.get("/messages", headers={"X-Request-ID": "last"})
-    found = await line(server, request_id="one")
+    found = await line(pod, request_id="one")
     assert found.pop("timestamp").endswith("Z")
     assert found.pop("ms") > 0
     assert found == {
@@ -154,26 +135,26 @@ async def test_request_is_one_line(server: Server, api: httpx.AsyncClient) -> No
         "status": 404,
         "address": "127.0.0.1",
     }
-    await line(server, request_id="last")
-    assert not lines(server, request_id="probe")
+    await line(pod, request_id="last")
+    assert not lines(pod, request_id="probe")
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 async def test_stream_is_one_line_when_it_ends(
-    server: Server, api: httpx.AsyncClient, version: str
+    pod: Server, api: httpx.AsyncClient, version: str
 ) -> None:
     """It has the duration, the number of entries, replayed and live, and the reason for the end."""
     first = (await api.post("/messages", json={"text": "seen"})).json()["id"]
     await api.post("/messages", json={"text": "missed"})
     request_id = f"stream-{version}"
     named: Any = {"X-Request-ID": request_id}
-    async with EventStream(server.url, after=first, version=version, **named) as stream:
+    async with EventStream(pod.url, after=first, version=version, **named) as stream:
         assert stream.head.headers["x-request-id"] == request_id
         await stream.entries(1)
         await api.post("/messages", json={"text": "live"})
         await stream.entries(1)
-        assert not lines(server, request_id=request_id)
-    ended = await line(server, request_id=request_id)
+        assert not lines(pod, request_id=request_id)
+    ended = await line(pod, request_id=request_id)
     assert ended.pop("timestamp")
     assert ended.pop("seconds") > 0
     assert ended == {
@@ -201,7 +182,7 @@ async def test_refused_stream_is_logged_as_a_request(serve: Serve) -> None:
 async def test_line_of_a_post_names_its_message(serve: Serve) -> None:
     """As JSON, as a form, repeated with its key, and by the original application's interface."""
     server = await serve(GUESTBOOK_LEGACY_API="true")
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with server.client() as http:
         key = {"Idempotency-Key": "k"}
         for name in ("json", "again"):
             headers = {**key, "X-Request-ID": name}
@@ -231,16 +212,16 @@ async def test_stream_counts_entries_from_redis(serve: Serve, redis_url: str) ->
 
 
 async def test_invalid_request_is_logged_and_counted_too(
-    server: Server, client: httpx.AsyncClient
+    pod: Server, api: httpx.AsyncClient
 ) -> None:
     """Its line has the reason, the client's address and the id that the response has."""
-    async with connect(server.port) as (reader, writer):
+    async with connect(pod.port) as (reader, writer):
         writer.write(b"no HTTP at all\r\n\r\n")
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
     assert head.startswith("HTTP/1.1 400 ")
-    found = await line(server, event="rejected a request")
+    found = await line(pod, event="rejected a request")
     assert (found["level"], found["status"], found["address"]) == ("info", 400, "127.0.0.1")
     assert found["reason"] == "This is not a request of HTTP/1.1."
     assert f"x-request-id: {found['request_id']}\r\n" in head
     counter = 'guestbook_http_requests_total{method="other",route="none",status="400"} 1.0'
-    assert f"\n{counter}\n" in (await client.get("/metrics")).text
+    assert f"\n{counter}\n" in (await api.get("/metrics")).text

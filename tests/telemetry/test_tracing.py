@@ -10,11 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -22,11 +21,11 @@ from guestbook.core.messages import Message
 from guestbook.settings import are_traces_wanted
 from guestbook.storage.entries import decode
 from guestbook.telemetry.tracing import Tracing, TracingError
-from tests.conftest import Serve
+from tests.conftest import Serve, two_pods
 from tests.support.ports import free_port
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey, redis_client
+from tests.support.valkey import redis_client
 from tests.support.waiting import eventually
 
 _TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -98,33 +97,25 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-async def pods(
-    shared_valkey: Valkey, collector: Collector, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[Server, Server]]:
+async def pods(serve_shared: Serve, collector: Collector) -> list[Server]:
     """Two pods that export spans at once."""
-    folder = tmp_path_factory.mktemp("tracing")
-    env = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
-        "OTEL_BSP_SCHEDULE_DELAY": "50",
-        "OTEL_SERVICE_NAME": "our-guestbook",
-        "GUESTBOOK_ADMIN_TOKEN": "t0ken",
-    }
-    url = shared_valkey.new_database()
-    one, two = (Server(folder / name, url, name, **env).start() for name in ("pod-a", "pod-b"))
-    await asyncio.gather(one.ready(), two.ready())
-    yield one, two
-    for server in (one, two):
-        server.stop()
+    return await two_pods(
+        serve_shared,
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY="50",
+        OTEL_SERVICE_NAME="our-guestbook",
+        GUESTBOOK_ADMIN_TOKEN="t0ken",
+    )
 
 
 async def test_message_is_one_trace_from_the_request_to_every_pod(
-    pods: tuple[Server, Server], collector: Collector
+    pods: list[Server], collector: Collector
 ) -> None:
     """The request, Redis's script below it, and below that the delivery on each pod."""
     async with EventStream(pods[0].url) as here, EventStream(pods[1].url) as there:
         for stream in (here, there):
             await stream.until("pods")
-        async with httpx.AsyncClient(base_url=pods[0].url, timeout=60, verify=False) as http:
+        async with pods[0].client() as http:
             headers = {"traceparent": f"00-{_TRACE}-{_PARENT}-01"}
             answer = await http.post("/messages", json={"text": "traced"}, headers=headers)
         for stream in (here, there):
@@ -148,13 +139,10 @@ async def test_message_is_one_trace_from_the_request_to_every_pod(
     assert all(0 <= span["took"] < 60e9 for span in by_name.values())
 
 
-async def test_deletion_is_a_trace_too(pods: tuple[Server, Server], collector: Collector) -> None:
+async def test_deletion_is_a_trace_too(pods: list[Server], collector: Collector) -> None:
     """A deletion's trace shows when the message was gone from every page."""
     trace = "1" * 32
-    async with (
-        EventStream(pods[1].url) as stream,
-        httpx.AsyncClient(base_url=pods[0].url, timeout=60, verify=False) as http,
-    ):
+    async with EventStream(pods[1].url) as stream, pods[0].client() as http:
         await stream.until("pods")
         message = (await http.post("/messages", json={"text": "to go"})).json()
         headers = {"Authorization": "Bearer t0ken", "traceparent": f"00-{trace}-{_PARENT}-01"}
@@ -165,11 +153,9 @@ async def test_deletion_is_a_trace_too(pods: tuple[Server, Server], collector: C
     assert names == {"DELETE /messages/{message_id}", "redis delete", "deliver"}
 
 
-async def test_new_trace_names_the_request(
-    pods: tuple[Server, Server], collector: Collector
-) -> None:
+async def test_new_trace_names_the_request(pods: list[Server], collector: Collector) -> None:
     """Without a client's id the trace's id is the request's, in the answer and the log."""
-    async with httpx.AsyncClient(base_url=pods[0].url, timeout=60, verify=False) as http:
+    async with pods[0].client() as http:
         answer = await http.get("/nowhere")
         for path in ("/healthz", "/ready", "/metrics"):
             await http.get(path, headers={"traceparent": f"00-{'2' * 32}-{_PARENT}-01"})
@@ -183,11 +169,9 @@ async def test_new_trace_names_the_request(
     assert not collector.of("2" * 32)
 
 
-async def test_unsampled_request_leaves_nothing(
-    pods: tuple[Server, Server], collector: Collector
-) -> None:
+async def test_unsampled_request_leaves_nothing(pods: list[Server], collector: Collector) -> None:
     """A trace that its origin does not sample is neither recorded nor passed on to other pods."""
-    async with httpx.AsyncClient(base_url=pods[0].url, timeout=60, verify=False) as http:
+    async with pods[0].client() as http:
         headers = {"traceparent": f"00-{'3' * 32}-{_PARENT}-00"}
         answer = await http.post("/messages", json={"text": "unseen"}, headers=headers)
         await http.post("/messages", json={"text": "seen"})
@@ -212,7 +196,7 @@ async def test_last_spans_are_sent_when_the_process_ends(
         serve("pod-d", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}", **env),
     )
     for server in (one, two):
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+        async with server.client() as http:
             request_id = (await http.get("/messages")).headers["x-request-id"]
             if server is one:
                 wanted = request_id
@@ -263,7 +247,7 @@ async def test_off_needs_nothing(tmp_path: Path, redis_url: str) -> None:
         await server.ready()
         async with EventStream(server.url) as stream:
             await stream.until("pods")
-            async with httpx.AsyncClient(base_url=server.url, timeout=60, verify=False) as http:
+            async with server.client() as http:
                 assert (await http.post("/messages", json={"text": "x"})).status_code == 201
             await stream.entries(1)
     finally:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import pytest
 
 from guestbook.web.security_headers import SECURITY_HEADERS
@@ -47,7 +46,7 @@ async def pod(redis_url: str, tmp_path: Path) -> AsyncIterator[Uvicorn]:
 
 async def test_every_answer_has_the_security_headers_once(pod: Uvicorn) -> None:
     """Pages, files, the API, errors and the stream, also for HEAD; and each has an id."""
-    async with httpx.AsyncClient(base_url=pod.url) as client:
+    async with pod.client() as client:
         page = await client.get("/")
         assert page.status_code == 200
         file = page.text.partition('href="/static/')[2].partition('"')[0]
@@ -79,7 +78,7 @@ async def test_stream_has_every_event_once_and_in_order(pod: Uvicorn) -> None:
     read: list[Any] = []
 
     async def post() -> None:
-        async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
+        async with pod.client() as client:
             for text in texts:
                 answer = await client.post("/messages", json={"text": text})
                 assert answer.status_code == 201
@@ -110,7 +109,7 @@ async def test_sigterm_ends_the_streams_and_then_the_process(pod: Uvicorn) -> No
 
 async def test_each_request_has_one_line_in_the_log(pod: Uvicorn) -> None:
     """That of the application: uvicorn's own access log would only repeat it."""
-    async with httpx.AsyncClient(base_url=pod.url) as client:
+    async with pod.client() as client:
         await client.get("/messages?limit=7")
     await eventually(lambda: "messages" in pod.lines())
     (line,) = [line for line in pod.lines().splitlines() if "limit=7" in line or "messages" in line]

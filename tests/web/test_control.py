@@ -20,11 +20,7 @@ ADMIN = {"Authorization": "Bearer let-me"}
 async def test_closed_for_all_pods(serve: Serve) -> None:
     """A post gets 403 with the words; what its key has stored is returned all the same."""
     one, two = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="let-me"), await serve("pod-b")
-    async with (
-        httpx.AsyncClient(base_url=one.url, timeout=60) as api,
-        httpx.AsyncClient(base_url=two.url, timeout=60) as other,
-        EventStream(two.url) as stream,
-    ):
+    async with one.client() as api, two.client() as other, EventStream(two.url) as stream:
         known: dict[str, Any] = {
             "json": {"text": "before"},
             "headers": {"Idempotency-Key": "known"},
@@ -51,7 +47,7 @@ async def test_closed_for_all_pods(serve: Serve) -> None:
 async def test_ban_ends_by_itself(serve: Serve) -> None:
     """The author of a message is refused until the time is over."""
     server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+    async with server.client() as api:
         message = (await api.post("/messages", json={"text": "x"})).json()
         wanted = {"message": message["id"], "seconds": 3}
         answer = await api.post("/bans", json=wanted, headers=ADMIN)
@@ -77,10 +73,7 @@ async def test_ban_ends_by_itself(serve: Serve) -> None:
 async def test_ban_of_an_ipv6_network_in_all_pods(serve: Serve) -> None:
     """It covers each address of the network, at once in the pod that is asked, soon in others."""
     one, two = [await serve(name, GUESTBOOK_ADMIN_TOKEN="let-me") for name in ("pod-a", "pod-b")]
-    async with (
-        httpx.AsyncClient(base_url=one.url, timeout=60) as api,
-        httpx.AsyncClient(base_url=two.url, timeout=60) as other,
-    ):
+    async with one.client() as api, two.client() as other:
 
         async def post(client: httpx.AsyncClient, address: str) -> int:
             headers = {"X-Forwarded-For": address}
@@ -107,10 +100,7 @@ async def test_ban_of_an_ipv6_network_in_all_pods(serve: Serve) -> None:
 async def test_bans_at_the_same_time(serve: Serve, redis_url: str) -> None:
     """There are never more than may be; a ban that is known can be extended all the same."""
     server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
-    async with (
-        httpx.AsyncClient(base_url=server.url, timeout=60, headers=ADMIN) as api,
-        redis_client(redis_url) as redis,
-    ):
+    async with server.client(headers=ADMIN) as api, redis_client(redis_url) as redis:
         ends = {f"ban:2001:db8:{number:x}::/48": 2**42 for number in range(BANS_MAX - 1)}
         await redis.hset("{guestbook}:control", mapping=ends)
         wanted = [{"network": f"192.0.2.{number}", "seconds": 60} for number in range(20)]
@@ -126,7 +116,7 @@ async def test_body_of_an_operator(serve: Serve) -> None:
     """It is read as that of a post is, and not at all without the token."""
     server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
     json = {"Content-Type": "application/json"}
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as api:
+    async with server.client() as api:
         for method, path in (("PATCH", "/control"), ("POST", "/bans")):
             for status, body in (
                 (422, b"{"),

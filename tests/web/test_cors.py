@@ -16,7 +16,7 @@ ALLOWED = "access-control-allow-origin"
 async def test_named_site_may_read_and_post(serve: Serve) -> None:
     """Answers, errors and streams on both ways say so; a post is not taken for a forgery."""
     server = await serve(GUESTBOOK_ALLOW_ORIGINS=f"{SITE}, https://c.example")
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with server.client() as http:
         cross = {"Origin": SITE, "Sec-Fetch-Site": "cross-site"}
         posted = await http.post("/messages", json={"text": "x"}, headers=cross)
         assert (posted.status_code, posted.headers[ALLOWED]) == (201, SITE)
@@ -63,7 +63,7 @@ async def test_every_site_may_with_an_asterisk(serve: Serve) -> None:
     """No origin is repeated then: what a cache keeps is for all."""
     server = await serve(GUESTBOOK_ALLOW_ORIGINS="*")
     headers: Any = {"Origin": OTHER}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
+    async with server.client(headers=headers) as http:
         assert (await http.get("/messages")).headers[ALLOWED] == "*"
         posted = await http.post("/messages", data={"text": "x"})
         assert posted.status_code == 303
@@ -74,7 +74,7 @@ async def test_every_site_may_with_an_asterisk(serve: Serve) -> None:
 async def test_errors_of_the_server_can_be_read(serve: Serve) -> None:
     """An address or a head is too long: the page learns it."""
     server = await serve(GUESTBOOK_ALLOW_ORIGINS=SITE)
-    async with httpx.AsyncClient(base_url=server.url, headers={"Origin": SITE}) as http:
+    async with server.client(headers={"Origin": SITE}) as http:
         for path, headers, status in (
             (f"/{'x' * 33_000}", {}, 414),
             ("/", {"X-Long": "x" * 33_000}, 431),
@@ -87,7 +87,7 @@ async def test_errors_of_the_server_can_be_read(serve: Serve) -> None:
 async def test_default_port_of_another_scheme_is_a_port(serve: Serve) -> None:
     """Browsers write `https://a:80`, and leave 443 out."""
     server = await serve(GUESTBOOK_ALLOW_ORIGINS="https://a.example:80,https://b.example:443")
-    async with httpx.AsyncClient(base_url=server.url) as http:
+    async with server.client() as http:
         for origin, allowed in ((f"{SITE}:80", f"{SITE}:80"), (SITE, None), (OTHER, OTHER)):
             answer = await http.get("/messages", headers={"Origin": origin})
             assert answer.headers.get(ALLOWED) == allowed

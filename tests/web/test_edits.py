@@ -14,10 +14,9 @@ import pytest
 import redis.asyncio as redis
 
 from guestbook.storage.keys import EVENTS
-from tests.conftest import Serve
-from tests.support.servers import Server, guestbook, two_pods
+from tests.conftest import Serve, two_pods
+from tests.support.servers import Server, guestbook
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
 TOKEN = "edits-admin-token"
@@ -59,20 +58,15 @@ class Author:
 
 
 @pytest.fixture(scope="module")
-async def pods(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[list[Server]]:
+async def pods(serve_shared: Serve) -> list[Server]:
     """Two pods on one Redis."""
-    folder = tmp_path_factory.mktemp("edits")
-    url = shared_valkey.new_database()
-    async with two_pods(folder, url, GUESTBOOK_ADMIN_TOKEN=TOKEN) as servers:
-        yield servers
+    return await two_pods(serve_shared, GUESTBOOK_ADMIN_TOKEN=TOKEN)
 
 
 @pytest.fixture(scope="module")
 async def author(pods: list[Server]) -> AsyncIterator[Author]:
     """The author, at the first pod."""
-    async with httpx.AsyncClient(base_url=pods[0].url, timeout=60) as http:
+    async with pods[0].client() as http:
         yield Author(http)
 
 
@@ -93,15 +87,12 @@ async def test_edited_message_is_seen_everywhere(pods: list[Server], author: Aut
         answer = await author.edit(posted["id"], " the <b>words</b>\r\n")
         assert answer.status_code == 200
         edited = answer.json()
-        assert edited == posted | {
-            "text": "the <b>words</b>",
-            "edited_at": edited["edited_at"],
-        }
+        assert edited == posted | {"text": "the <b>words</b>", "edited_at": edited["edited_at"]}
         events = await asyncio.gather(here.until("edited"), there.until("edited"))
         assert [event.data for event in events] == [edited] * 2
         assert events[0].id == events[1].id > after["id"]
     for server in pods:
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with server.client() as http:
             listing = (await http.get("/messages?limit=3")).json()["messages"]
             assert listing == [after, edited, before]
             assert (await http.get(f"/messages/{posted['id']}")).json() == edited
@@ -120,7 +111,7 @@ async def test_returning_stream_gets_the_new_words_and_the_edit(
     before = await author.post("before")
     posted = await author.post("teh")
     edited = (await author.edit(posted["id"], "the")).json()
-    async with httpx.AsyncClient(base_url=pods[1].url) as http:
+    async with pods[1].client() as http:
 
         async def has_read_it() -> bool:
             return bool((await http.get(f"/messages/{posted['id']}")).json() == edited)
@@ -212,7 +203,7 @@ async def test_edit_that_races_a_deletion_loses(author: Author) -> None:
 async def test_edit_that_waited_in_a_frozen_pod_is_not_made(serve: Serve) -> None:
     """Its client has given up, and sent newer words to another pod."""
     frozen, other = await serve("pod-a"), await serve("pod-b")
-    async with httpx.AsyncClient(base_url=other.url, timeout=60) as http:
+    async with other.client() as http:
         author = Author(http)
         posted = await author.post("first")
 
@@ -221,7 +212,7 @@ async def test_edit_that_waited_in_a_frozen_pod_is_not_made(serve: Serve) -> Non
 
         for number in range(3):
             frozen.freeze()
-            async with httpx.AsyncClient(base_url=frozen.url, timeout=0.5) as impatient:
+            async with frozen.client(timeout=0.5) as impatient:
                 old = Author(impatient)
                 old.keys = author.keys
                 with pytest.raises(httpx.ReadTimeout):
@@ -282,14 +273,14 @@ async def test_window_ends(serve: Serve) -> None:
     """After GUESTBOOK_UNDO_SECONDS the author is too late; with 0 changing is switched off."""
     off = await serve("off", GUESTBOOK_UNDO_SECONDS="0", GUESTBOOK_ADMIN_TOKEN=TOKEN)
     short = await serve("short", GUESTBOOK_UNDO_SECONDS="3")
-    async with httpx.AsyncClient(base_url=off.url, timeout=60) as http:
+    async with off.client() as http:
         author = Author(http)
         posted = await author.post("words")
         for answer in (await author.edit(posted["id"], "x"), await author.take_back(posted["id"])):
             assert answer.status_code == 403
             assert answer.json()["code"] == "final"
             assert "switched off" in answer.json()["detail"]
-    async with httpx.AsyncClient(base_url=short.url, timeout=60) as http:
+    async with short.client() as http:
         author.http = http
 
         async def is_too_late() -> bool:
@@ -307,7 +298,7 @@ async def test_window_ends(serve: Serve) -> None:
 async def test_edits_count_as_posts(serve: Serve) -> None:
     """Each of them goes to all visitors."""
     server = await serve(GUESTBOOK_POST_RATE="3/1h")
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+    async with server.client() as http:
         author = Author(http)
         posted = await author.post("words")
         statuses = [(await author.edit(posted["id"], str(n))).status_code for n in range(3)]
@@ -318,10 +309,7 @@ async def test_edits_count_as_posts(serve: Serve) -> None:
 async def test_new_words_are_read_from_redis_too(serve: Serve, redis_url: str) -> None:
     """Older than a pod's memory: in lists, in one message, in a replay, and in an export."""
     server = await serve()
-    async with (
-        httpx.AsyncClient(base_url=server.url, timeout=60) as http,
-        redis.Redis.from_url(redis_url) as store,
-    ):
+    async with server.client() as http, redis.Redis.from_url(redis_url) as store:
         author = Author(http)
         posted = await author.post("teh")
         edited = (await author.edit(posted["id"], "the")).json()
@@ -369,10 +357,7 @@ async def test_edit_survives_export_and_import(
 async def test_words_of_trimmed_edits_are_forgotten(serve: Serve, redis_url: str) -> None:
     """By number here: the hash has no more words than the stream has edits."""
     server = await serve(GUESTBOOK_MAX_MESSAGES="5")
-    async with (
-        httpx.AsyncClient(base_url=server.url, timeout=60) as http,
-        redis.Redis.from_url(redis_url) as store,
-    ):
+    async with server.client() as http, redis.Redis.from_url(redis_url) as store:
         author = Author(http)
         for number in range(8):
             posted = await author.post(str(number))
@@ -388,10 +373,7 @@ async def test_words_of_trimmed_edits_are_forgotten(serve: Serve, redis_url: str
 async def test_words_of_expired_edits_are_forgotten(serve: Serve, redis_url: str) -> None:
     """By age, without a post."""
     server = await serve(GUESTBOOK_MAX_AGE="3s")
-    async with (
-        httpx.AsyncClient(base_url=server.url, timeout=60) as http,
-        redis.Redis.from_url(redis_url) as store,
-    ):
+    async with server.client() as http, redis.Redis.from_url(redis_url) as store:
         author = Author(http)
         posted = await author.post("teh")
         assert (await author.edit(posted["id"], "the")).status_code == 200

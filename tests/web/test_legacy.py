@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 
 from tests.conftest import Serve
 from tests.support.servers import Server
-from tests.support.valkey import Valkey
 
 PATHS = ("/lrange/guestbook", "/rpush/guestbook/hello", "/info")
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
+async def pod(serve_shared: Serve) -> Server:
     """A server with the interface of the original application."""
-    url = shared_valkey.new_database()
-    log = tmp_path_factory.mktemp("legacy") / "log"
-    server = Server(log, url, GUESTBOOK_LEGACY_API="true").start()
-    yield await server.ready()
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """Its client."""
-    async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
-        yield client
+    return await serve_shared(GUESTBOOK_LEGACY_API="true")
 
 
 async def read(client: httpx.AsyncClient, path: str) -> list[str]:
@@ -71,7 +55,7 @@ async def test_nothing_is_stored_by_caches(api: httpx.AsyncClient) -> None:
 async def test_it_is_one_list_oldest_first(serve: Serve) -> None:
     """Pushed or posted, under any key: the same messages, in the order of their ids."""
     server = await serve(GUESTBOOK_LEGACY_API="true")
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         assert await read(client, "/lrange/guestbook") == []
         assert await read(client, "/rpush/guestbook/one") == ["one"]
         await client.post("/messages", json={"text": "two", "author": "Ada"})
@@ -128,7 +112,7 @@ async def test_other_sites_and_head_push_nothing(api: httpx.AsyncClient) -> None
 async def test_rate_counts_pushes(serve: Serve) -> None:
     """Pushes and posts share the posting rate."""
     server = await serve(GUESTBOOK_LEGACY_API="true", GUESTBOOK_POST_RATE="2/h")
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         statuses = [
             (await client.get("/rpush/guestbook/x")).status_code,
             (await client.post("/messages", json={"text": "x"})).status_code,

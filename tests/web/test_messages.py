@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guestbook.core.messages import EntryId, InvalidMessageError, NewMessage
-from tests.conftest import Serve
+from tests.conftest import Serve, two_pods
 from tests.support.raw import connect
-from tests.support.servers import Server, two_pods
+from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import PATIENCE, allowed, eventually
@@ -41,44 +41,31 @@ Message = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-async def pods(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[list[Server]]:
+async def pods(serve_shared: Serve) -> list[Server]:
     """Two servers on one Redis, without a posting rate."""
-    folder = tmp_path_factory.mktemp("messages")
-    url = shared_valkey.new_database()
-    async with two_pods(folder, url, GUESTBOOK_ADMIN_TOKEN=TOKEN) as servers:
-        yield servers
+    return await two_pods(serve_shared, GUESTBOOK_ADMIN_TOKEN=TOKEN)
 
 
 @pytest.fixture(scope="module")
 async def api(pods: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the first pod."""
-    async with httpx.AsyncClient(base_url=pods[0].url, timeout=60) as client:
+    async with pods[0].client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 async def other(pods: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the second pod."""
-    async with httpx.AsyncClient(base_url=pods[1].url, timeout=60) as client:
+    async with pods[1].client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-async def limited(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[list[str]]:
-    """Two pods with a posting rate and an empty admin token; yields their addresses."""
-    folder = tmp_path_factory.mktemp("limited")
-    url = shared_valkey.new_database()
+async def limited(serve_shared: Serve, shared_valkey: Valkey) -> list[str]:
+    """The addresses of two pods with a posting rate and an empty admin token."""
     env = {"GUESTBOOK_POST_RATE": "4/h", "GUESTBOOK_ADMIN_TOKEN": ""}
-    servers = [Server(folder / n, url, n, **env).start() for n in ("pod-a", "pod-b")]
-    for server in servers:
-        await server.ready()
-    yield [server.url for server in servers]
-    for server in servers:
-        server.stop()
+    pods = await two_pods(serve_shared, redis=shared_valkey.new_database(), **env)
+    return [pod.url for pod in pods]
 
 
 _numbers = itertools.count()
@@ -678,7 +665,7 @@ async def test_rate_is_counted_across_pods(limited: list[str]) -> None:
 async def test_retry_after_is_correct(serve: Serve) -> None:
     """A post succeeds after that time, and not before."""
     server = await serve(GUESTBOOK_POST_RATE="1/2s")
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         await post(client, "first")
         refused = await client.post("/messages", json={"text": "second"})
         assert refused.status_code == 429
@@ -807,7 +794,7 @@ def sizes(total: int, limit: int) -> list[int]:
 async def test_pages_cover_the_list_in_both_directions(serve: Serve) -> None:
     """Every message once and in order on full pages, for any limit; deleted ones never."""
     server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with server.client() as client:
         assert await walk(client, "/messages") == [[]]
         assert await walk(client, "/messages?after=0-0") == [[]]
         posted = [await post(client, str(number)) for number in range(63)]
@@ -877,7 +864,7 @@ async def test_list_continues_beyond_memory(
             pipeline.xadd(EVENTS, {"text": text, "pod": "pod-x"}, id=f"{number + 1}-0")
         await pipeline.execute()
     server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with server.client() as client:
         expected = list(range(1, total + 1))
 
         async def numbers(address: str) -> list[int]:
@@ -1068,8 +1055,8 @@ async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> No
     pods = await asyncio.gather(serve("pod-a", **limits), serve("pod-b", **limits))
     async with (
         redis.Redis.from_url(redis_url) as store,
-        httpx.AsyncClient(base_url=pods[0].url) as one,
-        httpx.AsyncClient(base_url=pods[1].url) as two,
+        pods[0].client() as one,
+        pods[1].client() as two,
     ):
         await asyncio.gather(*(post(client, str(n)) for n in range(10) for client in (one, two)))
         assert await store.xlen(EVENTS) == 5
@@ -1109,8 +1096,8 @@ async def test_old_messages_expire(serve: Serve, redis_url: str) -> None:
     )
     async with (
         redis.Redis.from_url(redis_url) as store,
-        httpx.AsyncClient(base_url=strict.url) as one,
-        httpx.AsyncClient(base_url=lax.url) as two,
+        strict.client() as one,
+        lax.client() as two,
         EventStream(lax.url) as stream,
     ):
         await stream.until("pods")
@@ -1160,7 +1147,7 @@ async def test_post_waits_for_redis_and_then_returns_retry_after(
 ) -> None:
     """503 with whole seconds after about 3 s; reads still work; nothing is stored later."""
     server = await serve(redis=valkey.address, GUESTBOOK_ADMIN_TOKEN=TOKEN)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    async with server.client() as client:
         kept = await post(client, "kept")
         valkey.kill()
         typed = {"text": "not <lost>", "author": "Ada"}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import httpx
 import pytest
 
+from tests.conftest import Serve
 from tests.support.servers import Server
-from tests.support.valkey import Valkey
 
 ADMIN = {"Authorization": "Bearer open-sesame"}
 
@@ -25,21 +22,14 @@ ALLOWED = {
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
-    """A server for all tests here."""
-    url = shared_valkey.new_database()
-    log = tmp_path_factory.mktemp("methods") / "log"
-    server = Server(log, url, GUESTBOOK_ADMIN_TOKEN="open-sesame").start()
-    yield await server.ready()
-    server.stop()
+async def pod(serve_shared: Serve) -> Server:
+    return await serve_shared(GUESTBOOK_ADMIN_TOKEN="open-sesame")
 
 
 @pytest.mark.parametrize("path", ALLOWED)
 async def test_options_and_a_wrong_method_name_the_right_ones(pod: Server, path: str) -> None:
     """HEAD too, where it works."""
-    async with httpx.AsyncClient(base_url=pod.url) as client:
+    async with pod.client() as client:
         options = await client.options(path)
         assert options.status_code == 204
         assert options.headers["allow"] == ALLOWED[path]
@@ -54,7 +44,7 @@ async def test_options_and_a_wrong_method_name_the_right_ones(pod: Server, path:
 @pytest.mark.parametrize("path", ["/", "/static/guestbook.css", "/feed.atom"])
 async def test_if_match_wants_the_current_version(pod: Server, path: str) -> None:
     """A page that has changed since, or another encoding of it, does not match."""
-    async with httpx.AsyncClient(base_url=pod.url) as client:
+    async with pod.client() as client:
         etag = (await client.get(path)).headers["etag"]
         for wanted in (etag, "*", f'"other", {etag}'):
             assert (await client.get(path, headers={"If-Match": wanted})).status_code == 200
@@ -66,7 +56,7 @@ async def test_if_match_wants_the_current_version(pod: Server, path: str) -> Non
 
 async def test_message_without_an_etag_matches_none(pod: Server) -> None:
     """Then nothing is deleted or stored."""
-    async with httpx.AsyncClient(base_url=pod.url) as client:
+    async with pod.client() as client:
         posted = await client.post("/messages", json={"text": "kept"})
         path = posted.headers["location"]
         for method, where in (("DELETE", path), ("POST", "/messages")):

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, two_pods
 from tests.support.proxy import Proxy
-from tests.support.servers import Server, two_pods
+from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
 from tests.support.waiting import allowed, eventually
@@ -24,30 +24,21 @@ MODERATED = {"GUESTBOOK_ADMIN_TOKEN": TOKEN, "GUESTBOOK_MODERATION": "before"}
 Message = dict[str, Any]
 
 
-def _client(server: Server) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=server.url, timeout=60)
-
-
 @pytest.fixture(scope="module")
-async def pods(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[list[Server]]:
+async def pods(serve_shared: Serve) -> list[Server]:
     """Two servers on one Redis, with moderation."""
-    folder = tmp_path_factory.mktemp("moderation")
-    url = shared_valkey.new_database()
-    async with two_pods(folder, url, **MODERATED) as servers:
-        yield servers
+    return await two_pods(serve_shared, **MODERATED)
 
 
 @pytest.fixture(scope="module")
 async def api(pods: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
-    async with _client(pods[0]) as client:
+    async with pods[0].client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 async def other(pods: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
-    async with _client(pods[1]) as client:
+    async with pods[1].client() as client:
         yield client
 
 
@@ -212,7 +203,7 @@ async def test_list_of_what_waits_has_pages(api: httpx.AsyncClient) -> None:
 async def test_moderators_see_each_others_decisions(pods: list[Server]) -> None:
     """On each pod the stream of what waits shows posts and decisions of others soon."""
     async with (
-        _client(pods[0]) as api,
+        pods[0].client() as api,
         EventStream(pods[0].url, path="/held/events", Authorization=f"Bearer {TOKEN}") as one,
         EventStream(pods[1].url, path="/held/events", Authorization=f"Bearer {TOKEN}") as two,
     ):
@@ -238,7 +229,7 @@ async def test_lost_answer_of_an_approval(serve: Serve, valkey: Valkey) -> None:
     async with Proxy(valkey.port) as proxy:
         one = await serve("pod-a", redis=f"127.0.0.1:{proxy.port}", **MODERATED)
         two = await serve("pod-b", redis=valkey.address, **MODERATED)
-        async with _client(one) as api, _client(two) as other:
+        async with one.client() as api, two.client() as other:
             held = await hold(other, "once")
             # Whichever way the script is sent, the id of the message goes along.
             lost = proxy.lose_once(b"approved:" + held["id"].encode())
@@ -268,7 +259,7 @@ async def test_moderators_at_the_same_time(
 async def test_full_queue(serve: Serve) -> None:
     """When as many messages wait as may be kept, a post gets 503; what is known still answers."""
     server = await serve(GUESTBOOK_MAX_MESSAGES="2", **MODERATED)
-    async with _client(server) as api:
+    async with server.client() as api:
         held = [await hold(api, "one", "key"), await hold(api, "two")]
         full = await api.post("/messages", json={"text": "three"})
         assert (full.status_code, full.json()["code"]) == (503, "queue_full")
@@ -283,7 +274,7 @@ async def test_full_queue(serve: Serve) -> None:
 async def test_switched_off_while_messages_wait(serve: Serve, redis_url: str) -> None:
     """What waits stays in the queue; posts are seen at once. Pods of the setting follow again."""
     server = await serve(**MODERATED)
-    async with _client(server) as api:
+    async with server.client() as api:
         held = await hold(api, "waits", "key")
         answer = await api.patch("/control", json={"moderation": "off"}, headers=ADMIN)
         assert answer.json()["moderation"] == "off"
@@ -303,7 +294,7 @@ async def test_switched_off_while_messages_wait(serve: Serve, redis_url: str) ->
 async def test_metrics_of_the_queue(serve: Serve) -> None:
     """How many messages wait, and how long the oldest has, are metrics."""
     server = await serve(**MODERATED)
-    async with _client(server) as api:
+    async with server.client() as api:
         held = await hold(api, "waits")
 
         async def value(name: str) -> float:
@@ -340,7 +331,7 @@ async def test_moderators_stream_delays_no_stop(serve: Serve) -> None:
 async def test_moderator_who_leaves_ends_the_stream(serve: Serve) -> None:
     """The pod notices it at once, and keeps nothing of the stream: a stream counts at its end."""
     server = await serve(**MODERATED)
-    async with _client(server) as api:
+    async with server.client() as api:
 
         async def count() -> int:
             lines = (await api.get("/metrics")).text.splitlines()

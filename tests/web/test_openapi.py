@@ -7,18 +7,17 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import schemathesis
 
 from guestbook.settings import Settings
 from guestbook.web.app import create_app
+from tests.conftest import Serve
 from tests.support.servers import Server
-from tests.support.valkey import Valkey
 
 TOKEN = "let-me"
 
@@ -37,23 +36,17 @@ CHECKS = (
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
+async def pod(serve_shared: Serve) -> Server:
     """A server with all optional routes."""
-    url = shared_valkey.new_database()
-    log = tmp_path_factory.mktemp("openapi") / "log"
-    env = {f"GUESTBOOK_{name}": "true" for name in ("LEGACY_API", "LAB")}
-    env["GUESTBOOK_ADMIN_TOKEN"] = TOKEN
-    server = Server(log, url, **env).start()
-    yield await server.ready()
-    server.stop()
+    return await serve_shared(
+        GUESTBOOK_LEGACY_API="true", GUESTBOOK_LAB="true", GUESTBOOK_ADMIN_TOKEN=TOKEN
+    )
 
 
 @pytest.fixture
 async def description(pod: Server) -> dict[str, Any]:
     """`/openapi.json`."""
-    async with httpx.AsyncClient(base_url=pod.url) as client:
+    async with pod.client() as client:
         answer = await client.get("/openapi.json")
     assert answer.status_code == 200
     assert answer.headers["content-type"].split(";")[0] == "application/json"
@@ -150,7 +143,7 @@ def test_api_md_describes_every_route_and_event() -> None:
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect", "/swagger"])
 async def test_there_is_no_documentation_page(pod: Server, path: str) -> None:
     """Those of FastAPI load scripts from other sites."""
-    async with httpx.AsyncClient(base_url=pod.url) as client:
+    async with pod.client() as client:
         assert (await client.get(path)).status_code == 404
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode
@@ -16,7 +15,6 @@ from tests.conftest import Serve
 from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -40,21 +38,8 @@ GETS = (
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
-    """A server for the tests that do not count messages."""
-    url = shared_valkey.new_database()
-    server = Server(tmp_path_factory.mktemp("page") / "log", url, "pod-<a>&b").start()
-    yield await server.ready()
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """Its client."""
-    async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
-        yield client
+async def pod(serve_shared: Serve) -> Server:
+    return await serve_shared("pod-<a>&b")
 
 
 class Document(HTMLParser):
@@ -104,7 +89,7 @@ class Document(HTMLParser):
 async def test_page_has_the_newest_messages_pod_cursor_and_form(serve: Serve) -> None:
     """All that a visitor without JavaScript needs, and the cursor for the script."""
     server = await serve("pod-of-mine", GUESTBOOK_TITLE="Title <1>", GUESTBOOK_WELCOME="Hi & hello")
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         empty = Document((await client.get("/")).text)
         assert empty.messages == []
         assert empty.cursor == "0-0"
@@ -304,9 +289,7 @@ async def test_every_answer_has_the_security_headers(api: httpx.AsyncClient, pat
     assert "server" not in names
 
 
-async def test_errors_and_empty_answers_have_the_security_headers(
-    api: httpx.AsyncClient,
-) -> None:
+async def test_errors_and_empty_answers_have_the_security_headers(api: httpx.AsyncClient) -> None:
     """304, 303, 405, 413, 415, 422 and 403 as well."""
     etag = (await api.get("/")).headers["etag"]
     answers = [

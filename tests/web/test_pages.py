@@ -31,22 +31,15 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/htm
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
-    """A server for all tests here."""
-    url = shared_valkey.new_database()
-    log = tmp_path_factory.mktemp("pages") / "log"
-    server = Server(log, url, "pod-é", GUESTBOOK_ADMIN_TOKEN="open-sesame").start()
-    yield await server.ready()
-    server.stop()
+async def pod(serve_shared: Serve) -> Server:
+    return await serve_shared("pod-é", GUESTBOOK_ADMIN_TOKEN="open-sesame")
 
 
 @pytest.fixture(scope="module")
 async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
     """Its client, which does not accept compressed bodies."""
     headers = {"Accept-Encoding": "identity"}
-    async with httpx.AsyncClient(base_url=pod.url, timeout=60, headers=headers) as client:
+    async with pod.client(headers=headers) as client:
         yield client
 
 
@@ -81,7 +74,7 @@ async def test_page_is_in_the_language_of_the_visitor(api: httpx.AsyncClient, pa
 async def test_title_and_welcome_of_the_operator_are_not_translated(serve: Serve) -> None:
     """They are the same in every language."""
     server = await serve(GUESTBOOK_TITLE="Our book", GUESTBOOK_WELCOME="Grüezi")
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         for path in PAGES:
             for language in ("en", "fr"):
                 page = (await client.get(path, headers={"Accept-Language": language})).text
@@ -278,7 +271,7 @@ async def test_comments_are_not_sent(api: httpx.AsyncClient) -> None:
 async def test_older_messages_are_pages_of_their_own(serve: Serve) -> None:
     """The links lead to the first message, each message once, and back to the newest."""
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         assert not re.findall(r"/\?before=", (await client.get("/")).text)
         ids = await post(client, *map(str, range(120)))
         seen: list[str] = []
@@ -305,7 +298,7 @@ async def test_older_page_reaches_what_only_redis_has(
             pipeline.xadd(EVENTS, {"text": "x" * 4000 + str(number)}, id=f"{number}-0")
         await pipeline.execute()
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         page = Document((await client.get("/?before=60")).text)
         assert page.messages == [f"{number}-0" for number in range(59, 9, -1)]
         page = Document((await client.get("/?before=10-0")).text)
@@ -329,7 +322,7 @@ async def test_other_parameters_do_not_matter(api: httpx.AsyncClient) -> None:
 async def test_older_page_while_redis_is_away(valkey: Valkey, serve: Serve) -> None:
     """Older messages that are in memory are served."""
     server = await serve(redis=valkey.address)
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         ids = await post(client, *map(str, range(60)))
         valkey.kill()
         page = await client.get(f"/?before={ids[50]}")
@@ -423,7 +416,7 @@ FRENCH = {**BROWSER, "Accept-Language": "fr"}
 async def test_message_has_a_page(serve: Serve) -> None:
     """However many are newer: to a browser the page that shows it alone, to others JSON."""
     server = await serve(GUESTBOOK_ADMIN_TOKEN="open-sesame")
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         ids = await post(client, "the <first>", *map(str, range(55)))
         path = f"/messages/{ids[0]}"
         answer = await client.get(path, headers=FRENCH)
@@ -505,7 +498,7 @@ async def test_browser_gets_a_page_while_redis_is_away(valkey: Valkey, serve: Se
     """For messages that are not in memory: 503, and when to come again."""
     valkey.kill()
     server = await serve(redis=valkey.address, is_ready=False)
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         for path in ("/?before=9-0", "/messages/9-0"):
             answer = await client.get(path, headers=BROWSER)
             assert answer.status_code == 503
@@ -527,7 +520,7 @@ def parsed(answer: httpx.Response) -> Any:
 async def test_feed_has_the_newest_messages(serve: Serve) -> None:
     """The newest 50, with names, times and texts as they were posted; ids that stay."""
     server = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="open-sesame")
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         empty = parsed(await client.get("/feed.atom"))
         assert empty.entries == []
         assert empty.feed.updated == "1970-01-01T00:00:00.000Z"
@@ -607,7 +600,7 @@ async def test_feed_changes_no_direction_beyond_titles_and_names(api: httpx.Asyn
 async def test_nothing_breaks_the_feed(redis_url: str, serve: Serve) -> None:
     """Neither messages nor characters in Redis that XML does not allow."""
     server = await serve()
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         await post(client, *HOSTILE, author="\ufffe<&>")
         async with redis_client(redis_url) as redis:
             fields = {
@@ -636,7 +629,7 @@ async def test_feed_is_unavailable_until_it_is_complete(valkey: Valkey, serve: S
     """A feed reader must not see an empty feed before the pod has read the messages."""
     valkey.kill()
     server = await serve(redis=valkey.address, is_ready=False)
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         answer = await client.get("/feed.atom")
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0

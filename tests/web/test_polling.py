@@ -55,10 +55,7 @@ async def test_poller_learns_of_all_that_happens(serve: Serve) -> None:
     """New messages, edits and deletions, each on any pod, on pages of any size."""
     pods = [await serve(name, GUESTBOOK_ADMIN_TOKEN=TOKEN) for name in ("pod-a", "pod-b")]
     admin = {"Authorization": f"Bearer {TOKEN}"}
-    async with (
-        httpx.AsyncClient(base_url=pods[0].url) as http,
-        httpx.AsyncClient(base_url=pods[1].url) as other,
-    ):
+    async with pods[0].client() as http, pods[1].client() as other:
         pollers = [Poller(http, limit=limit) for limit in (1, 2, 50)]
         ids = []
         for number in range(5):
@@ -99,7 +96,7 @@ async def test_poller_reads_what_memory_has_not(serve: Serve, redis_url: str) ->
             await redis.xadd(EVENTS, {"text": str(number), "pod": "p"}, id=f"{number}-0")
     # A pod's memory holds as many entries as it would keep; it trims only when it posts.
     pod = await serve(GUESTBOOK_MAX_MESSAGES="10")
-    async with httpx.AsyncClient(base_url=pod.url) as http:
+    async with pod.client() as http:
         poller = Poller(http, "4-0", limit=7)
         poller.messages = {"5-0": {"text": "5"}}
         await poller.poll()
@@ -110,7 +107,7 @@ async def test_poller_reads_what_memory_has_not(serve: Serve, redis_url: str) ->
 async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
     """Entries that were trimmed, messages that were replaced, a cursor of lost data: `reset`."""
     pod = await serve(GUESTBOOK_MAX_MESSAGES="3")
-    async with httpx.AsyncClient(base_url=pod.url) as http:
+    async with pod.client() as http:
         poller = Poller(http)
         await http.post("/messages", json={"text": "first"})
         await poller.poll()
@@ -139,10 +136,7 @@ async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
 async def test_replaced_messages_come_in_pages(serve: Serve, redis_url: str) -> None:
     """A poller reads imported messages page by page to their end, from any pod, after one reset."""
     pods = [await serve(name) for name in ("pod-a", "pod-b")]
-    async with (
-        httpx.AsyncClient(base_url=pods[0].url) as http,
-        httpx.AsyncClient(base_url=pods[1].url) as other,
-    ):
+    async with pods[0].client() as http, pods[1].client() as other:
         poller, beginner = Poller(http, limit=2), Poller(other, limit=2)
         await http.post("/messages", json={"text": "replaced"})
         await poller.poll()
@@ -179,10 +173,7 @@ async def test_pod_lags(shared_valkey: Valkey, redis_url: str, serve: Serve) -> 
             return proxy.lost > 0
 
         await eventually(is_behind)
-        async with (
-            httpx.AsyncClient(base_url=pods[0].url) as ahead,
-            httpx.AsyncClient(base_url=pods[1].url) as behind,
-        ):
+        async with pods[0].client() as ahead, pods[1].client() as behind:
             first = (await ahead.post("/messages", json={"text": "first"})).json()["id"]
             listed = await ahead.get("/messages")
             assert listed.headers["Guestbook-Cursor"] == first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -53,24 +52,11 @@ SECRETS = {
 
 
 @pytest.fixture(scope="module")
-async def pod(
-    shared_valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
+async def pod(serve_shared: Serve, shared_valkey: Valkey) -> Server:
     """A server in an environment like that of Kubernetes, with secrets in it."""
-    url = shared_valkey.new_database(f"default:{SECRET}@")
-    env = {**SERVICES, **POD, **SECRETS}
-    log = tmp_path_factory.mktemp("probes") / "log"
     # The shared Valkey has no password for its default user, so that it takes any.
-    server = Server(log, url, "guestbook-5f4d-abc12", **env).start()
-    yield await server.ready()
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of that server."""
-    async with httpx.AsyncClient(base_url=pod.url, timeout=60) as client:
-        yield client
+    redis = shared_valkey.new_database(f"default:{SECRET}@")
+    return await serve_shared(POD["POD_NAME"], redis=redis, **SERVICES, **POD, **SECRETS)
 
 
 # /env
@@ -144,7 +130,7 @@ async def test_probes_without_redis(serve: Serve) -> None:
     """Alive from the start and not ready, for reasons that contain no password."""
     redis = f"redis://ada:{SECRET}@127.0.0.1:{free_port()}"
     server = await serve("", redis=redis, is_ready=False)
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         # An empty HOSTNAME is none: then it is the machine's own.
         assert (await client.get("/env")).json()["HOSTNAME"] == socket.gethostname()
         alive, ready = await client.get("/healthz"), await client.get("/ready")
@@ -170,7 +156,7 @@ async def test_any_pod_says_whether_another_is_alive(serve: Serve) -> None:
     try:
         await one.until("/healthz?pod=pod-b", 503)
         await one.until("/healthz", 200)
-        async with httpx.AsyncClient(base_url=one.url) as client:
+        async with one.client() as client:
             for name in ("pod-b", "pod-c", "", "%00"):
                 answer = await client.get(f"/healthz?pod={name}")
                 assert (answer.status_code, answer.json()["status"]) == (503, "not alive")
@@ -182,7 +168,7 @@ async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -
     """Redis rejects the connection: the reason is this, without the password."""
     redis = shared_valkey.new_database(f"nobody:{SECRET}@")
     server = await serve(redis=redis, is_ready=False)
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
 
         async def says_why() -> bool:
             answer = await client.get("/ready")
@@ -196,7 +182,7 @@ async def test_wrong_password_is_a_reason(serve: Serve, shared_valkey: Valkey) -
 async def test_what_answers_and_is_not_redis_is_a_reason(serve: Serve, pod: Server) -> None:
     """For instance the address of a web server."""
     server = await serve(redis=f"127.0.0.1:{pod.port}", is_ready=False)
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
 
         async def says_why() -> bool:
             answer = await client.get("/ready")

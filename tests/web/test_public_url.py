@@ -150,7 +150,7 @@ ELSEWHERE = {"Origin": "http://book.example"}
 
 
 async def post(server: Server, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         return await client.post("/messages", data={"text": "x"}, headers=headers)
 
 
@@ -181,7 +181,7 @@ async def test_setting_allows_posts_and_names_the_address(serve: Serve) -> None:
     assert (await post(server, Origin=server.url)).status_code == 303
     assert (await post(server, Origin="http://evil.example")).status_code == 403
     forged = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Forwarded": "host=evil"}
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with server.client() as client:
         for path in ("/wall", "/feed.atom"):
             answer = await client.get(path, headers=forged)
             assert "book.example" in answer.text
@@ -193,5 +193,5 @@ async def test_only_trusted_proxies_name_the_address(serve: Serve) -> None:
     headers = {"Host": "book.example", "X-Forwarded-Host": "other.example"}
     for listed, shown in (("127.0.0.1", "other.example"), ("192.0.2.7", "book.example")):
         server = await serve(FORWARDED_ALLOW_IPS=listed)
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with server.client() as client:
             assert shown in (await client.get("/wall", headers=headers)).text

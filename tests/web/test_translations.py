@@ -108,10 +108,7 @@ def test_gzip_needs_a_client_that_accepts_it(accepted: str, is_taken: bool) -> N
     [
         # Firefox and Safari, Chrome, curl, fetch(), EventSource, an image
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
-        (
-            "text/html,application/xml;q=0.9,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7",
-            True,
-        ),
+        ("text/html,application/xml;q=0.9,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7", True),
         ("*/*", False),
         ("", False),
         ("text/event-stream", False),
