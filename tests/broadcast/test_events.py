@@ -18,11 +18,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, two_pods
 from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import Event, EventStream, Visitor
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, redis_client
 from tests.support.waiting import PATIENCE, allowed, eventually
 
 _TOKEN = "let me delete"
@@ -84,29 +84,17 @@ async def _note_pings(url: str, count: int) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-async def pods(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pods]:
+async def pods(serve_shared: Serve, shared_valkey: Valkey) -> AsyncIterator[Pods]:
     """Start two pods for all tests that break nothing: they look at what comes after a cursor."""
-    folder = tmp_path_factory.mktemp("pods")
-    valkey = Valkey(folder / "valkey").start()
-    async with valkey.client() as redis, httpx.AsyncClient(timeout=60, verify=False) as http:
+    redis_url = shared_valkey.new_database()
+    async with redis_client(redis_url) as redis, httpx.AsyncClient() as http:
         for entry_id in _OLD:
             await redis.xadd(_EVENTS, {"text": entry_id, "pod": "old"}, id=entry_id)
-        one, two = (
-            Server(
-                folder / f"{name}.log", valkey.address, name, GUESTBOOK_ADMIN_TOKEN=_TOKEN
-            ).start()
-            for name in ("pod-a", "pod-b")
-        )
-        try:
-            await asyncio.gather(one.ready(), two.ready())
-            pings = asyncio.create_task(_note_pings(one.url, 2))
-            yield Pods(one, two, redis, http, pings)
-            pings.cancel()
-            await asyncio.gather(pings, return_exceptions=True)
-        finally:
-            one.stop()
-            two.stop()
-    valkey.kill()
+        one, two = await two_pods(serve_shared, redis=redis_url, GUESTBOOK_ADMIN_TOKEN=_TOKEN)
+        pings = asyncio.create_task(_note_pings(one.url, 2))
+        yield Pods(one, two, redis, http, pings)
+        pings.cancel()
+        await asyncio.gather(pings, return_exceptions=True)
 
 
 def _ids(events: list[Event]) -> list[str]:
@@ -495,9 +483,7 @@ async def test_clients_that_come_and_go_miss_nothing(pods: Pods) -> None:
         assert visitor.events == expected
 
 
-async def test_slow_readers_are_dropped_and_miss_nothing(
-    serve: Serve, redis_url: str, shared_valkey: Valkey
-) -> None:
+async def test_slow_readers_are_dropped_and_miss_nothing(serve: Serve, redis_url: str) -> None:
     """Clients that do not read are cut off; when they come back they have missed nothing.
 
     Their cursor is older than what the process has in memory (8 MiB), so that it is read from
@@ -512,7 +498,7 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
         reading = asyncio.create_task(reader.stay(server.url))
         await eventually(lambda: _has_streams(http, 21))
         memory = _resident_mib(server.pid)
-        async with shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis:
+        async with redis_client(redis_url) as redis:
             # 1000 characters of four bytes: the largest possible message.
             for _ in range(20):
                 pipeline = redis.pipeline(transaction=False)
@@ -544,15 +530,10 @@ async def test_slow_readers_are_dropped_and_miss_nothing(
     assert '"reason": "slow"' in server.lines()
 
 
-async def test_clients_that_leave_while_they_are_written_to(
-    serve: Serve, redis_url: str, shared_valkey: Valkey
-) -> None:
+async def test_clients_that_leave_while_they_are_written_to(serve: Serve, redis_url: str) -> None:
     """At whatever moment they leave: others are not disturbed, nothing fails, none is left over."""
     server = await serve()
-    async with (
-        shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
-        server.client() as http,
-    ):
+    async with redis_client(redis_url) as redis, server.client() as http:
         reader = Visitor("0-0")
         reading = asyncio.create_task(reader.stay(server.url))
         leavers = [_sleeper(server.port, "0-0") for _ in range(200)]
@@ -572,18 +553,13 @@ async def test_clients_that_leave_while_they_are_written_to(
     assert "Traceback" not in server.lines()
 
 
-async def test_streams_share_reads_from_redis(
-    serve: Serve, redis_url: str, shared_valkey: Valkey
-) -> None:
+async def test_streams_share_reads_from_redis(serve: Serve, redis_url: str) -> None:
     """Many streams with old cursors cost Redis hardly more than one, and each gets what it missed.
 
     A message that is deleted after it was read is not sent to streams that come later.
     """
     server = await serve(GUESTBOOK_MAX_MESSAGES="50", GUESTBOOK_ADMIN_TOKEN=_TOKEN)
-    async with (
-        shared_valkey.client(db=int(redis_url.rpartition("/")[2])) as redis,
-        server.client() as http,
-    ):
+    async with redis_client(redis_url) as redis, server.client() as http:
 
         async def reads() -> int:
             stats = await redis.info("commandstats")

@@ -129,11 +129,8 @@ async def _place(folder: Path, **env: str) -> AsyncIterator[tuple[Valkey, Server
 
 @contextlib.asynccontextmanager
 async def _server(folder: Path, valkey: Valkey, **env: str) -> AsyncIterator[Server]:
-    server = Server(folder / f"server-{secrets.token_hex(2)}.log", valkey.address, **env)
-    try:
+    with Server(folder / f"server-{secrets.token_hex(2)}.log", valkey.address, **env) as server:
         yield await server.start(under=ALONE).ready(within=60)
-    finally:
-        server.stop()
 
 
 def _print(text: str) -> None:

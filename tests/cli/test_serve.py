@@ -116,17 +116,14 @@ async def test_first_line_names_page_and_data(serve: Serve, shared_valkey: Valke
 
 async def test_file_limit_is_raised(tmp_path: Path) -> None:
     """Every stream is an open file: the soft limit becomes the hard one."""
-    server = Server(tmp_path / "log", _NOWHERE)
-    server.start(under=("/bin/sh", "-c", 'ulimit -S -n 256; exec "$@"', "sh"))
-    try:
+    under = ("/bin/sh", "-c", 'ulimit -S -n 256; exec "$@"', "sh")
+    with Server(tmp_path / "log", _NOWHERE).start(under=under) as server:
         await server.until("/healthz", 200)
         limits = Path(f"/proc/{server.pid}/limits").read_text().splitlines()
-        (soft, hard), *_ = (
+        ((soft, hard),) = (
             line.split()[3:5] for line in limits if line.startswith("Max open files")
         )
         assert soft == hard != "256"
-    finally:
-        server.stop()
 
 
 # The log

@@ -550,15 +550,12 @@ async def test_backup_can_be_brought_back(
     kept = sorted(tmp_path.glob("guestbook-*.jsonl"))
     assert len(kept) == 14
     assert kept[0].name == "guestbook-20200112T031700Z.jsonl"
-    restored = Valkey(tmp_path / "restored").start()
-    try:
+    with Valkey(tmp_path / "restored") as restored:
         subprocess.run(
             [sys.executable, "-m", "guestbook", "import", str(kept[-1])],
             env={**server.env, "REDIS_URL": restored.address},
             check=True,
         )
-    finally:
-        restored.kill()
 
 
 # The tutorial

@@ -31,8 +31,7 @@ async def test_redis_that_comes_back_empty_resets_each_stream_once(
     serve: Serve, tmp_path: Path
 ) -> None:
     """The follower and the heartbeat both notice the loss, but the log is loaded once."""
-    valkey = Valkey(tmp_path / "forgetful", "--appendonly", "no").start()
-    try:
+    with Valkey(tmp_path / "forgetful", "--appendonly", "no") as valkey:
         pod = await serve("pod-a", redis=valkey.address)
         async with pod.client() as http, EventStream(pod.url) as stream:
             for number in range(5):
@@ -50,5 +49,3 @@ async def test_redis_that_comes_back_empty_resets_each_stream_once(
                     return await _heartbeats(http) >= least
 
                 await eventually(has_beaten)
-    finally:
-        valkey.kill()

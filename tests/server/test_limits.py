@@ -234,9 +234,8 @@ async def test_idle_connections_keep_no_client_out(serve: Serve, many_files: Non
 
 async def test_limit_of_open_files_keeps_no_client_out(tmp_path: Path, redis_url: str) -> None:
     """Where few files may be open, the start warns about it and streams leave some for requests."""
-    pod = Server(tmp_path / "log", redis_url)
-    pod.start(under=("/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh"))
-    try:
+    under = ("/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh")
+    with Server(tmp_path / "log", redis_url).start(under=under) as pod:
         await pod.ready()
         assert "GUESTBOOK_MAX_STREAMS" in pod.lines()
         async with contextlib.AsyncExitStack() as stack:
@@ -249,5 +248,3 @@ async def test_limit_of_open_files_keeps_no_client_out(tmp_path: Path, redis_url
             for stream in streams[:72]:
                 await stream.until("pods")
         assert "Traceback" not in pod.lines()
-    finally:
-        pod.stop()

@@ -157,13 +157,10 @@ async def test_replicas_are_counted(valkey: Valkey, tmp_path: Path) -> None:
         said = await found(valkey.address, wait_replicas=1)
         return "\nok    GUESTBOOK_WAIT_REPLICAS=1: replicas that confirmed a write: 1" in said
 
-    replica = Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(valkey.port)).start()
-    try:
+    with Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(valkey.port)):
         await eventually(is_confirmed)
         said = await found(valkey.address, wait_replicas=2)
         assert "\nfail  GUESTBOOK_WAIT_REPLICAS=2: replicas that confirmed a write: 1;" in said
-    finally:
-        replica.kill()
 
 
 async def test_clock_that_was_ahead_is_found(valkey: Valkey) -> None:
@@ -182,11 +179,8 @@ async def test_clock_that_was_ahead_is_found(valkey: Valkey) -> None:
 
 async def test_cloud_without_config(tmp_path: Path) -> None:
     """A server without CONFIG is good enough, and the finding names what is unknown."""
-    valkey = Valkey(tmp_path / "valkey", "--rename-command", "CONFIG", "secret-config").start()
-    try:
+    with Valkey(tmp_path / "valkey", "--rename-command", "CONFIG", "secret-config") as valkey:
         said = await found(valkey.address)
-    finally:
-        valkey.kill()
     assert "\nwarn  append-only file; cannot tell how often it goes to the disk" in said
     assert "fail" not in said
 

@@ -15,8 +15,7 @@ async def test_posts_of_one_millisecond_have_ids_of_the_queue(tmp_path: Path) ->
     """Also where the clock of Redis 7.0 goes on while the script runs."""
     # Where it is not installed the same is shown on Valkey.
     binary = DEBIAN_REDIS if DEBIAN_REDIS.exists() else None
-    redis = Valkey(tmp_path / "redis", "--appendonly", "no", binary=binary).start()
-    try:
+    with Valkey(tmp_path / "redis", "--appendonly", "no", binary=binary) as redis:
         async with redis.client() as client:
             sha = await client.script_load(load_script("post"))
             pipeline = client.pipeline(transaction=False)
@@ -25,7 +24,5 @@ async def test_posts_of_one_millisecond_have_ids_of_the_queue(tmp_path: Path) ->
                 options = [10**6, 0, 60_000, 0, "memo", 0, 1000, HELD_SEQ, ""]
                 pipeline.evalsha(sha, len(keys), *keys, *options, "text", "x")
             ids = [EntryId.parse(receipt.split()[0]) for _, receipt in await pipeline.execute()]
-    finally:
-        redis.kill()
     assert [each for each in ids if not is_held(each)] == []
     assert ids == sorted(set(ids))

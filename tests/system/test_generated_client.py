@@ -53,8 +53,7 @@ async def test_generated_client_posts_lists_reads_and_deletes(
 ) -> None:
     """Its functions and types are named after the API's; errors are problems with their fields."""
     env = {"GUESTBOOK_ADMIN_TOKEN": "the token"}
-    server = Server(tmp_path / "log", redis_url, **env).start()
-    try:
+    with Server(tmp_path / "log", redis_url, **env) as server:
         await server.ready()
         _run(
             str(_BIN / "openapi-python-client"),
@@ -64,8 +63,6 @@ async def test_generated_client_posts_lists_reads_and_deletes(
         )
         (tmp_path / "script.py").write_text(_SCRIPT)
         answers = json.loads(_run(str(_BIN / "python"), "script.py", server.url, cwd=tmp_path))
-    finally:
-        server.stop()
     first, second = answers["first"], answers["second"]
     assert list(first) == ["id", "author", "text", "posted_at", "pod"]
     assert (first["text"], first["author"]) == ("hello", "Ada")

@@ -55,8 +55,7 @@ def _assert_silent(where: str, said: str) -> None:
 async def _look(folder: Path, name: str, url: str, form: str) -> None:
     env = {"GUESTBOOK_LOG_LEVEL": "debug", "GUESTBOOK_LOG_FORMAT": form}
     env |= {"GUESTBOOK_ADMIN_TOKEN": TOKEN, "GUESTBOOK_LEGACY_API": "true"}
-    server = Server(folder / f"{name}.log", url, **env).start()
-    try:
+    with Server(folder / f"{name}.log", url, **env) as server:
         await server.until("/healthz", 200)
         async with server.client() as client:
 
@@ -75,8 +74,6 @@ async def _look(folder: Path, name: str, url: str, form: str) -> None:
             _assert_silent(f"{name}: {answer.url}", repr(answer.headers) + answer.text)
         assert answers[0].status_code == 503, name
         assert answers[-1].status_code == 401, name
-    finally:
-        server.stop()
     _assert_silent(name, server.lines())
     assert "Traceback" not in server.lines()
 

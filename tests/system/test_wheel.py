@@ -24,8 +24,7 @@ async def test_wheel_alone_serves_the_page(tmp_path: Path, redis_url: str) -> No
     installed = tmp_path / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
-    server = Server(tmp_path / "log", redis_url, PYTHONPATH=str(installed)).start()
-    try:
+    with Server(tmp_path / "log", redis_url, PYTHONPATH=str(installed)) as server:
         await server.ready()
         async with server.client() as client:
             assert 'name="text"' in (await client.get("/")).text
@@ -36,8 +35,6 @@ async def test_wheel_alone_serves_the_page(tmp_path: Path, redis_url: str) -> No
                 lines = zip(served, source, strict=True)
                 assert all(a in b or b"/*" in b for a, b in lines), name
                 assert any(served)
-    finally:
-        server.stop()
     loaded = subprocess.run(
         [
             sys.executable,

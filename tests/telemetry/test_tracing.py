@@ -243,15 +243,12 @@ async def test_off_needs_nothing(tmp_path: Path, redis_url: str) -> None:
     with server.log.open("ab") as log:
         command = [sys.executable, "-c", _WITHOUT]
         server.process = subprocess.Popen(command, env=server.env, stdout=log, stderr=log)
-    try:
+    with server:
         await server.ready()
-        async with EventStream(server.url) as stream:
+        async with EventStream(server.url) as stream, server.client() as http:
             await stream.until("pods")
-            async with server.client() as http:
-                assert (await http.post("/messages", json={"text": "x"})).status_code == 201
+            assert (await http.post("/messages", json={"text": "x"})).status_code == 201
             await stream.entries(1)
-    finally:
-        server.stop()
 
 
 @pytest.mark.parametrize(
