@@ -28,7 +28,7 @@ class GuestbookCollector(Collector):
         held, now_ms, counts = presence.held, presence.now_ms, guestbook.fanout.counts
         oldest = (now_ms - held.oldest.ms) / 1000 if held.oldest and now_ms else 0.0
         info = GaugeMetricFamily(
-            "guestbook_build_info", "The version that runs", labels=("version", "python")
+            "guestbook_build_info", "The running version", labels=("version", "python")
         )
         info.add_metric((__version__, platform.python_version()), 1)
         yield info
@@ -49,11 +49,11 @@ class GuestbookCollector(Collector):
         yield _by_label(GaugeMetricFamily, "entries", "Entries in memory", "kind", kinds)
 
         replayed = "Posts answered with the message that their key had stored before"
-        delivered = "Messages and deletions written, counted for each stream"
+        delivered = "Entries written to streams, counted for each stream"
         reconnects = "How often Redis came back after it was away"
         for name, meaning, value in (
             ("streams_opened", "Event streams opened", counts.opened),
-            ("streams_reset", "Event streams told to load the list again", counts.resets),
+            ("streams_reset", "Event streams that received `reset`", counts.resets),
             ("events_delivered", delivered, counts.delivered),
             ("messages_accepted", "Messages stored", guestbook.accepted),
             ("messages_replayed", replayed, guestbook.replayed),
@@ -66,7 +66,7 @@ class GuestbookCollector(Collector):
 
         replays = SummaryMetricFamily(
             "guestbook_replay_events",
-            "Messages and deletions that streams were given belatedly, by where they came from",
+            "Entries that streams received while catching up, by source",
             labels=("source",),
         )
         for source, number in counts.replays.items():

@@ -50,13 +50,13 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "guestbook_http_requests",
-            "HTTP requests answered; a stream counts when it opens",
+            "HTTP requests answered; a stream is counted when it opens",
             ("method", "route", "status"),
             registry=self._registry,
         )
         self._request_seconds = Histogram(
             "guestbook_http_request_seconds",
-            "How long requests took, streams aside",
+            "Duration of requests, without streams",
             ("method", "route"),
             buckets=_REQUEST_SECONDS,
             registry=self._registry,
@@ -69,12 +69,12 @@ class Metrics:
         )
         self.evictions = Counter(
             "guestbook_connections_evicted",
-            "Idle connections closed because others needed their place",
+            "Idle connections closed to make room for others",
             registry=self._registry,
         )
         self._lag = Histogram(
             "guestbook_delivery_lag_seconds",
-            "From Redis's time of an entry until it was written to the streams, once an entry",
+            "Time from storing an entry in Redis until it was written to the streams",
             buckets=_REDIS_SECONDS,
             registry=self._registry,
         )
