@@ -110,15 +110,15 @@ class Settings(BaseSettings):
     redis+sentinel://host:port,…/master, redis+cluster://host:port,…."""
     # A pod is reached from outside, by contract.
     host: str = Field(default="0.0.0.0", alias="HOST")  # noqa: S104
-    """The address to listen on (unset: any address of IPv6, too; ::, any of both)."""
+    """The address to listen on (unset or ::, all addresses of IPv4 and IPv6)."""
     port: int = Field(default=3000, ge=0, le=65535, alias="PORT")
     """The port to listen on (0: any free one)."""
     public_url: Annotated[str | None, _parsed(_parse_public_url)] = None
     """The address that visitors know, such as https://guestbook.example.org
-    (unset: as trusted proxies report it, else as the request names it)."""
+    (unset: from the headers of trusted proxies, else from Host)."""
     allow_origins: Annotated[tuple[str, ...], _parsed(_parse_origins)] = ()
-    """Sites whose pages may use the API in their visitors' browsers,
-    such as https://a.example,https://b.example, or * (unset: none)."""
+    """Other sites whose pages may use the API in a browser,
+    such as https://a.example,https://b.example, or * for all (unset: none)."""
     title: str | None = None
     """The page's heading (unset: Guestbook, in the visitor's language)."""
     welcome: str | None = None
@@ -127,10 +127,10 @@ class Settings(BaseSettings):
     """engineers or guests: for guests the page and the wall leave out pods, versions
     and the lab."""
     admin_token: Annotated[SecretStr | None, _parsed(_strip)] = None
-    """The token for moderators and operators (unset: not allowed over HTTP)
-    and for the lab (unset: no token needed)."""
+    """The token with which moderators use HTTP and /moderate (unset: they cannot);
+    if it is set, the lab needs it too."""
     moderation: Annotated[Moderation, _parsed(str.lower)] = "off"
-    """Whether messages wait for a moderator: off, or before they are seen.
+    """off, or before: messages wait until a moderator approves them.
     Can be switched while the guestbook runs."""
     max_messages: int = Field(default=10_000, ge=1, le=10_000_000)
     """How many of the newest messages are kept; their edits and deletions count too."""
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     """How often one client address may post, counted across all pods, or off."""
     # At most a day: the Idempotency-Key that proves authorship is kept no longer.
     undo_seconds: int = Field(default=300, ge=0, le=86_400)
-    """For how many seconds authors may edit or take back their messages (0: not at all)."""
+    """How many seconds authors may edit or take back their messages (0: never)."""
     legacy_api: bool = False
     """Serve the original application's /lrange, /rpush and /info."""
     lab: bool = False
@@ -158,14 +158,13 @@ class Settings(BaseSettings):
     """Over how many seconds the streams are closed when the process stops."""
     max_connections: int = Field(default=10_000, ge=1)
     """How many connections one process keeps in addition to its streams:
-    above that it closes the one that has been idle for longest."""
+    beyond that it closes the one that has been idle the longest."""
     max_head_bytes: int = Field(default=32 * 1024, ge=1024, le=65_535)
-    """The largest head of a request in bytes, address included."""
+    """The largest head of a request in bytes: request line and headers."""
     request_seconds: _Seconds = 10
     """How many seconds a client may take to send a request, head and body."""
     keep_alive_seconds: _Seconds = 75
-    """How many seconds an idle connection is kept,
-    and one whose client reads nothing of its answer."""
+    """How many seconds a connection is kept whose client neither sends nor reads."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _parsed(str.lower)] = "info"
     """The lowest level that is logged."""
     log_format: Annotated[Literal["text", "json"] | None, _parsed(str.lower)] = None
