@@ -118,7 +118,10 @@ async def test_command_reaches_its_pod_through_another(course: Course) -> None:
         await _send(course.guarded, "pod-b", "ready", **ADMIN)
         await _shows(stream, "pod-b", [])
         await course.open.ready()
-    for pod, word in ((course.guarded, "an order for the lab"), (course.open, "an order of the")):
+    for pod, word in (
+        (course.guarded, "lab command queued"),
+        (course.open, "lab command received"),
+    ):
         (line,) = (line for line in pod.lines().splitlines() if word in line and '"ready"' in line)
         assert '"level": "warning"' in line
 
@@ -133,7 +136,7 @@ async def test_each_command_runs_once(course: Course) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await stream.rest()
         assert not stream.is_complete
-    line = '"event": "an order of the lab", "action": "cut"'
+    line = '"event": "lab command received", "action": "cut"'
     await eventually(lambda: course.open.lines().count(line) >= 8)
     # Commands run in order: after this one no earlier one can run again.
     await _send(course.open, "pod-b", "ready")
@@ -247,7 +250,7 @@ async def test_busy_pod_serves_until_it_crashes_or_stops(course: Course, serve: 
         await _send(course.open, "pod-hot", "crash")
         assert await victim.ended() == 1
         last = victim.lines().splitlines()[-1]
-        assert "ends at once" in last
+        assert "crashing on purpose" in last
         assert '"by": "pod-b"' in last
 
         victim.start()

@@ -1,6 +1,6 @@
 """The lab: faults caused on purpose, for a course. Imported only where it is switched on.
 
-A load balancer may hand a request to any process, so that a command for a process waits in Redis.
+A load balancer may hand a request to any process, so commands wait in Redis for their process.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Lab:
         self._push_to = push_to
         self._pop_from = pop_from
         self._faults: dict[str, asyncio.Task[None]] = {}
-        # With a list, even an empty one, the other pods know that this one takes commands.
+        # A list, even an empty one, tells the other pods that this one takes commands.
         self._presence.lab = []
 
     async def send(self, name: str, action: Action) -> None:
@@ -98,31 +98,31 @@ class Lab:
         if not processes:
             known = ", ".join(sorted(set(names.values()))) or "none"
             raise ProblemError(
-                404, f"There is no pod {name[:100]} that takes orders; those that do: {known}."
+                404, f"No pod {name[:100]} takes commands of the lab; these do: {known}."
             )
         command = Command(action, self._guestbook.name)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 are_queued = [await self._push_to.push(process, command) for process in processes]
         except REDIS_ERRORS as error:
-            logger.warning("Redis did not take an order", error=explain(error))
-            raise unavailable("Redis did not take the order in time: try again.") from None
+            logger.warning("Redis did not take a lab command", error=explain(error))
+            raise unavailable("Redis did not take the command in time: try again.") from None
         if not any(are_queued):
             raise ProblemError(
                 429,
-                f"{QUEUE_MAX} orders are waiting for {name} already.",
+                f"{QUEUE_MAX} commands are waiting for {name} already.",
                 headers={"Retry-After": "1"},
             )
 
     async def run(self) -> None:
-        """Run commands until the process drains, which no fault may hinder."""
+        """Run commands until the process drains. Faults end then, to let it stop."""
         can_read = True
         while True:
             try:
                 command = await self._pop_from.pop(self._presence.process, seconds=_POP_SECONDS)
             except REDIS_ERRORS as error:
                 if can_read:
-                    logger.warning("the lab cannot read its orders", error=explain(error))
+                    logger.warning("the lab cannot read its commands", error=explain(error))
                 can_read = False
                 await asyncio.sleep(_PAUSE_SECONDS)
                 continue
@@ -134,7 +134,7 @@ class Lab:
                 await self._run_command(command)
 
     async def _run_command(self, command: Command) -> None:
-        logger.warning("an order of the lab", action=command.action, by=command.by)
+        logger.warning("lab command received", action=command.action, by=command.by)
         match command.action:
             case "not-ready":
                 self._guestbook.manual_not_ready_reason = (
@@ -148,7 +148,7 @@ class Lab:
                 time.sleep(_FREEZE_SECONDS)  # noqa: ASYNC251
             case "crash":
                 await self._announce_last("crash")
-                logger.error("the process ends at once: an order of the lab", by=command.by)
+                logger.error("crashing on purpose: a lab command", by=command.by)
                 os._exit(1)
             case "burn":
                 self._start("burn", cpu_load(_LOAD_SECONDS))
@@ -187,9 +187,9 @@ class Lab:
         await self._presence.heartbeat()
 
     async def _announce_last(self, fault: str) -> None:
-        """Announce a fault after which this process can send nothing."""
+        """Announce a fault that keeps this process from sending anything later."""
         await self._announce(fault)
-        # The streams of this process get the news too.
+        # Let the streams of this process be told too.
         await asyncio.sleep(_FAREWELL_SECONDS)
 
 
@@ -211,7 +211,7 @@ async def cpu_load(seconds: float) -> None:
 
 def _spin(is_over: threading.Event) -> None:
     while not is_over.is_set():
-        # This releases the interpreter's lock: the event loop lacks the CPU and nothing else.
+        # This releases the interpreter's lock, so the event loop lacks only CPU time.
         hashlib.pbkdf2_hmac("sha256", b"lab", b"lab", 50_000)
 
 

@@ -26,5 +26,5 @@ logger = structlog.get_logger(__name__)
 )
 async def command(lab: Annotated[Lab, app_part("lab")], pod: str, action: Action) -> Command:
     await lab.send(pod, action)
-    logger.warning("an order for the lab", pod=pod, action=action)
+    logger.warning("lab command queued", pod=pod, action=action)
     return Command(pod=pod, action=action)
