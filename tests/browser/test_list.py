@@ -102,7 +102,7 @@ async def test_print_has_messages_and_their_times(pods: Pods, visit: Visit) -> N
 
 
 async def test_deletion_vanishes(pods: Pods, visit: Visit) -> None:
-    """What the admin deletes on one pod leaves the open pages of all."""
+    """A message that a moderator deletes on one pod leaves the open pages of all."""
     _, spam, _ = await post(pods.a, "one", "spam", "three")
     pages = [await visit(pod.url) for pod in pods]
     async with httpx.AsyncClient(base_url=pods.b.url, headers=ADMIN) as client:

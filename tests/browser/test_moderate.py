@@ -228,9 +228,7 @@ async def test_author_waits(server: Server, api: httpx.AsyncClient, visit: Visit
     await shows(other, "good")
     # The message that comes is the occasion to ask what has become of all.
     await expect(page.locator(".pending")).to_have_count(1)
-    await expect(page.locator(".pending .why")).to_have_text(
-        "The hosts decided not to publish this message."
-    )
+    await expect(page.locator(".pending .why")).to_have_text("This message was not approved.")
     await shows(page, "bad", "good")
     amend = page.locator("#messages li:not(.pending) .amend")
     await expect(page.locator(".retract")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The commands of moderators and operators, beside a running pod."""
+"""The moderators' commands, while a pod runs."""
 
 from __future__ import annotations
 

@@ -201,6 +201,6 @@ async def test_many_pods_are_read_and_sent_less_often(valkey: Valkey, serve: Ser
 
         await eventually(has_beaten)
         stats = await redis.info("commandstats")
-        # Each heartbeat reads also what moderators and operators have decided.
+        # Each heartbeat also reads the decisions of moderators.
         reads = stats["cmdstat_hgetall"]["calls"] - stats["cmdstat_evalsha"]["calls"]
         assert reads <= 2

@@ -164,7 +164,7 @@ async def test_many_edits_do_not_grow_without_bound(author: Author, store: redis
 async def test_deleted_message_stays_deleted_with_its_words(
     pods: list[Server], author: Author, store: redis.Redis
 ) -> None:
-    """By the author or by the administrator: 404 from then on, and its words are nowhere."""
+    """By the author or by a moderator: 404 from then on, and its words are nowhere."""
     for headers in ({}, ADMIN):
         posted = await author.post("whisper one")
         await author.edit(posted["id"], "whisper two")

@@ -1,4 +1,4 @@
-"""The commands of moderators and operators: held messages, closing, bans."""
+"""The moderators' commands: held messages, closing, bans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What moderators and operators decide while the guestbook runs: closing, moderation, bans."""
+"""The decisions of moderators that apply to all pods: closing, moderation, bans."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def network_of(address: str) -> Network:
 
 @dataclass(frozen=True)
 class Control:
-    """What has been decided, for all pods."""
+    """The decisions that apply to all pods."""
 
     closed: str | None = None
     """The words with which the guestbook is closed; None: it is open."""

@@ -86,7 +86,7 @@ class Guestbook:
     observe_command: Callable[[str, float], None]
     tracing: Tracing | None
     manual_not_ready_reason: str | None = None
-    """Why an operator has taken this process out of service; None while it is in service."""
+    """Why the lab has made this process not ready; None while it has not."""
     accepted: int = 0
     """How many messages this process has stored."""
     replayed: int = 0

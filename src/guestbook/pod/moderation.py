@@ -1,4 +1,4 @@
-"""What moderators and operators ask of one process: held messages, closing, bans."""
+"""Moderation in one process: held messages, closing, bans."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Moderator:
-    """Decides in the name of the one with the admin token; each decision is logged.
+    """Carries out the decisions of moderators, and logs each.
 
     All methods raise UnavailableError when Redis does not answer in time.
     """

@@ -108,7 +108,7 @@ class Presence:
         self.reconnects = 0
         """How often Redis came back after it was away."""
         self.control: Control | None = None
-        """What moderators and operators have decided; None: it is not known yet."""
+        """The decisions of moderators; None until the first heartbeat."""
         self._controlled_at = float("-inf")
         self.held = HeldState()
         """The messages that wait for a moderator."""

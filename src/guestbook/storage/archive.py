@@ -22,7 +22,7 @@ _STAGING_MS = 10 * 60 * 1000
 
 
 class Archive(Store):
-    """The commands that only operators need."""
+    """The commands of the command line that the service does not need."""
 
     def __init__(self, client: Redis, retention: Retention) -> None:
         super().__init__(client, retention)

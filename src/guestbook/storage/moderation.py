@@ -1,4 +1,4 @@
-"""What moderators decide, for all pods: the messages that wait, closing, bans."""
+"""Moderation in Redis: held messages, closing, bans."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TooManyBansError(Exception):
 
 
 class ModerationStore:
-    """The messages that wait, in a stream of their own, and a hash of what is decided.
+    """Held messages, in a stream of their own, and a hash with the other decisions.
 
     Its client never repeats a command by itself.
     """

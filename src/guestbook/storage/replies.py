@@ -37,7 +37,7 @@ class StreamHead(NamedTuple):
 
 
 def replaced_at(dataset_id: str) -> EntryId:
-    """Return the id at which an operator replaced all messages, 0-0 if none ever did."""
+    """Return the id at which all messages were replaced, 0-0 if they never were."""
     _, _, entry_id = dataset_id.partition("@")
     return EntryId.parse(entry_id) if entry_id else ORIGIN
 

@@ -1,4 +1,4 @@
-"""One request as the operator sees it: its id, and its line in the log."""
+"""The id of a request, and its line in the log."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ async def require_admin(settings: SettingsDep, credentials: _Credentials) -> Non
 async def get_author_key(
     settings: SettingsDep, credentials: _Credentials, key: IdempotencyKey
 ) -> str | None:
-    """Return the author's key; None for the administrator. Raises ProblemError for neither."""
+    """Return the author's key; None for a moderator. Raises ProblemError for others."""
     if key is not None and credentials is None:
         return key
     await require_admin(settings, credentials)

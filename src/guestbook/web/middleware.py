@@ -1,4 +1,4 @@
-"""The middleware: security headers, methods, and what the operator sees of each request."""
+"""The middleware: security headers, methods, and a log line, metrics and trace of each request."""
 
 from __future__ import annotations
 

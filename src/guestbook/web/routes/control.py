@@ -1,4 +1,4 @@
-"""The routes of operators: closing the guestbook, moderation, bans."""
+"""The moderators' routes for all pods: closing the guestbook, moderation, bans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes of moderators: the messages that wait, and what is decided about them."""
+"""The moderators' routes for messages that wait: list, approve, refuse, follow."""
 
 from __future__ import annotations
 
