@@ -9,16 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import (
-    AbstractConnection,
-    Connection,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.cluster import parse_cluster_slots
-from redis.connection import HiredisRespSerializer
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError
@@ -41,34 +35,6 @@ Locate = Callable[[int], Awaitable[Address]]
 """Return where to connect to, after so many attempts in a row that timed out."""
 
 
-class Packing(AbstractConnection):
-    """Packs commands in C, as redis-py does without asyncio; in Python it takes twice as long."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command as it is sent."""
-        packed: list[bytes] = HiredisRespSerializer().pack(*args)
-        return packed
-
-
-class PackingConnection(Packing, Connection):
-    """A connection over TCP."""
-
-
-class PackingSSLConnection(Packing, SSLConnection):
-    """A connection with TLS."""
-
-
-class PackingSocketConnection(Packing, UnixDomainSocketConnection):
-    """A connection over a Unix socket."""
-
-
-_PACKING: dict[type[AbstractConnection], type[Packing]] = {
-    Connection: PackingConnection,
-    SSLConnection: PackingSSLConnection,
-    UnixDomainSocketConnection: PackingSocketConnection,
-}
-
-
 def create_client(
     url: RedisURL,
     *,
@@ -83,7 +49,6 @@ def create_client(
     """
     options = {
         **url.options,
-        "connection_class": _PACKING[url.options.get("connection_class", Connection)],
         "socket_timeout": timeout,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "protocol": 2,
@@ -125,7 +90,7 @@ def _for_discovery(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_tls(options: Mapping[str, Any]) -> bool:
-    return issubclass(options["connection_class"], SSLConnection)
+    return options.get("connection_class") is SSLConnection
 
 
 class LocatingPool(ConnectionPool):
