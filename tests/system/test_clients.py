@@ -50,7 +50,10 @@ async def _restart(server: Server, number: signal.Signals) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("language", _COMMANDS)
 async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: Path) -> None:
-    """It prints the list and every later entry once and in order, whatever ends the server."""
+    """It prints the list and every later entry once and in order, whatever ends the server.
+
+    The list has a cursor of its own: a deletion before it is no news.
+    """
     name, command = _COMMANDS[language]
     needed = {"js": ["node"], "sh": ["curl", "jq"]}.get(language, [])
     if missing := [tool for tool in needed if shutil.which(tool) is None]:
@@ -59,7 +62,10 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
     (code,) = re.findall(rf"^```{language}\n(.*?)^```", printed, re.MULTILINE | re.DOTALL)
     (tmp_path / name).write_text(code)
     server = await serve(GUESTBOOK_ADMIN_TOKEN="secret-of-the-clients")
-    first = await _post(server, "in the list 1", "in the list 2")
+    token = {"Authorization": "Bearer secret-of-the-clients"}
+    *first, gone = await _post(server, "in the list 1", "in the list 2", "gone before")
+    async with server.client() as http:
+        assert (await http.delete(f"/messages/{gone}", headers=token)).status_code == 204
     log = tmp_path / "printed"
     with log.open("w") as output:
         client = subprocess.Popen(
@@ -82,7 +88,6 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
         before += [edited] * 2
         await until(*first, *before)
         async with server.client() as http:
-            token = {"Authorization": "Bearer secret-of-the-clients"}
             assert (await http.delete(f"/messages/{before[1]}", headers=token)).status_code == 204
         wanted = [*first, *before, before[1]]
         await until(*wanted)
