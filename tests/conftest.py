@@ -46,7 +46,7 @@ _LONG = (
     "journeys/test_journeys.py",
     "pod/test_presence.py",
     "system/test_redis_away.py",
-    "web/test_messages.py",
+    "web/test_posting.py",
 )
 
 

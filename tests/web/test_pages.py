@@ -1,38 +1,24 @@
-"""Everything beside the API: languages, older pages, the wall, the feed, the files."""
+"""Pages beside the newest messages: languages, files, older pages, one message, errors."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-import warnings
 from collections.abc import AsyncIterator
 from typing import Any
-from xml.etree import ElementTree
 
 import httpx
 import pytest
 
-from guestbook.core import normalise
 from guestbook.storage.keys import EVENTS
-from guestbook.web.pages.renderer import hue
 from tests.conftest import Serve
+from tests.support.messages import ADMIN, BROWSER, TOKEN, names, post_all
+from tests.support.page import Document
 from tests.support.servers import Server
 from tests.support.valkey import Valkey, redis_client
-from tests.support.waiting import eventually
-from tests.web.test_page import ROOT, Document
+from tests.web.test_page import ROOT
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import feedparser
-
-ATOM = "{http://www.w3.org/2005/Atom}"
 PAGES = ("/", "/wall", "/feed.atom")
-FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
-
-
-@pytest.fixture(scope="module")
-async def pod(serve_shared: Serve) -> Server:
-    return await serve_shared("pod-é", GUESTBOOK_ADMIN_TOKEN="open-sesame")
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +27,6 @@ async def api(pod: Server) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Accept-Encoding": "identity"}
     async with pod.client(headers=headers) as client:
         yield client
-
-
-async def post(api: httpx.AsyncClient, *texts: str, author: str | None = None) -> list[str]:
-    """Post messages and return their ids."""
-    answers = [await api.post("/messages", json={"text": t, "author": author}) for t in texts]
-    return [answer.json()["id"] for answer in answers]
-
-
-def names(header: str) -> set[str]:
-    return {name.strip().lower() for name in header.split(",")}
 
 
 # Languages
@@ -114,7 +90,7 @@ async def test_form_is_rejected_in_the_language_of_the_visitor(
     api: httpx.AsyncClient, body: str, headers: dict[str, str], reason: str
 ) -> None:
     """Without JavaScript, too, visitors read the reason in their language."""
-    answer = await api.post("/messages", content=body, headers={**FORM, **headers})
+    answer = await api.post("/messages", content=body, headers={**BROWSER, **headers})
     assert answer.status_code in (403, 413, 422)
     assert reason in Document(answer.text).text
     assert answer.headers["content-language"] == headers.get("Accept-Language", "en")
@@ -166,7 +142,7 @@ async def test_page_is_compressed_for_clients_that_accept_it(
     api: httpx.AsyncClient, path: str
 ) -> None:
     """The same page in fewer bytes, with an ETag of its own."""
-    await post(api, "something " * 90)
+    await post_all(api, "something " * 90)
     plain = await api.get(path)
     packed = await api.get(path, headers={"Accept-Encoding": "gzip, br"})
     assert packed.headers["content-encoding"] == "gzip"
@@ -220,28 +196,17 @@ async def test_file_of_another_version_is_the_file_of_this_one(
     assert (await api.get(f"/static/0123456789ab/{name}", headers=headers)).status_code == 304
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "guestbook.000000000000.js",
-        "nothing.js",
-        "js/types.d.ts",
-        "000000000000/nothing.js",
-        "000000000000",
-        "js",
-        "../words.toml",
-    ],
-)
-async def test_there_are_no_other_files(api: httpx.AsyncClient, name: str) -> None:
+async def test_there_are_no_other_files(api: httpx.AsyncClient) -> None:
     """404 below any hash and without one; and nothing can be posted to a file."""
-    assert (await api.get(f"/static/{name}")).status_code == 404
+    files = ("", "guestbook.000000000000.js", "nothing.js", "js/types.d.ts", "js", "../words.toml")
+    for name in (*files, "000000000000/nothing.js", "000000000000"):
+        assert (await api.get(f"/static/{name}")).status_code == 404, name
     assert (await api.post("/static/js/main.js")).status_code == 405
 
 
 async def test_page_is_light(api: httpx.AsyncClient) -> None:
     """Page, style and all modules of the script are less than 25 KB as they are sent."""
-    await post(api, *(f"A message as people write them, number {n}." for n in range(50)))
+    await post_all(api, *(f"A message as people write them, number {n}." for n in range(50)))
     headers = {"Accept-Encoding": "gzip"}
     page = await api.get("/", headers=headers)
     files = set(re.findall(r'"(/static/[^"]+\.(?:js|css))"', page.text))
@@ -273,14 +238,14 @@ async def test_older_messages_are_pages_of_their_own(serve: Serve) -> None:
     server = await serve()
     async with server.client() as client:
         assert not re.findall(r"/\?before=", (await client.get("/")).text)
-        ids = await post(client, *map(str, range(120)))
+        ids = await post_all(client, *map(str, range(120)))
         seen: list[str] = []
         address = "/"
         while address:
             answer = await client.get(address)
             assert answer.status_code == 200
             page = Document(answer.text)
-            seen += page.messages
+            seen += page.ids
             hrefs = {link["href"] for link in page.all("a")}
             assert ("/" in hrefs) or address == "/"
             (address,) = {href for href in hrefs if href.startswith("/?before=")} or {""}
@@ -289,24 +254,22 @@ async def test_older_messages_are_pages_of_their_own(serve: Serve) -> None:
         assert (await client.get(str(answer.url), headers=headers)).status_code == 304
 
 
-async def test_older_page_reaches_what_only_redis_has(
-    shared_valkey: Valkey, redis_url: str, serve: Serve
-) -> None:
+async def test_older_page_reaches_what_only_redis_has(redis_url: str, serve: Serve) -> None:
     """Messages that are not in the memory of the pod are read from Redis, page by page."""
-    async with redis_client(redis_url) as redis, redis.pipeline() as pipeline:
-        for number in range(1, 2501):
-            pipeline.xadd(EVENTS, {"text": "x" * 4000 + str(number)}, id=f"{number}-0")
-        await pipeline.execute()
-    server = await serve()
+    async with redis_client(redis_url) as redis:
+        for number in range(1, 101):
+            await redis.xadd(EVENTS, {"text": "x"}, id=f"{number}-0")
+    # A pod's memory holds as many entries as it would keep; it trims only when it posts.
+    server = await serve(GUESTBOOK_MAX_MESSAGES="10")
     async with server.client() as client:
         page = Document((await client.get("/?before=60")).text)
-        assert page.messages == [f"{number}-0" for number in range(59, 9, -1)]
+        assert page.ids == [f"{number}-0" for number in range(59, 9, -1)]
         page = Document((await client.get("/?before=10-0")).text)
-        assert page.messages == [f"{number}-0" for number in range(9, 0, -1)]
+        assert page.ids == [f"{number}-0" for number in range(9, 0, -1)]
         assert not [link for link in page.all("a") if "before" in link["href"]]
 
 
-@pytest.mark.parametrize("before", ["", "x", "-1", "99999999999999999999", "1-0-0", "%00"])
+@pytest.mark.parametrize("before", ["", "x"])
 async def test_older_page_needs_an_id(api: httpx.AsyncClient, before: str) -> None:
     """422 that names the parameter."""
     answer = await api.get(f"/?before={before}")
@@ -323,107 +286,28 @@ async def test_older_page_while_redis_is_away(valkey: Valkey, serve: Serve) -> N
     """Older messages that are in memory are served."""
     server = await serve(redis=valkey.address)
     async with server.client() as client:
-        ids = await post(client, *map(str, range(60)))
+        ids = await post_all(client, *map(str, range(60)))
         valkey.kill()
         page = await client.get(f"/?before={ids[50]}")
-        assert Document(page.text).messages == ids[:50][::-1]
-
-
-# The wall
-
-
-@pytest.mark.parametrize(
-    ("headers", "address"),
-    [
-        ({"Host": "example.org"}, "http://example.org"),
-        ({"Host": "Example.org:8080"}, "http://example.org:8080"),
-        ({"Host": "[::1]:3000"}, "http://[::1]:3000"),
-        ({"Host": "x", "X-Forwarded-Proto": "https"}, "https://x"),
-        (
-            {"Host": "x", "X-Forwarded-Host": "a.example, b", "X-Forwarded-Proto": "https,http"},
-            "https://a.example",
-        ),
-        ({"Host": "fallback", "X-Forwarded-Host": '"><script>'}, "http://fallback"),
-        ({"Host": "fallback", "X-Forwarded-Host": "user@evil"}, "http://fallback"),
-        ({"Host": "fallback", "X-Forwarded-Host": "evil/path?x"}, "http://fallback"),
-        ({"Host": "fallback", "X-Forwarded-Host": "x" * 129}, "http://fallback"),
-        ({"Host": "fallback", "X-Forwarded-Proto": "javascript"}, "http://fallback"),
-        ({"Host": "a_b*"}, None),
-        ({"Host": ""}, None),
-    ],
-    ids=str,
-)  # fmt: skip
-async def test_wall_shows_the_address_of_the_request(
-    pod: Server, api: httpx.AsyncClient, headers: dict[str, str], address: str | None
-) -> None:
-    """As text and as a QR code, behind a proxy too; an invalid host is ignored."""
-    answer = await api.get("/wall", headers=headers)
-    assert answer.status_code == 200
-    expected = address or pod.url
-    page = Document(answer.text)
-    assert expected.partition("//")[2] in page.text
-    assert "evil" not in answer.text
-    assert page.inline == ""
-    assert page.all("svg")
-    assert not [given for _, given in page.elements if "style" in given]
-    feed = ElementTree.fromstring((await api.get("/feed.atom", headers=headers)).content)
-    links = {link.get("rel"): link.get("href") for link in feed.findall(f"{ATOM}link")}
-    assert links == {"self": f"{expected}/feed.atom", "alternate": f"{expected}/"}
-
-
-@pytest.mark.parametrize(
-    ("host", "is_local"),
-    [
-        ("localhost:3000", True),
-        ("127.0.0.1", True),
-        ("[::1]:3000", True),
-        ("guestbook.localhost", True),
-        ("localhost.example.org", False),
-        ("192.0.2.1:3000", False),
-    ],
-)
-async def test_wall_warns_of_an_address_for_this_computer_alone(
-    api: httpx.AsyncClient, host: str, is_local: bool
-) -> None:
-    """A telephone that scans `localhost` finds itself."""
-    wall = (await api.get("/wall", headers={"Host": host})).text
-    assert ("Only this computer can open this address" in Document(wall).text) == is_local
-
-
-async def test_wall_changes_with_address_and_messages(api: httpx.AsyncClient) -> None:
-    """Each address has its own wall, for any number of addresses; a new message changes it."""
-    etags = set()
-    for number in range(80):
-        etags.add((await api.get("/wall", headers={"Host": f"h{number}.example"})).headers["etag"])
-    assert len(etags) == 80
-    again = await api.get("/wall", headers={"Host": "h0.example"})
-    assert again.headers["etag"] in etags
-    (message_id,) = await post(api, "new on the wall")
-    changed = await api.get("/wall", headers={"Host": "h0.example"})
-    assert changed.headers["etag"] not in etags
-    assert Document(changed.text).messages[0] == message_id
-    assert names(changed.headers["vary"]) >= {
-        *("forwarded", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto")
-    }
+        assert Document(page.text).ids == ids[:50][::-1]
 
 
 # The page of one message, and pages in place of others
 
-BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-FRENCH = {**BROWSER, "Accept-Language": "fr"}
+FRENCH = {"Accept": BROWSER["Accept"], "Accept-Language": "fr"}
 
 
 async def test_message_has_a_page(serve: Serve) -> None:
     """However many are newer: to a browser the page that shows it alone, to others JSON."""
-    server = await serve(GUESTBOOK_ADMIN_TOKEN="open-sesame")
+    server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)
     async with server.client() as client:
-        ids = await post(client, "the <first>", *map(str, range(55)))
+        ids = await post_all(client, "the <first>", *map(str, range(55)))
         path = f"/messages/{ids[0]}"
         answer = await client.get(path, headers=FRENCH)
         page = Document(answer.text)
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
         assert names(answer.headers["vary"]) >= {"accept", "accept-language"}
-        assert page.messages == ids[:1]
+        assert page.ids == ids[:1]
         assert "the <first>" in page.text
         assert "Messages les plus récents" in page.text
         assert {"href": "/", "class": "button", "id": "newest"} in page.all("a")
@@ -437,8 +321,7 @@ async def test_message_has_a_page(serve: Serve) -> None:
             assert answer.json()["id"] == ids[0]
             assert names(answer.headers["vary"]) >= {"accept"}
 
-        headers = {"Authorization": "Bearer open-sesame"}
-        await client.delete(path, headers=headers)
+        await client.delete(path, headers=ADMIN)
         gone = await client.get(path, headers=FRENCH)
         assert gone.status_code == 404
         assert "Ce message a été supprimé, ou n’a jamais existé." in Document(gone.text).text
@@ -487,7 +370,7 @@ async def test_other_methods_get_a_page_too(api: httpx.AsyncClient) -> None:
 
 async def test_form_of_a_tool_gets_a_problem(api: httpx.AsyncClient) -> None:
     """curl accepts anything, and would show a page of HTML."""
-    form = {**FORM, "Accept": "*/*"}
+    form = {**BROWSER, "Accept": "*/*"}
     for body, status in (("text=", 422), (f"text={'x' * 20_000}", 413)):
         answer = await api.post("/messages", content=body, headers=form)
         assert answer.status_code == status
@@ -504,148 +387,3 @@ async def test_browser_gets_a_page_while_redis_is_away(valkey: Valkey, serve: Se
             assert answer.status_code == 503
             assert answer.headers["retry-after"].isdigit()
             assert "can't be read right now" in Document(answer.text).text
-
-
-# The feed
-
-
-def parsed(answer: httpx.Response) -> Any:
-    """Return the feed as a feed reader understands it."""
-    found = feedparser.parse(answer.content, response_headers=dict(answer.headers))
-    assert not found.bozo, found.get("bozo_exception")
-    assert found.version == "atom10"
-    return found
-
-
-async def test_feed_has_the_newest_messages(serve: Serve) -> None:
-    """The newest 50, with names, times and texts as they were posted; ids that stay."""
-    server = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="open-sesame")
-    async with server.client() as client:
-        empty = parsed(await client.get("/feed.atom"))
-        assert empty.entries == []
-        assert empty.feed.updated == "1970-01-01T00:00:00.000Z"
-        await post(client, *map(str, range(50)))
-        await post(client, "<b>bold</b> & http://a.b\n second line", author="Ada")
-        answer = await client.get("/feed.atom")
-        assert answer.headers["content-type"] == "application/atom+xml; charset=utf-8"
-        feed = parsed(answer)
-        stored = (await client.get("/messages?limit=50")).json()["messages"]
-        assert [entry.content[0].value for entry in feed.entries] == [m["text"] for m in stored]
-        assert {entry.content[0].type for entry in feed.entries} == {"text/plain"}
-        assert [entry.updated for entry in feed.entries] == [m["posted_at"] for m in stored]
-        assert feed.feed.updated == stored[0]["posted_at"]
-        newest = feed.entries[0]
-        assert (newest.author, feed.entries[1].author) == ("Ada", "Anonymous")
-        assert newest.link == f"{server.url}/messages/{stored[0]['id']}"
-        ids = [entry.id for entry in feed.entries]
-        assert len(set(ids)) == 50
-        assert all(re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", each) for each in ids)
-
-        elsewhere = parsed(await client.get("/feed.atom", headers={"Host": "other.example"}))
-        assert [entry.id for entry in elsewhere.entries] == ids
-        assert elsewhere.feed.id != feed.feed.id
-        headers = {"Authorization": "Bearer open-sesame"}
-        await client.delete(f"/messages/{stored[0]['id']}", headers=headers)
-        after = await client.get("/feed.atom", headers={"If-None-Match": answer.headers["etag"]})
-        assert after.status_code == 200
-        assert parsed(after).entries[0].id == ids[1]
-
-
-async def test_feed_is_shown_in_a_browser(api: httpx.AsyncClient) -> None:
-    """As XML with a style: Firefox would save a feed as a file."""
-    await post(api, "one")
-    answer = await api.get("/feed.atom", headers=BROWSER)
-    assert answer.headers["content-type"].partition(";")[0] == "text/xml"
-    assert names(answer.headers["vary"]) >= {"accept"}
-    style = re.search(r'<\?xml-stylesheet href="([^"]+)"', answer.text)
-    assert style is not None
-    assert (await api.get(style[1])).headers["content-type"].startswith("text/css")
-
-
-def children(element: ElementTree.Element) -> list[str]:
-    return [child.tag.removeprefix(ATOM) for child in element]
-
-
-async def test_feed_has_what_the_standard_requires(api: httpx.AsyncClient) -> None:
-    """RFC 4287, section 4.1: each of these exactly once, times in the format of RFC 3339."""
-    await post(api, "one")
-    feed = ElementTree.fromstring((await api.get("/feed.atom")).content)
-    assert feed.tag == f"{ATOM}feed"
-    for element in (feed, *feed.findall(f"{ATOM}entry")):
-        for required in ("id", "title", "updated"):
-            assert children(element).count(required) == 1
-        updated = element.findtext(f"{ATOM}updated") or ""
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", updated)
-    for entry in feed.findall(f"{ATOM}entry"):
-        assert children(entry).count("author") == children(entry).count("content") == 1
-
-
-HOSTILE = [
-    "]]><x/>&amp;&#0;",
-    "\ufffe\uffff\U0001fffe",
-    "<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]>&y;",
-    "\u202e\u2028\u0085x \u200b",
-]
-
-
-async def test_feed_changes_no_direction_beyond_titles_and_names(api: httpx.AsyncClient) -> None:
-    """An override in a message or a name stays out of a feed reader's list."""
-    await post(api, "\u202eevil \u2067" + "x" * 100, author="\u202eAda\u2066")
-    answer = await api.get("/feed.atom")
-    entry = parsed(answer).entries[0]
-    assert (entry.title, entry.author) == ("evil " + "x" * 54 + "…", "Ada")
-    assert entry.content[0].value.startswith("\u202eevil")
-
-
-async def test_nothing_breaks_the_feed(redis_url: str, serve: Serve) -> None:
-    """Neither messages nor characters in Redis that XML does not allow."""
-    server = await serve()
-    async with server.client() as client:
-        await post(client, *HOSTILE, author="\ufffe<&>")
-        async with redis_client(redis_url) as redis:
-            fields = {
-                "text": b"\x00\x01\x08\x1b\xff\xed\xa0\x80",
-                "author": b"\x00\xff",
-                "pod": b"\x02",
-            }
-            raw_id = await redis.xadd(EVENTS, fields)
-
-        async def has_it() -> bool:
-            return (await client.get(f"/messages/{raw_id}")).status_code == 200
-
-        await eventually(has_it)
-        answer = await client.get("/feed.atom")
-        texts = [entry.content[0].value for entry in parsed(answer).entries]
-        assert len(texts) == len(HOSTILE) + 1
-        elements = ElementTree.fromstring(answer.content).findall(f"{ATOM}entry")
-        contents = [element.findtext(f"{ATOM}content") for element in elements]
-        assert contents[1:] == [
-            re.sub("[\ufffe\uffff]", "\ufffd", normalise(text)) for text in reversed(HOSTILE)
-        ]
-        assert set(contents[0] or "") == {"\ufffd"}
-
-
-async def test_feed_is_unavailable_until_it_is_complete(valkey: Valkey, serve: Serve) -> None:
-    """A feed reader must not see an empty feed before the pod has read the messages."""
-    valkey.kill()
-    server = await serve(redis=valkey.address, is_ready=False)
-    async with server.client() as client:
-        answer = await client.get("/feed.atom")
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) > 0
-
-
-# Colours
-
-
-def test_colours_come_from_fnv() -> None:
-    """The reference values of FNV-1a, 32 bits, so that the script can compute the same."""
-    assert hue("") == "c5"  # of 0x811C9DC5
-    assert hue("a") == "2c"  # of 0xE40C292C
-    assert hue("foobar") == "68"  # of 0xBF9CF968
-
-
-async def test_pages_have_the_colour_of_their_pod(api: httpx.AsyncClient) -> None:
-    """The colour is in the page, without JavaScript."""
-    wall = (await api.get("/wall")).text
-    assert f'data-hue="{hue("pod-é")}"' in wall
