@@ -297,15 +297,13 @@ def page(result: Result) -> str:
             f"{machine['kernel']}, Python {machine['python']} (built "
             f"{'with' if machine['python_is_optimised'] else 'without'} profile-guided "
             f"optimisation). {_noise(result)} "
-            "[bench/README.md](../bench/README.md) describes how, and how to repeat it; this page "
-            "and its plots are from one run."
+            "[bench/README.md](../bench/README.md) describes the method."
         ),
         (
-            "Microseconds differ from machine to machine; what counts is the ratio between servers "
-            "in one run. The floor is a loop in C that only sends ready-made bytes to each socket, "
-            "which every server has to do somehow. Everything goes over the loopback interface, "
-            "where the kernel's work for the receiver counts as the sender's: all numbers include "
-            "it."
+            "Microseconds differ between machines: compare the ratios between servers in one run. "
+            "The floor is a loop in C that only sends ready-made bytes to each socket, as every "
+            "server has to. On the loopback interface all numbers include the kernel's work for "
+            "the receiver."
         ),
         "## Goals",
         "\n".join(
@@ -353,9 +351,9 @@ def _deliveries(result: Result) -> str:
         opening = f"{full['open_us']:.0f} µs"
         lines.append(f"| {NAMES[name]} | {' | '.join(costs)} | {opening} | {memory} |")
     return (
-        "CPU of the server for one event to one stream (in brackets: against the floor), for one "
-        "event at a time and for 50 published at once; and for opening a stream, without anything "
-        "to replay:\n\n" + "\n".join(lines)
+        "CPU of the server for one event to one stream (in brackets: compared with the floor), for "
+        "single events and for bursts of 50; and for opening a stream, without a replay:\n\n"
+        + "\n".join(lines)
     )
 
 
@@ -385,11 +383,11 @@ def _requests(posts: Result, page: Result) -> str:
         for what, own, other in rows
     ]
     return (
-        "CPU of the server for a request, beside a service written as in FastAPI's documentation "
-        "([peers/usual_app.py](../bench/peers/usual_app.py)). The two take turns. A post there is "
-        "a validated model and one `XADD`, without rate limit, idempotency key or delivery; its "
-        "`GET /` is not a page, but a route that returns "
-        '`{"status": "ok"}`: the least that FastAPI can do.\n\n' + "\n".join(lines)
+        "CPU of the server for a request, compared with a service written as in FastAPI's "
+        "documentation ([peers/usual_app.py](../bench/peers/usual_app.py)). Its post is a "
+        "validated model and one `XADD`, without rate limit, idempotency key or delivery; its "
+        "`GET /` is not a page, but returns "
+        '`{"status": "ok"}`, FastAPI\'s smallest answer.\n\n' + "\n".join(lines)
     )
 
 
