@@ -8,13 +8,11 @@ costs it much less, and it listens until all streams have ended.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 from fastapi import FastAPI
 
 from guestbook import settings
-from guestbook.pod import own_name
 from guestbook.telemetry import logs
 from guestbook.web.app import create_app
 
@@ -22,16 +20,11 @@ from guestbook.web.app import create_app
 def _create_app() -> FastAPI:
     try:
         chosen = settings.load()
+        logs.configure(chosen.log_level, chosen.log_format)
+        _adopt_uvicorn_logs()
+        return create_app(chosen, drains_on_signal=True)
     except settings.SettingsError as error:
         sys.exit(f"guestbook: {error}")
-    logs.configure(chosen.log_level, chosen.log_format)
-    _adopt_uvicorn_logs()
-    tracing = None
-    if settings.are_traces_wanted(os.environ):
-        from guestbook.telemetry.tracing import Tracing  # noqa: PLC0415  # needs the extra otel
-
-        tracing = Tracing(os.environ, own_name())
-    return create_app(chosen, tracing, drains_on_signal=True)
 
 
 def _adopt_uvicorn_logs() -> None:

@@ -18,9 +18,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from guestbook.core.messages import Message
-from guestbook.settings import are_traces_wanted
+from guestbook.settings import SettingsError, are_traces_wanted
 from guestbook.storage.entries import decode
-from guestbook.telemetry.tracing import Tracing, TracingError
+from guestbook.telemetry.tracing import Tracing
 from tests.conftest import Serve, two_pods
 from tests.support.ports import free_port
 from tests.support.servers import Server
@@ -273,7 +273,7 @@ def test_what_is_not_installed_is_named(
 )
 def test_wrong_variable_is_named(variable: str, value: str) -> None:
     """A value that is not supported is refused with its variable."""
-    with pytest.raises(TracingError, match=f"{variable} is {value}"):
+    with pytest.raises(SettingsError, match=f"{variable} is {value}"):
         Tracing({variable: value}, "pod-a")
 
 

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -21,12 +21,9 @@ from guestbook import __version__
 from guestbook.cli import embedded, signals
 from guestbook.cli.output import fail
 from guestbook.cli.store import load_settings
-from guestbook.settings import Settings, are_traces_wanted, unknown_variables
+from guestbook.settings import Settings, SettingsError, unknown_variables
 from guestbook.storage import RedisURL
 from guestbook.telemetry import logs
-
-if TYPE_CHECKING:
-    from guestbook.telemetry.tracing import Tracing
 
 # For Redis, the listener, and the modules that Python imports.
 _FILES_RESERVED = 64
@@ -81,7 +78,10 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
     from guestbook.telemetry import HEADER, AccessLog  # noqa: PLC0415
 
     listeners = _listen(chosen.listen_host, chosen.port)
-    application = create_app(chosen, _tracing())
+    try:
+        application = create_app(chosen)
+    except SettingsError as error:
+        fail(str(error))
     timeouts = ConnectionTimeouts(
         request_seconds=chosen.request_seconds,
         keep_alive_seconds=chosen.keep_alive_seconds,
@@ -163,22 +163,3 @@ def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         logger.info("a TLS connection broke", error=str(context.get("exception")))
     else:
         loop.default_exception_handler(context)
-
-
-def _tracing() -> Tracing | None:
-    """Return a maker of traces if the variables ask for them; else import nothing of it."""
-    if not are_traces_wanted(os.environ):
-        return None
-    from guestbook.pod import own_name  # noqa: PLC0415
-
-    try:
-        from guestbook.telemetry.tracing import Tracing, TracingError  # noqa: PLC0415
-    except ImportError:
-        fail(
-            "the OTEL_* variables ask for traces, which need the extra otel: "
-            "pip install 'live-guestbook[otel]', or set OTEL_SDK_DISABLED=true"
-        )
-    try:
-        return Tracing(os.environ, own_name())
-    except TracingError as error:
-        fail(str(error))

@@ -26,6 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from guestbook import __version__
 from guestbook.core import LogEntry
+from guestbook.settings import SettingsError
 from guestbook.storage import EVENTS
 from guestbook.telemetry.requests import current_id
 
@@ -37,12 +38,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 _W3C = TraceContextTextMapPropagator()
 
 
-class TracingError(Exception):
-    """The OTEL_* variables ask for something impossible; the text names the variable."""
-
-
 class Tracing:
-    """Makes spans and exports them from a thread of its own. Raises TracingError."""
+    """Makes spans and exports them from a thread of its own. Raises SettingsError."""
 
     def __init__(self, variables: Mapping[str, str], pod: str) -> None:
         own = {
@@ -57,7 +54,7 @@ class Tracing:
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         except ValueError as error:
-            raise TracingError(f"an OTEL_* variable has a wrong value: {error}") from None
+            raise SettingsError(f"an OTEL_* variable has a wrong value: {error}") from None
         self._tracer = self._provider.get_tracer("guestbook", __version__)
 
     async def close(self) -> None:
@@ -143,14 +140,14 @@ def _exporter(variables: Mapping[str, str]) -> SpanExporter:
     if name == "console":
         return ConsoleSpanExporter()
     if name != "otlp":
-        raise TracingError(f"OTEL_TRACES_EXPORTER is {name}: it may be otlp, console or none")
+        raise SettingsError(f"OTEL_TRACES_EXPORTER is {name}: it may be otlp, console or none")
     protocol = (
         variables.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
         or variables.get("OTEL_EXPORTER_OTLP_PROTOCOL")
         or "http/protobuf"
     )
     if protocol != "http/protobuf":
-        raise TracingError(
+        raise SettingsError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: only http/protobuf is supported"
         )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import AsyncIterator
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 
 from guestbook import __version__
-from guestbook.pod import GuestbookCollector, Moderator, open_guestbook
-from guestbook.settings import Settings
+from guestbook.pod import GuestbookCollector, Moderator, open_guestbook, own_name
+from guestbook.settings import Settings, SettingsError, are_traces_wanted
 from guestbook.telemetry import AccessLog, Metrics
 from guestbook.web.csrf import EXPOSED_HEADERS, CrossSiteCheck
 from guestbook.web.dependencies import require_admin
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
 
-def create_app(
-    settings: Settings, tracing: Tracing | None = None, *, drains_on_signal: bool = False
-) -> FastAPI:
+def create_app(settings: Settings, *, drains_on_signal: bool = False) -> FastAPI:
     """Create the application. Its lifespan opens the guestbook, as `app.state.guestbook`.
 
-    `drains_on_signal` is for servers that do not end the streams before they stop.
+    `drains_on_signal` is for servers that do not end the streams before they stop. Raises
+    SettingsError for OTEL_* variables that ask for something impossible.
     """
     metrics = Metrics()
+    tracing = _tracing()
     static = assets.Assets(assets.folder("static"))
     translations = Translations(assets.folder("templates") / "words.toml")
 
@@ -135,3 +136,17 @@ def create_app(
     app.mount(assets.URL, static, name="static")
     app.openapi = functools.cache(lambda: describe(app))  # type: ignore[method-assign]  # as FastAPI documents it
     return app
+
+
+def _tracing() -> Tracing | None:
+    """Return what makes traces if the variables ask for them; else import nothing of it."""
+    if not are_traces_wanted(os.environ):
+        return None
+    try:
+        from guestbook.telemetry.tracing import Tracing  # noqa: PLC0415
+    except ImportError:
+        raise SettingsError(
+            "the OTEL_* variables ask for traces, which need the extra otel: "
+            "pip install 'live-guestbook[otel]', or set OTEL_SDK_DISABLED=true"
+        ) from None
+    return Tracing(os.environ, own_name())
