@@ -47,7 +47,7 @@ def main(
     """Hold the options that come before a command."""
 
 
-app.command("serve", epilog=_settings_help())(serve.serve)
+app.command("serve", epilog=_settings_help())(cleanup_on_signal()(serve.serve))
 _COMMANDS: dict[str, Callable[..., None]] = {
     "list": messages.list_messages,
     "delete": messages.delete_messages,

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import resource
-import signal
 import socket
 import sys
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ import structlog
 import typer
 
 from guestbook import __version__
-from guestbook.cli import embedded, signals
+from guestbook.cli import embedded
 from guestbook.cli.output import fail
 from guestbook.cli.store import load_settings
 from guestbook.settings import Settings, SettingsError, unknown_variables
@@ -54,15 +53,13 @@ def serve(
     if is_embedded:
         with embedded.run(data) as url:
             chosen = chosen.model_copy(update={"redis_url": RedisURL.parse(url)})
-            received = _run(chosen, files, data)
+            _run(chosen, files, data)
     else:
-        received = _run(chosen, files, None)
-    if received:
-        signals.exit_by_signal(received[-1])
+        _run(chosen, files, None)
 
 
-def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals]:
-    """Serve until a signal comes; return the signals that came."""
+def _run(chosen: Settings, files: int, data: Path | None) -> None:
+    """Serve until a signal comes."""
     # All this takes a while to import, and a wrong setting is to be reported at once.
     import uvloop  # noqa: PLC0415
     from starlette.datastructures import Headers  # noqa: PLC0415
@@ -74,7 +71,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
     except ValueError as error:
         # OpenTelemetry's API, which FastAPI imports, reads this variable when it is imported.
         fail(f"OTEL_PROPAGATORS: {error}")
-    from guestbook.server import Bounds, ConnectionTimeouts, Server, configure  # noqa: PLC0415
+    from guestbook.server import Bounds, ConnectionTimeouts, Server  # noqa: PLC0415
     from guestbook.telemetry import HEADER, AccessLog  # noqa: PLC0415
 
     listeners = _listen(chosen.listen_host, chosen.port)
@@ -99,17 +96,16 @@ def _run(chosen: Settings, files: int, data: Path | None) -> list[signal.Signals
         return {**SECURITY_HEADERS, HEADER.decode(): access_log.begin(()), **cors}
 
     server = Server(
-        configure(application, Bounds(timeouts, chosen.max_head_bytes, record_rejection)),
+        application,
+        Bounds(timeouts, chosen.max_head_bytes, record_rejection),
         announce=lambda: _announce(chosen, listeners[0], data),
         drain=lambda: application.state.guestbook.drain(chosen.drain_seconds),
-        timeouts=timeouts,
     )
     # Everything imported by now stays: the collector need not look through it again.
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(_log_loop_error)
         runner.run(server.serve(sockets=listeners))
-    return server.received
 
 
 def _raise_file_limit() -> int:

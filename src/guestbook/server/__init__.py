@@ -2,7 +2,7 @@
 
 from guestbook.server.limits import Bounds
 from guestbook.server.listening import listen
-from guestbook.server.server import SHUTDOWN_SECONDS, Server, configure
+from guestbook.server.server import Server
 from guestbook.server.timeouts import ConnectionTimeouts
 
-__all__ = ["SHUTDOWN_SECONDS", "Bounds", "ConnectionTimeouts", "Server", "configure", "listen"]
+__all__ = ["Bounds", "ConnectionTimeouts", "Server", "listen"]

@@ -1,6 +1,6 @@
 """Bounds on what a client may send, and on the time it may take: uvicorn has hardly any.
 
-The server works without this file, too: `configure` then names `DetachableProtocol`. As
+The server works without this file, too: `server.py` then names `DetachableProtocol`. As
 server/detach.py does, it relies on attributes that uvicorn does not document; the same test guards
 them.
 """

@@ -22,7 +22,6 @@ import uvicorn
 
 from guestbook.server.limits import BoundedProtocol, Bounds
 from guestbook.server.proxies import TrustedProxies
-from guestbook.server.timeouts import ConnectionTimeouts
 
 logger = structlog.get_logger(__name__)
 
@@ -35,46 +34,40 @@ SHUTDOWN_SECONDS = 5
 class Server(uvicorn.Server):
     """uvicorn's server with a drain.
 
-    `announce` is called as soon as the server answers, `drain` when it has been asked to stop.
+    `announce` is called as soon as the server answers, `drain` when it has been asked to stop. In
+    the end uvicorn raises the signal again that stopped it.
     """
 
     def __init__(
         self,
-        config: uvicorn.Config,
+        app: Any,
+        bounds: Bounds,
         *,
         announce: Callable[[], None],
         drain: Callable[[], Awaitable[None]],
-        timeouts: ConnectionTimeouts,
     ) -> None:
-        super().__init__(config)
-        self._timeouts = timeouts
+        super().__init__(_configure(app, bounds))
+        self._timeouts = bounds.timeouts
         self._announce = announce
         self._drain = drain
         self._stopping: asyncio.Future[None] | None = None
-        self.received: list[signal.Signals] = []
-        """The signals that asked this server to stop."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals as uvicorn does, but leave it to the caller to end the process by one.
-
-        A closed terminal (SIGHUP) counts too, unless `nohup` has the process ignore it.
-        """
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        handlers = {number: signal.signal(number, self.handle_exit) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        """Stop for a closed terminal (SIGHUP) too, unless `nohup` has the process ignore it."""
+        with super().capture_signals():
+            handler = signal.getsignal(signal.SIGHUP)
+            if handler != signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop gracefully at the first signal, immediately at the second."""
         self.force_exit = self.should_exit
-        self.should_exit = True
-        self.received.append(signal.Signals(sig))
+        super().handle_exit(sig, frame)
         if self._stopping is not None:
             self._stopping.get_loop().call_soon_threadsafe(self._stopping.cancel)
 
@@ -115,7 +108,7 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-def configure(app: Any, bounds: Bounds) -> uvicorn.Config:
+def _configure(app: Any, bounds: Bounds) -> uvicorn.Config:
     """Return the configuration for `app`."""
     protocol: Any = functools.partial(BoundedProtocol, bounds)
     config = uvicorn.Config(
