@@ -491,7 +491,7 @@ async def test_autoscalers_scale_by_streams(builds: dict[str, list[Object]]) -> 
     assert trigger["metadata"]["query"] == f"sum({name})"
     metrics = Metrics()
     async with open_guestbook(Settings()) as guestbook:
-        metrics.register(GuestbookCollector(guestbook))
+        metrics.registry.register(GuestbookCollector(guestbook))
         exposition = metrics.exposition().decode()
     assert f"# TYPE {name} gauge" in exposition
     aims = (metric["pods"]["target"]["averageValue"], trigger["metadata"]["threshold"])

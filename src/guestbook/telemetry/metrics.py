@@ -13,7 +13,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
 
@@ -47,43 +46,43 @@ class Metrics:
     def __init__(self) -> None:
         # A time of creation for each counter would double the number of series.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped there
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._requests = Counter(
             "guestbook_http_requests",
             "HTTP requests answered; a stream is counted when it opens",
             ("method", "route", "status"),
-            registry=self._registry,
+            registry=self.registry,
         )
         self._request_seconds = Histogram(
             "guestbook_http_request_seconds",
             "Duration of requests, without streams",
             ("method", "route"),
             buckets=_REQUEST_SECONDS,
-            registry=self._registry,
+            registry=self.registry,
         )
         self._refused = Counter(
             "guestbook_messages_refused",
             "Posts refused, by reason",
             ("reason",),
-            registry=self._registry,
+            registry=self.registry,
         )
         self.evictions = Counter(
             "guestbook_connections_evicted",
             "Idle connections closed to make room for others",
-            registry=self._registry,
+            registry=self.registry,
         )
-        self._lag = Histogram(
+        self.lag = Histogram(
             "guestbook_delivery_lag_seconds",
             "Time from storing an entry in Redis until it was written to the streams",
             buckets=_REDIS_SECONDS,
-            registry=self._registry,
+            registry=self.registry,
         )
         self._command_seconds = Histogram(
             "guestbook_redis_command_seconds",
             "How long Redis took to answer, by command",
             ("command",),
             buckets=_REDIS_SECONDS,
-            registry=self._registry,
+            registry=self.registry,
         )
         # labels() takes a lock and copies the labels each time.
         self._requests_by = functools.cache(self._requests.labels)
@@ -94,7 +93,7 @@ class Metrics:
             self._refused.labels(reason)
         for command in ("heartbeat", "post"):
             self._command_seconds_by(command)
-        ProcessCollector(registry=self._registry)
+        ProcessCollector(registry=self.registry)
 
     def count_request(
         self, method: str, route: str, status: int, seconds: float | None, *, code: str = ""
@@ -111,18 +110,10 @@ class Metrics:
         if status >= 400 and (method, route) in _POSTS:
             self._refused.labels(_REFUSALS.get(code) or _REFUSALS.get(status, "other")).inc()
 
-    def observe_lag(self, seconds: float) -> None:
-        """Record how long after Redis stored an entry it was written to the streams."""
-        self._lag.observe(seconds)
-
     def observe_command(self, command: str, seconds: float) -> None:
         """Record how long Redis took to answer a command."""
         self._command_seconds_by(command).observe(seconds)
 
-    def register(self, collector: Collector) -> None:
-        """Add metrics that are read when Prometheus asks for them."""
-        self._registry.register(collector)
-
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import random
 import re
-import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 
@@ -24,44 +23,38 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0
 logger = structlog.get_logger(__name__)
 
 
-class AccessLog:
-    """Names requests, and writes one line to the log for each that was answered."""
+def begin_request(headers: Iterable[tuple[bytes, bytes]], trace_id: str = "") -> str:
+    """Return the id of a new request and make it the current one.
 
-    def __init__(self) -> None:
-        self._process = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
+    It is the id that the client or a proxy sent, else that of the trace, else a random one.
+    """
+    new_id = f"{random.getrandbits(64):016x}"  # a name and no secret
+    request_id = _sent_id(headers) or trace_id or new_id
+    current_id.set(request_id)
+    return request_id
 
-    def begin(self, headers: Iterable[tuple[bytes, bytes]], trace_id: str = "") -> str:
-        """Return the id of a new request and make it the current one.
 
-        It is the id that the client or a proxy sent, else that of the trace, else a new one.
-        """
-        request_id = _sent_id(headers) or trace_id or f"{self._process}-{next(self._numbers)}"
-        current_id.set(request_id)
-        return request_id
-
-    def __call__(
-        self,
-        *,
-        method: str,
-        path: bytes,
-        status: int,
-        seconds: float,
-        address: str,
-        message_id: object = None,
-    ) -> None:
-        """Log an answered request; its id is the current one. `message_id`: what it posted."""
-        posted = {} if message_id is None else {"message": str(message_id)}
-        logger.info(
-            "request",
-            method=method,
-            # As it was sent: percent-encoded, so that a path cannot forge a line of the log.
-            path=path.decode("ascii", "backslashreplace"),
-            status=status,
-            ms=round(seconds * 1000, 2),
-            address=address,
-            **posted,
-        )
+def log_request(
+    *,
+    method: str,
+    path: bytes,
+    status: int,
+    seconds: float,
+    address: str,
+    message_id: object = None,
+) -> None:
+    """Log an answered request; its id is the current one. `message_id`: what it posted."""
+    posted = {} if message_id is None else {"message": str(message_id)}
+    logger.info(
+        "request",
+        method=method,
+        # As it was sent: percent-encoded, so that a path cannot forge a line of the log.
+        path=path.decode("ascii", "backslashreplace"),
+        status=status,
+        ms=round(seconds * 1000, 2),
+        address=address,
+        **posted,
+    )
 
 
 def _sent_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -14,7 +14,7 @@ from fastapi import Depends, FastAPI
 from guestbook import __version__
 from guestbook.pod import GuestbookCollector, Moderator, open_guestbook, own_name
 from guestbook.settings import Settings, SettingsError, are_traces_wanted
-from guestbook.telemetry import AccessLog, Metrics
+from guestbook.telemetry import Metrics
 from guestbook.web.csrf import EXPOSED_HEADERS, CrossSiteCheck
 from guestbook.web.dependencies import require_admin
 from guestbook.web.middleware import (
@@ -54,12 +54,12 @@ def create_app(settings: Settings, *, drains_on_signal: bool = False) -> FastAPI
             guestbook = await stack.enter_async_context(
                 open_guestbook(
                     settings,
-                    observe_lag=metrics.observe_lag,
+                    observe_lag=metrics.lag.observe,
                     observe_command=metrics.observe_command,
                     tracing=tracing,
                 )
             )
-            metrics.register(GuestbookCollector(guestbook))
+            metrics.registry.register(GuestbookCollector(guestbook))
             app.state.guestbook = guestbook
             app.state.moderator = Moderator(guestbook)
             app.state.page = Page(guestbook, static, translations)
@@ -113,7 +113,7 @@ def create_app(settings: Settings, *, drains_on_signal: bool = False) -> FastAPI
             ],
             expose_headers=EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestMiddleware, access_log=AccessLog(), metrics=metrics, tracing=tracing)
+    app.add_middleware(RequestMiddleware, metrics=metrics, tracing=tracing)
 
     # The page lies ready, and is requested most: FastAPI's handling would cost as much again.
     app.add_route("/", pages.index, methods=["GET"], include_in_schema=False)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from guestbook.core import PROBLEM_TYPE, ProblemError, unmapped
 from guestbook.pod import Guestbook
-from guestbook.telemetry import HEADER, AccessLog, Metrics
+from guestbook.telemetry import HEADER, Metrics, begin_request, log_request
 from guestbook.web import problems
 from guestbook.web.body import MAX_BYTES
 from guestbook.web.csrf import cors_headers
@@ -46,15 +46,8 @@ class RequestMiddleware:
     security headers nor the id of the request.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        access_log: AccessLog,
-        metrics: Metrics,
-        tracing: Tracing | None = None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
-        self._access_log = access_log
         self._metrics = metrics
         self._tracing = tracing
 
@@ -68,7 +61,7 @@ class RequestMiddleware:
             scope["client"] = (unmapped(scope["client"][0]), scope["client"][1])
         span = self._begin_span(scope)
         trace_id = self._tracing.trace_id(span) if self._tracing and span else ""
-        request_id = self._access_log.begin(scope["headers"], trace_id).encode()
+        request_id = begin_request(scope["headers"], trace_id).encode()
         status: int | None = None
         body = _Body(scope, receive)
 
@@ -127,7 +120,7 @@ class RequestMiddleware:
                 code=scope.get("state", {}).get("code", ""),
             )
             if scope["path"] not in _PROBES:
-                self._access_log(
+                log_request(
                     method=method,
                     path=scope["raw_path"],
                     status=status,
