@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from guestbook.broadcast import AsgiStream, Fanout
-from guestbook.core import ORIGIN, EntryId, EventLog, LogEntry, Message
+from guestbook.core import ORIGIN
+from tests.broadcast.book import Book, message
 from tests.support.waiting import PATIENCE, eventually
 
 
@@ -36,20 +37,10 @@ class Client:
         return self.body.count(b"\n\nid: ") == count
 
 
-def _fanout() -> tuple[EventLog, Fanout]:
-    async def read_after(cursor: EntryId, count: int) -> Any:
-        raise AssertionError("everything is in memory")
-
-    log = EventLog(1000, 10**9)
-    log.load([], low_watermark=ORIGIN, last=ORIGIN, is_complete=True)
-    greeting = b"event: pods\ndata: {}\n\n"
-    return log, Fanout(log, read_after, greeting=lambda: greeting, on_delivered=lambda _: None)
-
-
-def _append(log: EventLog, fanout: Fanout, numbers: range, text: str = "hello") -> None:
-    ids = [EntryId(number, 0) for number in numbers]
-    log.append([LogEntry.encode(Message(each, None, text, "pod-a")) for each in ids], ids[-1])
-    fanout.schedule_flush()
+def _book() -> Book:
+    book = Book()
+    book.load()
+    return book
 
 
 @asynccontextmanager
@@ -67,10 +58,10 @@ async def _open(fanout: Fanout) -> AsyncIterator[tuple[AsgiStream, Client, async
 
 async def test_entries_are_sent_as_they_come() -> None:
     """Without chunks of HTTP, which are the server's part."""
-    log, fanout = _fanout()
-    async with _open(fanout) as (_, client, running):
+    book = _book()
+    async with _open(book.fanout) as (_, client, running):
         await eventually(lambda: client.body.endswith(b"data: {}\n\n"))
-        _append(log, fanout, range(1, 4))
+        book.append(*(message(n) for n in range(1, 4)))
         await eventually(lambda: client.has(3))
         assert not client.is_complete
         assert not running.done()
@@ -78,18 +69,18 @@ async def test_entries_are_sent_as_they_come() -> None:
 
 async def test_client_that_does_not_read_is_paused() -> None:
     """Little is kept for it; when it reads again it is sent everything, once and in order."""
-    log, fanout = _fanout()
-    async with _open(fanout) as (stream, client, _):
+    book = _book()
+    async with _open(book.fanout) as (stream, client, _):
         await eventually(lambda: client.body != b"")
         client.reads.clear()
         for first in range(1, 101, 10):
-            _append(log, fanout, range(first, first + 10), "x" * 3000)
+            book.append(*(message(n, "x" * 3000) for n in range(first, first + 10)))
             await asyncio.sleep(0.005)
         await eventually(lambda: stream.paused_at is not None)
         client.reads.set()
         await eventually(lambda: client.has(100))
         assert stream.paused_at is None
-        _append(log, fanout, range(101, 102))
+        book.append(*(message(n) for n in range(101, 102)))
         await eventually(lambda: client.has(101))
         positions = [client.body.index(b"\nid: %d-0\n" % number) for number in range(1, 102)]
         assert positions == sorted(positions)
@@ -97,35 +88,35 @@ async def test_client_that_does_not_read_is_paused() -> None:
 
 async def test_drain_completes_the_response() -> None:
     """After `bye`, and then the application returns."""
-    _, fanout = _fanout()
-    async with _open(fanout) as (_, client, running):
+    book = _book()
+    async with _open(book.fanout) as (_, client, running):
         await eventually(lambda: client.body != b"")
-        await asyncio.wait_for(fanout.drain(0), PATIENCE)
+        await asyncio.wait_for(book.fanout.drain(0), PATIENCE)
         await asyncio.wait_for(running, PATIENCE)
         assert client.is_complete
         assert client.body.endswith(b"event: bye\ndata: {}\n\n")
-        assert fanout.counts.closed["drain"] == 1
+        assert book.fanout.counts.closed["drain"] == 1
 
 
 async def test_client_that_leaves_ends_its_stream() -> None:
     """Also while it is being sent something that it does not take."""
-    log, fanout = _fanout()
-    async with _open(fanout) as (_, client, running):
+    book = _book()
+    async with _open(book.fanout) as (_, client, running):
         await eventually(lambda: client.body != b"")
         client.reads.clear()
-        _append(log, fanout, range(1, 4))
+        book.append(*(message(n) for n in range(1, 4)))
         client.has_left.set()
         await asyncio.wait_for(running, PATIENCE)
-        assert fanout.counts.closed["client gone"] == 1
+        assert book.fanout.counts.closed["client gone"] == 1
         assert not client.is_complete
 
 
 async def test_stream_that_is_cut_ends_incomplete() -> None:
     """So that its client knows that it was cut off, and comes back."""
-    _, fanout = _fanout()
-    async with _open(fanout) as (_, client, running):
+    book = _book()
+    async with _open(book.fanout) as (_, client, running):
         await eventually(lambda: client.body != b"")
-        fanout.cut()
+        book.fanout.cut()
         await asyncio.wait_for(running, PATIENCE)
-        assert fanout.counts.closed["cut"] == 1
+        assert book.fanout.counts.closed["cut"] == 1
         assert not client.is_complete
