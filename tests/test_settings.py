@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from guestbook import settings
 from guestbook.core.policy import PostRate
@@ -46,118 +47,73 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_defaults_are_the_documented_ones(environment: pytest.MonkeyPatch) -> None:
-    """With nothing in the environment everything has its documented default."""
-    chosen = settings.load()
-    assert str(chosen.redis_url) == "localhost:6379"
-    assert (chosen.host, chosen.port) == ("0.0.0.0", 3000)
-    assert chosen.allow_origins == ()
-    assert chosen.admin_token is None
-    assert chosen.moderation == "off"
-    assert chosen.max_messages == 10_000
-    assert chosen.max_age is None
-    assert chosen.max_streams == 10_000
-    assert chosen.max_streams_per_address is None
-    assert chosen.post_rate == PostRate(20, 10)
-    assert chosen.undo_seconds == 300
-    assert chosen.legacy_api is chosen.lab is False
-    assert chosen.wait_replicas == 0
-    assert chosen.drain_seconds == 1
-    assert (chosen.title, chosen.welcome) == (None, None)
-    assert chosen.audience == "engineers"
-    assert (chosen.max_connections, chosen.max_head_bytes) == (10_000, 32 * 1024)
-    assert (chosen.request_seconds, chosen.keep_alive_seconds) == (10, 75)
-    assert chosen.log_level == "info"
-    assert chosen.log_format is None
+# Each variable: its setting, the default, what the environment may have, and what that means.
+SETTINGS: dict[str, tuple[str, object, str, object]] = {
+    "REDIS_URL": ("redis_url", "localhost:6379", f"redis://a:{SECRET}@redis:6380/2", "redis:6380"),
+    "HOST": ("host", "0.0.0.0", "127.0.0.1", "127.0.0.1"),
+    "PORT": ("port", 3000, "8080", 8080),
+    "GUESTBOOK_PUBLIC_URL": (
+        *("public_url", None),
+        *(" HTTPS://Book.Example:443/ ", "https://book.example"),
+    ),
+    "GUESTBOOK_ALLOW_ORIGINS": (
+        *("allow_origins", ()),
+        *("https://a.example, http://B.example:8080/", ("https://a.example", "http://b.example:8080")),
+    ),
+    "GUESTBOOK_TITLE": ("title", None, "Our book <3", "Our book <3"),
+    "GUESTBOOK_WELCOME": ("welcome", None, "Grüezi", "Grüezi"),
+    "GUESTBOOK_AUDIENCE": ("audience", "engineers", "Guests", "guests"),
+    "GUESTBOOK_ADMIN_TOKEN": ("admin_token", None, SECRET, SecretStr(SECRET)),
+    "GUESTBOOK_MODERATION": ("moderation", "off", "Before", "before"),
+    "GUESTBOOK_MAX_MESSAGES": ("max_messages", 10_000, "7", 7),
+    # Fifty years reach back to after 1970, and so to a valid id.
+    "GUESTBOOK_MAX_AGE": ("max_age", None, "18250d", 18_250 * 86_400),
+    "GUESTBOOK_MAX_STREAMS": ("max_streams", 10_000, "8", 8),
+    "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": ("max_streams_per_address", None, "9", 9),
+    "GUESTBOOK_POST_RATE": ("post_rate", PostRate(20, 10), "3/2m", PostRate(3, 120)),
+    "GUESTBOOK_UNDO_SECONDS": ("undo_seconds", 300, "60", 60),
+    "GUESTBOOK_LEGACY_API": ("legacy_api", False, "true", True),
+    "GUESTBOOK_LAB": ("lab", False, "true", True),
+    "GUESTBOOK_WAIT_REPLICAS": ("wait_replicas", 0, "2", 2),
+    "GUESTBOOK_DRAIN_SECONDS": ("drain_seconds", 1, "2.5", 2.5),
+    "GUESTBOOK_MAX_CONNECTIONS": ("max_connections", 10_000, "10", 10),
+    "GUESTBOOK_MAX_HEAD_BYTES": ("max_head_bytes", 32 * 1024, "2048", 2048),
+    "GUESTBOOK_REQUEST_SECONDS": ("request_seconds", 10, "3.5", 3.5),
+    "GUESTBOOK_KEEP_ALIVE_SECONDS": ("keep_alive_seconds", 75, "4.5", 4.5),
+    "GUESTBOOK_LOG_LEVEL": ("log_level", "info", "WARNING", "warning"),
+    "GUESTBOOK_LOG_FORMAT": ("log_format", None, "json", "json"),
+}  # fmt: skip
+
+
+def _chosen(name: str) -> object:
+    """Return the value of a setting, of Redis's the address."""
+    value: object = getattr(settings.load(), name)
+    return str(value) if name == "redis_url" else value
 
 
 def test_names_are_the_documented_ones() -> None:
     """Three variables have no prefix, the rest has it, and there is no GUESTBOOK_PORT."""
-    assert {variable.name for variable in settings.variables()} == {
-        "REDIS_URL",
-        "HOST",
-        "PORT",
-        "GUESTBOOK_PUBLIC_URL",
-        "GUESTBOOK_ALLOW_ORIGINS",
-        "GUESTBOOK_TITLE",
-        "GUESTBOOK_WELCOME",
-        "GUESTBOOK_AUDIENCE",
-        "GUESTBOOK_ADMIN_TOKEN",
-        "GUESTBOOK_MODERATION",
-        "GUESTBOOK_MAX_MESSAGES",
-        "GUESTBOOK_MAX_AGE",
-        "GUESTBOOK_MAX_STREAMS",
-        "GUESTBOOK_MAX_STREAMS_PER_ADDRESS",
-        "GUESTBOOK_POST_RATE",
-        "GUESTBOOK_UNDO_SECONDS",
-        "GUESTBOOK_LEGACY_API",
-        "GUESTBOOK_LAB",
-        "GUESTBOOK_WAIT_REPLICAS",
-        "GUESTBOOK_DRAIN_SECONDS",
-        "GUESTBOOK_MAX_CONNECTIONS",
-        "GUESTBOOK_MAX_HEAD_BYTES",
-        "GUESTBOOK_REQUEST_SECONDS",
-        "GUESTBOOK_KEEP_ALIVE_SECONDS",
-        "GUESTBOOK_LOG_LEVEL",
-        "GUESTBOOK_LOG_FORMAT",
-    }
+    assert {variable.name for variable in settings.variables()} == SETTINGS.keys()
 
 
-def test_every_setting_can_be_made(environment: pytest.MonkeyPatch) -> None:
-    """Each variable reaches its setting."""
-    made = {
-        "REDIS_URL": f"redis://ada:{SECRET}@redis:6380/2",
-        "HOST": "127.0.0.1",
-        "PORT": "8080",
-        "GUESTBOOK_PUBLIC_URL": "https://book.example",
-        "GUESTBOOK_ALLOW_ORIGINS": "https://a.example, http://B.example:8080/",
-        "GUESTBOOK_TITLE": "Our book <3",
-        "GUESTBOOK_WELCOME": "Grüezi",
-        "GUESTBOOK_AUDIENCE": "Guests",
-        "GUESTBOOK_ADMIN_TOKEN": SECRET,
-        "GUESTBOOK_MODERATION": "Before",
-        "GUESTBOOK_MAX_MESSAGES": "7",
-        "GUESTBOOK_MAX_AGE": "12h",
-        "GUESTBOOK_MAX_STREAMS": "8",
-        "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": "9",
-        "GUESTBOOK_POST_RATE": "5/m",
-        "GUESTBOOK_UNDO_SECONDS": "60",
-        "GUESTBOOK_LEGACY_API": "true",
-        "GUESTBOOK_LAB": "true",
-        "GUESTBOOK_WAIT_REPLICAS": "2",
-        "GUESTBOOK_DRAIN_SECONDS": "2.5",
-        "GUESTBOOK_MAX_CONNECTIONS": "10",
-        "GUESTBOOK_MAX_HEAD_BYTES": "2048",
-        "GUESTBOOK_REQUEST_SECONDS": "3.5",
-        "GUESTBOOK_KEEP_ALIVE_SECONDS": "4.5",
-        "GUESTBOOK_LOG_LEVEL": "WARNING",
-        "GUESTBOOK_LOG_FORMAT": "json",
-    }
-    assert set(made) == {variable.name for variable in settings.variables()}
-    for name, value in made.items():
-        environment.setenv(name, value)
-    chosen = settings.load()
-    assert str(chosen.redis_url) == "redis:6380"
-    assert (chosen.host, chosen.port) == ("127.0.0.1", 8080)
-    assert chosen.allow_origins == ("https://a.example", "http://b.example:8080")
-    assert (chosen.title, chosen.welcome) == ("Our book <3", "Grüezi")
-    assert chosen.audience == "guests"
-    assert chosen.admin_token is not None
-    assert chosen.admin_token.get_secret_value() == SECRET
-    assert chosen.moderation == "before"
-    assert (chosen.max_messages, chosen.max_streams, chosen.max_streams_per_address) == (7, 8, 9)
-    assert chosen.max_age == 12 * 3600
-    assert chosen.retention == (7, 12 * 3600 * 1000)
-    assert chosen.post_rate == PostRate(5, 60)
-    assert (chosen.legacy_api, chosen.lab, chosen.wait_replicas, chosen.drain_seconds) == (
-        True,
-        True,
-        2,
-        2.5,
-    )
-    assert (chosen.max_connections, chosen.max_head_bytes) == (10, 2048)
-    assert (chosen.request_seconds, chosen.keep_alive_seconds) == (3.5, 4.5)
-    assert (chosen.log_level, chosen.log_format) == ("warning", "json")
+@pytest.mark.parametrize("variable", SETTINGS)
+def test_setting_has_its_default_and_can_be_made(
+    environment: pytest.MonkeyPatch, variable: str
+) -> None:
+    """An empty variable, as a manifest may have it, counts as unset."""
+    name, default, written, meaning = SETTINGS[variable]
+    assert _chosen(name) == default
+    environment.setenv(variable, "")
+    assert _chosen(name) == default
+    environment.setenv(variable, written)
+    assert _chosen(name) == meaning
+
+
+def test_retention_is_number_and_age(environment: pytest.MonkeyPatch) -> None:
+    """Redis's scripts take the age in milliseconds."""
+    environment.setenv("GUESTBOOK_MAX_MESSAGES", "7")
+    environment.setenv("GUESTBOOK_MAX_AGE", "12h")
+    assert settings.load().retention == (7, 12 * 3600 * 1000)
 
 
 def test_printed_settings_show_no_secret(environment: pytest.MonkeyPatch) -> None:
@@ -170,14 +126,7 @@ def test_printed_settings_show_no_secret(environment: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(
     ("written", "rate"),
-    [
-        ("20/10s", PostRate(20, 10)),
-        ("1/s", PostRate(1, 1)),
-        ("3/2m", PostRate(3, 120)),
-        ("100/h", PostRate(100, 3600)),
-        ("off", None),
-        ("OFF", None),
-    ],
+    [("1/s", PostRate(1, 1)), ("100/h", PostRate(100, 3600)), ("off", None), ("OFF", None)],
 )
 def test_posting_rates(
     environment: pytest.MonkeyPatch, written: str, rate: PostRate | None
@@ -185,14 +134,6 @@ def test_posting_rates(
     """A rate is a number in a time, or off."""
     environment.setenv("GUESTBOOK_POST_RATE", written)
     assert settings.load().post_rate == rate
-
-
-@pytest.mark.parametrize("name", [variable.name for variable in settings.variables()])
-def test_empty_value_counts_as_unset(environment: pytest.MonkeyPatch, name: str) -> None:
-    """An empty variable, as a manifest may have it, counts as unset."""
-    unset = settings.load()
-    environment.setenv(name, "")
-    assert settings.load() == unset
 
 
 def test_kubernetes_service_variables_change_nothing(environment: pytest.MonkeyPatch) -> None:
@@ -203,71 +144,41 @@ def test_kubernetes_service_variables_change_nothing(environment: pytest.MonkeyP
     assert settings.load() == before
 
 
-async def test_server_starts_among_kubernetes_service_variables(serve: Serve) -> None:
-    """The variables of Services do not disturb the start either."""
-    server = await serve(**KUBERNETES)
-    assert server.process is not None
-    assert server.process.poll() is None
+WRONG: dict[str, list[str]] = {
+    "REDIS_URL": [
+        f"http://:{SECRET}@redis",
+        f"redis://:12/{SECRET}@redis",
+        f"redis+sentinel://:{SECRET}@redis",
+        f"{SECRET}\n{SECRET}://redis",
+    ],
+    "PORT": ["tcp://10.96.0.7:3000", "65536", "-1"],
+    "GUESTBOOK_PUBLIC_URL": [
+        *("book.example", "ftp://x", "https://", "https://x/book", "https://x?y"),
+        *(f"https://user:{SECRET}@book.example", "https://b\u00fccher.example"),
+    ],
+    "GUESTBOOK_ALLOW_ORIGINS": ["a.example", "https://a.example,", "*,https://a.example"],
+    "GUESTBOOK_MAX_MESSAGES": ["0", "many", "9" * 5000],
+    "GUESTBOOK_MAX_AGE": ["30", "0d", "1.5h", "99999d"],
+    "GUESTBOOK_MAX_STREAMS": ["-1", "1.5"],
+    "GUESTBOOK_MAX_STREAMS_PER_ADDRESS": ["0", "on"],
+    "GUESTBOOK_POST_RATE": ["20", "0/10s", "20/0s", "20/10", "20/10s\nx"],
+    "GUESTBOOK_UNDO_SECONDS": ["-1", "86401"],
+    "GUESTBOOK_LEGACY_API": ["perhaps"],
+    "GUESTBOOK_WAIT_REPLICAS": ["-1"],
+    "GUESTBOOK_DRAIN_SECONDS": ["-1", "nan", "inf", "1s"],
+    "GUESTBOOK_MAX_CONNECTIONS": ["0"],
+    "GUESTBOOK_MAX_HEAD_BYTES": ["1000", "65536"],
+    "GUESTBOOK_REQUEST_SECONDS": ["0"],
+    "GUESTBOOK_KEEP_ALIVE_SECONDS": ["inf"],
+    "GUESTBOOK_LOG_LEVEL": ["loud"],
+    "GUESTBOOK_LOG_FORMAT": ["xml"],
+    "FORWARDED_ALLOW_IPS": ["abc", "10.0.0.1, proxy.example", "10.0.0.1/8"],
+}
 
 
-WRONG = [
-    ("REDIS_URL", f"http://:{SECRET}@redis"),
-    ("REDIS_URL", f"redis://:{SECRET}@redis:port"),
-    ("REDIS_URL", f"redis://:12/{SECRET}@redis"),
-    ("REDIS_URL", f"redis://:{SECRET}@redis?unknown=1"),
-    ("REDIS_URL", f"rediss://:{SECRET}@redis?ssl_cert_reqs=perhaps"),
-    ("REDIS_URL", f"redis+sentinel://:{SECRET}@redis"),
-    ("REDIS_URL", f"{SECRET}\n{SECRET}://redis"),
-    ("GUESTBOOK_ALLOW_ORIGINS", "a.example"),
-    ("GUESTBOOK_ALLOW_ORIGINS", "https://a.example,"),
-    ("GUESTBOOK_ALLOW_ORIGINS", "*,https://a.example"),
-    ("PORT", "tcp://10.96.0.7:3000"),
-    ("PORT", "65536"),
-    ("PORT", "-1"),
-    ("GUESTBOOK_MAX_MESSAGES", "0"),
-    ("GUESTBOOK_MAX_MESSAGES", "many"),
-    ("GUESTBOOK_MAX_MESSAGES", "9" * 5000),
-    ("GUESTBOOK_MAX_AGE", "30"),
-    ("GUESTBOOK_MAX_AGE", "0d"),
-    ("GUESTBOOK_MAX_AGE", "1.5h"),
-    ("GUESTBOOK_MAX_AGE", "99999d"),
-    ("GUESTBOOK_MAX_STREAMS", "-1"),
-    ("GUESTBOOK_MAX_STREAMS", "1.5"),
-    ("GUESTBOOK_MAX_STREAMS_PER_ADDRESS", "0"),
-    ("GUESTBOOK_MAX_STREAMS_PER_ADDRESS", "on"),
-    ("GUESTBOOK_POST_RATE", "20"),
-    ("GUESTBOOK_POST_RATE", "0/10s"),
-    ("GUESTBOOK_POST_RATE", "20/0s"),
-    ("GUESTBOOK_POST_RATE", "20/10"),
-    ("GUESTBOOK_POST_RATE", "20/10s\nx"),
-    ("GUESTBOOK_UNDO_SECONDS", "-1"),
-    ("GUESTBOOK_UNDO_SECONDS", "86401"),
-    ("GUESTBOOK_LEGACY_API", "perhaps"),
-    ("GUESTBOOK_WAIT_REPLICAS", "-1"),
-    ("GUESTBOOK_DRAIN_SECONDS", "-1"),
-    ("GUESTBOOK_DRAIN_SECONDS", "nan"),
-    ("GUESTBOOK_DRAIN_SECONDS", "inf"),
-    ("GUESTBOOK_DRAIN_SECONDS", "1s"),
-    ("GUESTBOOK_MAX_CONNECTIONS", "0"),
-    ("GUESTBOOK_MAX_HEAD_BYTES", "1000"),
-    ("GUESTBOOK_MAX_HEAD_BYTES", "65536"),
-    ("GUESTBOOK_REQUEST_SECONDS", "0"),
-    ("GUESTBOOK_KEEP_ALIVE_SECONDS", "inf"),
-    *(
-        ("GUESTBOOK_PUBLIC_URL", value)
-        for value in ("book.example", "ftp://x", "https://", "https://x/book", "https://x?y")
-    ),
-    ("GUESTBOOK_PUBLIC_URL", f"https://user:{SECRET}@book.example"),
-    ("GUESTBOOK_PUBLIC_URL", "https://b\u00fccher.example"),
-    ("GUESTBOOK_LOG_LEVEL", "loud"),
-    ("GUESTBOOK_LOG_FORMAT", "xml"),
-    ("FORWARDED_ALLOW_IPS", "abc"),
-    ("FORWARDED_ALLOW_IPS", "10.0.0.1, proxy.example"),
-    ("FORWARDED_ALLOW_IPS", "10.0.0.1/8"),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), WRONG)
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
 def test_wrong_value_is_refused_in_one_line(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
@@ -282,7 +193,7 @@ def test_wrong_value_is_refused_in_one_line(
     assert len(said) < 300
 
 
-def _assert_refused(name: str, value: str) -> None:
+def _refusal(name: str, value: str) -> str:
     env = {"HOST": "127.0.0.1", "PORT": str(free_port()), name: value}
     done = guestbook("serve", redis="", given=b"", **env)
     err = done.stderr.decode()
@@ -291,6 +202,7 @@ def _assert_refused(name: str, value: str) -> None:
     assert name in err
     assert "Traceback" not in err
     assert SECRET not in err
+    return err
 
 
 @pytest.mark.parametrize(
@@ -305,15 +217,15 @@ def _assert_refused(name: str, value: str) -> None:
 )
 def test_wrong_value_ends_the_start(name: str, value: str) -> None:
     """A wrong value ends the start with status 2 and one line that names the variable."""
-    _assert_refused(name, value)
+    _refusal(name, value)
 
 
 def test_port_in_use_ends_the_start() -> None:
-    """A port that is in use is named in one line, with the reason."""
+    """A port that is in use is named in one line."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        _assert_refused("PORT", str(other.getsockname()[1]))
+        assert "in use" in _refusal("PORT", str(other.getsockname()[1]))
 
 
 @pytest.mark.parametrize("value", ["", "*", "127.0.0.1", "10.0.0.0/8, ::1 ,192.0.2.7", "fd00::/8"])
@@ -321,18 +233,6 @@ def test_addresses_of_proxies_are_accepted(environment: pytest.MonkeyPatch, valu
     """FORWARDED_ALLOW_IPS takes what uvicorn takes: addresses, networks, or all."""
     environment.setenv("FORWARDED_ALLOW_IPS", value)
     settings.load()
-
-
-def test_public_url_is_read_as_browsers_write_it(environment: pytest.MonkeyPatch) -> None:
-    """In lower case, without a default port or a slash at the end."""
-    environment.setenv("GUESTBOOK_PUBLIC_URL", " HTTPS://Book.Example:443/ ")
-    assert settings.load().public_url == "https://book.example"
-
-
-def test_longest_age_is_accepted(environment: pytest.MonkeyPatch) -> None:
-    """Fifty years reach back to after 1970, and so to a valid id."""
-    environment.setenv("GUESTBOOK_MAX_AGE", "18250d")
-    assert settings.load().max_age == 18250 * 86400
 
 
 def test_misspelt_settings_are_found() -> None:

@@ -75,34 +75,6 @@ async def test_help_names_everything() -> None:
         assert option in serve_out
 
 
-async def test_port_in_use_is_one_clear_line() -> None:
-    """A start that cannot listen ends with one line that names the port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        status, out, err = await _run(
-            "serve", HOST="127.0.0.1", PORT=port, REDIS_URL=_NOWHERE, GUESTBOOK_LOG_FORMAT="json"
-        )
-    assert status > 0
-    lines = (out + err).splitlines()
-    assert len(lines) == 1
-    assert port in lines[0]
-    assert "in use" in lines[0]
-
-
-async def test_kubernetes_variables_do_not_disturb(serve: Serve) -> None:
-    """Services called redis and guestbook add such variables to every pod."""
-    server = await serve(
-        redis=_NOWHERE,
-        is_ready=False,
-        REDIS_PORT="tcp://10.96.0.7:6379",
-        REDIS_SERVICE_PORT="6379",
-        GUESTBOOK_PORT="tcp://10.96.0.8:3000",
-        GUESTBOOK_HOST="10.96.0.8",
-        GUESTBOOK_SERVICE_HOST="10.96.0.8",
-    )
-    assert "error" not in {record["level"] for record in server.records()}
-
-
 async def test_first_line_names_page_and_data(serve: Serve, shared_valkey: Valkey) -> None:
     """One line names the address of the page and of Redis, without the password."""
     redis = shared_valkey.new_database(":secret@")
