@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Serve
+from tests.support.metrics import sample
+from tests.support.servers import Server
 from tests.support.sse import Event, EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
 
-async def _heartbeats(http: httpx.AsyncClient) -> float:
+async def _heartbeats(pod: Server) -> float:
     """Return how many heartbeats Redis has answered."""
-    text = (await http.get("/metrics")).text
-    return next(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "guestbook_redis_command_seconds_count"
-        and sample.labels == {"command": "heartbeat"}
-    )
+    return await sample(pod, "guestbook_redis_command_seconds_count", command="heartbeat")
 
 
 @pytest.mark.slow
@@ -43,9 +36,9 @@ async def test_redis_that_comes_back_empty_resets_each_stream_once(
                 valkey.kill()
                 valkey.start()
                 await pod.ready()
-                beaten = await _heartbeats(http)
+                beaten = await _heartbeats(pod)
 
                 async def has_beaten(least: float = beaten + 3) -> bool:
-                    return await _heartbeats(http) >= least
+                    return await _heartbeats(pod) >= least
 
                 await eventually(has_beaten)

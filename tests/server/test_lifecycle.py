@@ -10,10 +10,11 @@ import time
 import httpx
 
 from tests.conftest import Serve
+from tests.support.metrics import sample
 from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import Event, EventStream
-from tests.support.waiting import allowed, eventually
+from tests.support.waiting import allowed, eventually, eventually_equal
 
 _NOWHERE = "127.0.0.1:1"
 _STREAMS = 1000
@@ -35,28 +36,20 @@ async def _open_many(server: Server, count: int) -> list[EventStream]:
 # Streams
 
 
-async def test_open_streams_are_counted_as_requests(
-    server: Server, client: httpx.AsyncClient
-) -> None:
+async def test_open_streams_are_counted_as_requests(server: Server) -> None:
     """The metrics have the request of a stream while the stream is open."""
     streams = await _open_many(server, 20)
     for stream in streams:
         await stream.until("pods")
 
-    async def counted() -> bool:
-        metrics = (await client.get("/metrics")).text
-        assert "\nguestbook_streams 20.0\n" in metrics
-        counter = 'guestbook_http_requests_total{method="GET",route="/events",status="200"}'
-        return f"\n{counter} 20.0\n" in metrics
-
-    await eventually(counted)
+    await eventually_equal(lambda: sample(server, "guestbook_streams"), 20)
+    labels = {"method": "GET", "route": "/events", "status": "200"}
+    await eventually_equal(lambda: sample(server, "guestbook_http_requests_total", **labels), 20)
     for stream in streams:
         stream.cut()
 
 
-async def test_client_that_pipelines_leaves_nothing_behind(
-    client: httpx.AsyncClient, server: Server
-) -> None:
+async def test_client_that_pipelines_leaves_nothing_behind(server: Server) -> None:
     """A stream ends with its client, also if further requests were sent behind its own."""
     for version in ("1.1", "1.0"):
         request = b"GET /events HTTP/%s\r\nHost: guestbook\r\n\r\n" % version.encode()
@@ -65,12 +58,8 @@ async def test_client_that_pipelines_leaves_nothing_behind(
                 writer.write(request * 5)
                 await reader.readuntil(b"event: pods")
 
-    async def are_gone() -> bool:
-        metrics = (await client.get("/metrics")).text
-        assert "\nguestbook_streams_opened_total 40.0\n" in metrics
-        return "\nguestbook_streams 0.0\n" in metrics
-
-    await eventually(are_gone)
+    assert await sample(server, "guestbook_streams_opened_total") == 40
+    await eventually_equal(lambda: sample(server, "guestbook_streams"), 0)
 
 
 # The drain

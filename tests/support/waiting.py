@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 K = TypeVar("K")
-T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds after which a test fails: far more than any step takes, also on a busy machine."""
@@ -48,9 +47,9 @@ async def eventually(
         await asyncio.sleep(every)
 
 
-async def eventually_equal(read: Callable[[], Awaitable[T]], expected: T) -> None:
+async def eventually_equal(read: Callable[[], Awaitable[object]], expected: object) -> None:
     """Wait until what is read is as expected; show the difference if that never happens."""
-    found: T | None = None
+    found: object = None
 
     async def is_equal() -> bool:
         nonlocal found

@@ -4,60 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import re
 from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Serve
+from tests.support.metrics import Samples, families, sample
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_equal
 
 _DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 # Their labels are their own.
 _BUCKETS = {"le", "quantile"}
 
 
-async def families(url: str) -> list[Metric]:
-    """Return all metrics, as Prometheus would read them."""
-    async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as http:
-        return list(text_string_to_metric_families((await http.get("/metrics")).text))
-
-
-class Samples(dict[tuple[str, frozenset[tuple[str, str]]], float]):
-    """All samples at one moment; `of` returns the value of one, 0 if it does not exist."""
-
-    @classmethod
-    async def read(cls, url: str) -> Samples:
-        found = [sample for family in await families(url) for sample in family.samples]
-        return cls({(s.name, frozenset(s.labels.items())): s.value for s in found})
-
-    def of(self, name: str, **labels: str) -> float:
-        return self.get((name, frozenset(labels.items())), 0)
-
-
 class Since:
     """How much the samples have grown since then."""
 
-    def __init__(self, url: str, before: Samples) -> None:
-        self._url = url
+    def __init__(self, pod: Server, before: Samples) -> None:
+        self._pod = pod
         self._before = before
 
     async def __call__(self, name: str, **labels: str) -> float:
-        now = await Samples.read(self._url)
-        return now.of(name, **labels) - self._before.of(name, **labels)
+        return await sample(self._pod, name, **labels) - self._before.of(name, **labels)
 
     async def becomes(self, number: float, name: str, **labels: str) -> None:
-        async def is_so() -> bool:
-            return await self(name, **labels) == number
-
-        await eventually(is_so)
+        await eventually_equal(functools.partial(self, name, **labels), number)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +50,7 @@ async def pod(serve_shared: Serve) -> Server:
 
 @pytest.fixture
 async def since(pod: Server) -> Since:
-    return Since(pod.url, await Samples.read(pod.url))
+    return Since(pod, await Samples.read(pod))
 
 
 async def test_lag_counts_from_redis_clock(pod: Server, since: Since) -> None:
@@ -100,7 +78,7 @@ async def test_documents_name_every_metric(pod: Server, api: httpx.AsyncClient) 
             family.type,
             {label for sample in family.samples for label in sample.labels} - _BUCKETS,
         )
-        for family in await families(pod.url)
+        for family in await families(pod)
         if not family.name.startswith("process_")
     }
     assert told == exported
@@ -109,7 +87,7 @@ async def test_documents_name_every_metric(pod: Server, api: httpx.AsyncClient) 
 async def test_documents_name_every_reason(pod: Server) -> None:
     """Each reason of a counter is in docs/operations.md."""
     words = set(re.findall(r"`([\w ]+)`", _DOCS.read_text()))
-    found = [sample for family in await families(pod.url) for sample in family.samples]
+    found = [sample for family in await families(pod) for sample in family.samples]
     reasons = {sample.labels["reason"] for sample in found if "reason" in sample.labels}
     assert {"slow", "limit", "rate"} <= reasons <= words
 
@@ -215,9 +193,9 @@ async def test_streams_count_by_their_end_and_refusals(pod: Server, since: Since
 async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> None:
     """A gauge shows that it is away, a counter that it came back; lost data resets streams."""
     server = await serve(redis=f"redis://{valkey.address}")
-    before = await Samples.read(server.url)
+    before = await Samples.read(server)
     assert (before.of("guestbook_redis_up"), before.of("guestbook_ready")) == (1, 1)
-    since = Since(server.url, before)
+    since = Since(server, before)
     async with EventStream(server.url) as stream:
         async with server.client() as http:
             await http.post("/messages", json={"text": "to be lost"})
@@ -230,20 +208,19 @@ async def test_redis_that_goes_and_comes_back(valkey: Valkey, serve: Serve) -> N
         await since.becomes(1, "guestbook_redis_reconnects_total")
         await stream.until("reset")
         await since.becomes(1, "guestbook_streams_reset_total")
-    assert (await Samples.read(server.url)).of("guestbook_redis_up") == 1
+    assert await sample(server, "guestbook_redis_up") == 1
 
 
 async def test_clock_of_redis_that_was_ahead(serve: Serve, redis_url: str) -> None:
     """A gauge shows how far the newest id is ahead of it, and one line of the log."""
     server = await serve()
-    assert (await Samples.read(server.url)).of("guestbook_redis_clock_ahead_seconds") == 0
+    assert await sample(server, "guestbook_redis_clock_ahead_seconds") == 0
     async with redis_client(redis_url) as redis:
         now = (await redis.time())[0]
         await redis.xadd("{guestbook}:events", {"text": "early"}, id=f"{now + 3600}000-0")
 
     async def is_noticed() -> bool:
-        samples = await Samples.read(server.url)
-        return 3500 < samples.of("guestbook_redis_clock_ahead_seconds") <= 3600
+        return 3500 < await sample(server, "guestbook_redis_clock_ahead_seconds") <= 3600
 
     await eventually(is_noticed)
     await asyncio.sleep(2)  # further heartbeats
@@ -259,12 +236,23 @@ async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) ->
         assert await since("guestbook_http_requests_total", **labels) == 1
 
 
-async def test_unknown_methods_make_no_series(pod: Server) -> None:
-    """All methods that the guestbook does not use count as one."""
+async def test_clients_make_no_series(pod: Server, api: httpx.AsyncClient) -> None:
+    """Neither by other addresses nor by methods that the guestbook does not use."""
+    for path in ("/nowhere", "/messages/1-0", "/static/nothing"):
+        await api.get(path)
+    before = set(await Samples.read(pod))
+    for number in range(20):
+        for path in (f"/nowhere-{number}", f"/messages/{number}-0", f"/static/nothing-{number}"):
+            await api.get(path)
     for method in ("PROPFIND", "MKCOL", "LOCK"):
-        async with pod.client() as http:
-            await http.request(method, "/")
-    found = [sample for family in await families(pod.url) for sample in family.samples]
-    methods = {sample.labels["method"] for sample in found if "method" in sample.labels}
-    assert "other" in methods
-    assert not methods & {"PROPFIND", "MKCOL", "LOCK"}
+        await api.request(method, "/")
+    new = [dict(labels) for _, labels in set(await Samples.read(pod)) - before]
+    assert {labels["method"] for labels in new if labels["route"] != "/metrics"} == {"other"}
+
+
+async def test_process_is_measured(pod: Server) -> None:
+    """Prometheus's usual names, and the state of the pod."""
+    found = await Samples.read(pod)
+    assert found.of("guestbook_ready") == found.of("guestbook_redis_up") == 1
+    names = {name for name, _ in found}
+    assert names >= {"process_cpu_seconds_total", "process_open_fds", "guestbook_build_info"}

@@ -11,11 +11,12 @@ import httpx
 import pytest
 
 from tests.conftest import Serve, two_pods
+from tests.support.metrics import Samples
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
-from tests.support.waiting import allowed, eventually
+from tests.support.waiting import allowed, eventually, eventually_equal
 
 TOKEN = "let-me"
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
@@ -297,21 +298,14 @@ async def test_metrics_of_the_queue(serve: Serve) -> None:
     async with server.client() as api:
         held = await hold(api, "waits")
 
-        async def value(name: str) -> float:
-            lines = (await api.get("/metrics")).text.splitlines()
-            (line,) = [line for line in lines if line.startswith(f"guestbook_held_{name} ")]
-            return float(line.split()[1])
+        async def numbers() -> tuple[float, bool]:
+            found = await Samples.read(server)
+            oldest = found.of("guestbook_held_oldest_seconds")
+            return found.of("guestbook_held_messages"), oldest > 0
 
-        async def is_counted() -> bool:
-            return await value("messages") == 1 and await value("oldest_seconds") > 0
-
-        await eventually(is_counted)
+        await eventually_equal(numbers, (1, True))
         await refuse(api, held)
-
-        async def is_empty() -> bool:
-            return await value("messages") == 0 and await value("oldest_seconds") == 0
-
-        await eventually(is_empty)
+        await eventually_equal(numbers, (0, False))
         await server.logged("refused a message")
 
 

@@ -7,13 +7,11 @@ import socket
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from guestbook import __version__
 from tests.conftest import Serve
 from tests.support.ports import free_port
 from tests.support.servers import Server
-from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import allowed, eventually
 
@@ -191,69 +189,3 @@ async def test_what_answers_and_is_not_redis_is_a_reason(serve: Serve, pod: Serv
 
         await eventually(says_why)
     assert "Traceback" not in server.lines()
-
-
-# /metrics
-
-
-async def samples(
-    client: httpx.AsyncClient,
-) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return all samples, as Prometheus would read them."""
-    answer = await client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    found = {}
-    for family in text_string_to_metric_families(answer.text):
-        assert family.documentation
-        for sample in family.samples:
-            key = (sample.name, tuple(sorted(sample.labels.items())))
-            assert key not in found
-            found[key] = sample.value
-    return found
-
-
-async def test_metrics_can_be_read_by_prometheus(api: httpx.AsyncClient) -> None:
-    """Every line can be parsed, and no sample occurs twice."""
-    found = await samples(api)
-    assert found["guestbook_ready", ()] == 1
-    assert found["guestbook_redis_up", ()] == 1
-    assert {name for name, _ in found} >= {"process_cpu_seconds_total", "process_open_fds"}
-    assert any(name == "guestbook_build_info" for name, _ in found)
-
-
-async def test_metrics_count_streams_and_requests(pod: Server, api: httpx.AsyncClient) -> None:
-    """Open streams, closed streams, and requests by route and status are counted."""
-    before = await samples(api)
-    async with EventStream(pod.url) as stream:
-        await stream.until("pods")
-        during = await samples(api)
-        assert during["guestbook_streams", ()] == before["guestbook_streams", ()] + 1
-        opened = "guestbook_streams_opened_total", ()
-        assert during[opened] == before[opened] + 1
-
-    async def is_closed() -> bool:
-        found = await samples(api)
-        closed = [v for (name, _), v in found.items() if name == "guestbook_streams_closed_total"]
-        return found["guestbook_streams", ()] == before["guestbook_streams", ()] and sum(closed) > 0
-
-    await eventually(is_closed)
-    for _ in range(3):
-        await api.get("/messages/1-0")
-    labels = (("method", "GET"), ("route", "/messages/{message_id}"), ("status", "404"))
-    key = ("guestbook_http_requests_total", labels)
-    assert (await samples(api))[key] == before.get(key, 0) + 3
-
-
-async def test_metrics_do_not_grow_with_what_is_asked_for(api: httpx.AsyncClient) -> None:
-    """A client cannot make new series by requesting other addresses."""
-    for path in ("/nowhere", "/messages/1-0", "/static/nothing"):
-        await api.get(path)
-    before = set(await samples(api))
-    for number in range(20):
-        await api.get(f"/nowhere-{number}")
-        await api.get(f"/messages/{number}-0")
-        await api.get(f"/static/nothing-{number}")
-    assert {
-        name for name in set(await samples(api)) - before if "metrics" not in str(name)
-    } == set()
