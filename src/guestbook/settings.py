@@ -106,11 +106,11 @@ class Settings(BaseSettings):
     redis_url: Annotated[RedisURL, _parsed(RedisURL.parse), Field(alias="REDIS_URL")] = (
         "localhost:6379"  # type: ignore[assignment]  # parsed by the validator
     )
-    """Where Redis is: host:port, redis://, rediss://, unix://,
-    redis+sentinel://host:port,…/master, redis+cluster://host:port,…."""
-    # A pod is reached from outside, by contract.
+    """Where Redis is: host:port, redis+sentinel://host:port,…/master,
+    redis+cluster://host:port,…, redis://, rediss:// or unix://."""
+    # Pods must be reachable from outside.
     host: str = Field(default="0.0.0.0", alias="HOST")  # noqa: S104
-    """The address to listen on (unset or ::, all addresses of IPv4 and IPv6)."""
+    """The address to listen on (unset or ::, all IPv4 and IPv6 addresses)."""
     port: int = Field(default=3000, ge=0, le=65535, alias="PORT")
     """The port to listen on (0: any free one)."""
     public_url: Annotated[str | None, _parsed(_parse_public_url)] = None
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     max_age: Annotated[int | None, _or_off(_parse_age)] = "off"  # type: ignore[assignment]
     """How long messages are kept, such as 30d or 12h, or off."""
     max_streams: int = Field(default=10_000, ge=1)
-    """How many event streams one process serves."""
+    """How many event streams one process may serve."""
     max_streams_per_address: Annotated[int | None, _or_off(str)] = Field(
         default="off",  # type: ignore[assignment]
         ge=1,
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     wait_replicas: int = Field(default=0, ge=0)
     """How many replicas of Redis must have a message before it is acknowledged."""
     drain_seconds: float = Field(default=1, ge=0, le=3600, allow_inf_nan=False)
-    """Over how many seconds the streams are closed when the process stops."""
+    """How many seconds the process takes to close its streams when it stops."""
     max_connections: int = Field(default=10_000, ge=1)
     """How many connections one process keeps in addition to its streams:
     beyond that it closes the one that has been idle the longest."""
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     request_seconds: _Seconds = 10
     """How many seconds a client may take to send a request, head and body."""
     keep_alive_seconds: _Seconds = 75
-    """How many seconds a connection is kept whose client neither sends nor reads."""
+    """How many seconds a connection stays open while its client neither sends nor reads."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _parsed(str.lower)] = "info"
     """The lowest level that is logged."""
     log_format: Annotated[Literal["text", "json"] | None, _parsed(str.lower)] = None
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
 
     @property
     def listen_host(self) -> str:
-        """Return HOST, or `::` for all addresses of both families where it is not set."""
+        """Return HOST, or `::` (all IPv4 and IPv6 addresses) if it is not set."""
         return self.host if "host" in self.model_fields_set else "::"
 
     @property
@@ -191,7 +191,7 @@ def are_traces_wanted(variables: Mapping[str, str]) -> bool:
 
 
 class Variable(NamedTuple):
-    """A setting as an operator sees it."""
+    """A setting, as the documents list it."""
 
     name: str
     default: str
@@ -222,8 +222,8 @@ def variables() -> list[Variable]:
 
 
 def unknown_variables(names: Iterable[str]) -> dict[str, str]:
-    """Return variables that look like settings and are none, each with the most similar setting."""
-    # The prefix that all have in common would make any two names similar.
+    """Return unknown GUESTBOOK_* variables, each with the most similar setting."""
+    # The common prefix would make any two names similar.
     known = {variable.name.removeprefix(PREFIX): variable.name for variable in variables()}
     similar = {}
     for name in sorted(map(str.upper, names)):

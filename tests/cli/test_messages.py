@@ -88,7 +88,7 @@ async def test_deleted_message_vanishes_from_open_pages(serve: Serve, redis_url:
 
         some = await asyncio.to_thread(delete, ids[0], "1-0", ids[1])
         assert some.returncode == 1
-        assert some.stderr == b"guestbook: 1-0 is not there\nguestbook: deleted 2 messages\n"
+        assert some.stderr == b"guestbook: 1-0 does not exist\nguestbook: deleted 2 messages\n"
         piped = await asyncio.to_thread(
             delete, "-", given=f"{ids[2]}  and more\n\n{json.dumps(posted[3])}\n"
         )

@@ -112,7 +112,7 @@ async def test_clear_asks_on_a_terminal(redis_url: str) -> None:
         status, said = await run("clear", redis=redis_url)
         assert (status, said) == (
             2,
-            "guestbook: clear asks on a terminal: without one, add --yes\n",
+            "guestbook: clear cannot ask without a terminal: add --yes\n",
         )
         for answer, expected, left in ((b"n\n", 1, 1), (b"y\n", 0, 0)):
             terminal, theirs = pty.openpty()

@@ -72,7 +72,7 @@ async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis
     line = b'{"id": "5-0", "author": null, "text": "old", "pod": "p"}\n'
     answer = guestbook("import", "-", redis=redis_url, given=line)
     assert answer.returncode == 2
-    assert b"1 message could not be put before newer ones" in answer.stderr
+    assert b"1 message older than the guestbook's newest one" in answer.stderr
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_messages_in_which_nothing_is_visible_are_left_out(redis_url: str) -> No
         0,
         [
             "guestbook: imported 1 message, 0 were there",
-            "guestbook: left out 1 message in which nothing is visible",
+            "guestbook: left out 1 message without a visible character",
         ],
     )
     (listed,) = map(json.loads, guestbook("list", "--json", redis=redis_url).stdout.splitlines())
@@ -245,10 +245,10 @@ async def test_legacy_list_is_taken_over_once(serve: Serve, redis_url: str) -> N
     async with Redis.from_url(redis_url) as client:
         await client.rpush("guestbook", "first", "", "second", "x" * 1500)
         first = guestbook("import", "--legacy-list", "guestbook", redis=redis_url)
-        assert first.stderr == b"guestbook: took over 3 messages\n"
+        assert first.stderr == b"guestbook: imported 3 messages\n"
         await client.rpush("guestbook", "third")
         again = guestbook("import", "--legacy-list", "guestbook", redis=redis_url)
-        assert again.stderr == b"guestbook: took over 1 message\n"
+        assert again.stderr == b"guestbook: imported 1 message\n"
     server = await serve()
     texts = [message["text"] for message in await _all(server.url)]
     assert texts == ["third", "x" * 500, "x" * 1000, "second", "first"]

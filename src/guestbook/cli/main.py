@@ -72,7 +72,7 @@ for _name, _command in _COMMANDS.items():
 def check() -> None:
     """Check whether the Redis at REDIS_URL suits the settings.
 
-    It suggests what to change. The exit status is 1 if something keeps the guestbook from working.
+    It suggests improvements. The exit status is 1 if the guestbook would not work.
     """
     chosen = load_settings()
     found = asyncio.run(

@@ -1,4 +1,4 @@
-"""`guestbook list`, `delete` and `clear`, and what commands about messages share."""
+"""`guestbook list`, `delete` and `clear`, and helpers for commands about messages."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ def list_messages(
     ] = None,
     is_json: IsJson = False,
 ) -> None:
-    """Show the newest messages.
+    """Show the newest messages, newest first.
 
-    The newest comes first. Each has its id, time, pod, author and text. Characters that could
-    disturb a terminal are written as escapes, such as \\x1b.
+    Characters that a terminal could interpret are escaped, such as \\x1b.
     """
     edge = None if before is None else parse_argument(EntryId.parse, before)
     show(lambda store: _newest(store, limit, edge), is_json=is_json)
@@ -72,17 +71,16 @@ def delete_messages(
         list[str], typer.Argument(metavar="ID", help="Ids of messages (-: from standard input).")
     ],
 ) -> None:
-    """Delete messages, from every open page at once.
+    """Delete messages. They disappear from every open page.
 
-    Take the ids from `list`. Each line of standard input is an id, a line of `list`, or a line of
-    `list --json`. An id that does not exist is reported, the others are deleted all the same, and
-    the exit status is 1.
+    Standard input may be the output of `list` or `list --json`, or have an id on each line. If an
+    id does not exist, the others are deleted all the same, and the exit status is 1.
     """
     change_each(
         ids,
         lambda store, target: store.delete(target, key=own_key(), until_ms=0),
         verbs=("deleting", "deleted"),
-        missing="is not there",
+        missing="does not exist",
     )
 
 
@@ -94,7 +92,7 @@ def change_each(
     verbs: tuple[str, str],
     missing: str,
 ) -> None:
-    """Change messages, and report how many; status 1 if one is missing: its change was None."""
+    """Change messages and report how many. Exit with 1 if `change` returned None for one."""
     doing, done = verbs
     targets = [parse_argument(EntryId.parse, value) for value in _ids_of(ids)]
 
@@ -117,14 +115,14 @@ def change_each(
 
 
 def clear(is_confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Delete all messages for good, from every open page at once.
+    """Delete all messages for good.
 
-    Export them first. What waits to be approved stays, and so do the keys of posts: a post that is
-    sent again with its key is not stored again.
+    Export them first. Messages that wait for approval stay, and a post that is repeated with its
+    Idempotency-Key is not stored again.
     """
     if not is_confirmed:
         if sys.stdin is None or not sys.stdin.isatty():
-            fail("clear asks on a terminal: without one, add --yes")
+            fail("clear cannot ask without a terminal: add --yes")
         if not typer.confirm("Delete all messages for good?", err=True):
             report("nothing was changed")
             raise typer.Exit(1)
@@ -136,7 +134,7 @@ def _ids_of(arguments: list[str]) -> Iterator[str]:
     """Yield the ids in arguments, and for `-` those of standard input."""
     for value in arguments:
         if value == "-":
-            # Indented is the text of a message, which may begin with another one's id.
+            # Indented lines are text, which may begin with the id of another message.
             lines = (line for line in standard_input() if line.strip() and line[:1] != b" ")
             yield from filter(None, map(_first_id, lines))
         else:
@@ -157,7 +155,7 @@ def _first_id(line: bytes) -> str | None:
 
 
 def parse_argument(parse: Callable[[str], T], value: str) -> T:
-    """Parse what was typed, or fail with what is wrong."""
+    """Parse an argument, or fail with the reason."""
     try:
         return parse(value)
     except ValueError as error:

@@ -33,7 +33,7 @@ Ids = Annotated[
 
 
 def held(is_json: IsJson = False) -> None:
-    """Show the messages that wait for a moderator, the oldest first."""
+    """Show the messages that wait for a moderator, oldest first."""
     show(_waiting, ModerationStore, is_json=is_json)
 
 
@@ -46,17 +46,17 @@ async def _waiting(store: ModerationStore) -> AsyncIterator[Message]:
 
 
 def approve(ids: Ids) -> None:
-    """Approve messages that wait: everyone sees them at once.
+    """Approve waiting messages. They appear on every open page.
 
-    The exit status is 1 if one of them does not wait.
+    The exit status is 1 if one of them is not waiting.
     """
     _decide(ids, "approve")
 
 
 def refuse(ids: Ids) -> None:
-    """Refuse messages that wait: they are removed.
+    """Refuse waiting messages. They are removed.
 
-    The exit status is 1 if one of them does not wait.
+    The exit status is 1 if one of them is not waiting.
     """
     _decide(ids, "refuse")
 
@@ -67,12 +67,12 @@ def _decide(ids: list[str], verdict: Verdict) -> None:
         lambda store, target: store.decide(target, verdict, key=decision_key(target, verdict)),
         ModerationStore,
         verbs=("deciding", f"{verdict}d"),
-        missing="does not wait",
+        missing="is not waiting",
     )
 
 
 def moderation(mode: Annotated[str, typer.Argument(metavar="before|off|default")]) -> None:
-    """Switch moderation in all pods: before, off, or default."""
+    """Switch moderation; `default` uses GUESTBOOK_MODERATION."""
     if mode not in ("before", "off", "default"):
         fail("moderation is before, off or default")
     _change("moderation", None if mode == "default" else mode)
@@ -81,10 +81,10 @@ def moderation(mode: Annotated[str, typer.Argument(metavar="before|off|default")
 
 def close(
     message: Annotated[
-        str, typer.Option(help="What visitors read in place of the form.")
+        str, typer.Option(help="The text that visitors see instead of the form.")
     ] = "The guestbook is closed at the moment.",
 ) -> None:
-    """Close the guestbook: nothing can be posted any more."""
+    """Close the guestbook: refuse new messages."""
     words = normalise(message)
     if not 0 < len(words) <= CLOSED_MAX or not is_utf8(words):
         fail(f"--message needs 1 to {CLOSED_MAX} characters in UTF-8")
@@ -108,9 +108,8 @@ def ban(
     ],
     duration: Annotated[str, typer.Option("--for", help="How long, such as 30m, 1h or 2d.")] = "1h",
 ) -> None:
-    """Refuse posts from a network or a message's author for a time.
-
-    The address of a message is known for 24 hours, where GUESTBOOK_ADMIN_TOKEN is set.
+    """Refuse posts from a network or an author, for some time.
+    The address of an author is known for 24 hours, if GUESTBOOK_ADMIN_TOKEN is set.
     """
     try:
         seconds = parse_duration(duration)
@@ -137,12 +136,12 @@ async def _find_network(store: ModerationStore, target: str) -> Network:
         return parse_argument(parse_network, target)
     network = await store.author_of(message)
     if network is None:
-        fail(f"the address that posted {message} is not known")
+        fail(f"the address of the author of {message} is not known")
     return network
 
 
 def bans() -> None:
-    """List the banned networks, and until when they are."""
+    """List the banned networks, and when each ban ends."""
     found = run_with_store(lambda store: store.control(), ModerationStore).bans
     for network, until in sorted(found.items(), key=lambda item: item[1]):
         typer.echo(f"{EntryId(until, 0).time}  {network}")

@@ -1,4 +1,4 @@
-"""Put exported messages back, or import the list of the original application."""
+"""Restore exported messages, or import the list of the original application."""
 
 from __future__ import annotations
 

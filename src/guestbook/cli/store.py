@@ -26,7 +26,7 @@ Kind = type[Archive] | type[ModerationStore]
 
 _TIMEOUT = 10.0
 _HINT = (
-    "; set REDIS_URL. Beside `make run` or `guestbook serve --embedded`, run the command in the "
+    "; set REDIS_URL. For `make run` or `guestbook serve --embedded`, run the command in the "
     f"folder in which that runs; with --data DIR, set REDIS_URL=unix:///path/to/DIR/{embedded.SOCKET}"
 )
 

@@ -27,14 +27,13 @@ def export_messages(
     ] = Path("-"),
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="The format (default: as FILE ends, or jsonl)."),
+        typer.Option("--format", help="The format (default: by the ending of FILE, else jsonl)."),
     ] = None,
 ) -> None:
-    """Write all messages to a file.
+    """Export all messages, oldest first.
 
-    The oldest comes first. jsonl can be imported again, csv is for spreadsheets, and html is a
-    book to print. A file gets its name only when it is complete: until then it ends in .partial.
-    The first and the last line of jsonl let an import notice a file that was cut off.
+    jsonl can be imported again, csv is for spreadsheets, and html is a book to print. The file
+    gets its name when it is complete; until then the name ends in .partial.
     """
     chosen = load_settings()
     try:
@@ -81,38 +80,36 @@ def import_messages(
         str | None, typer.Option(metavar="KEY", help="Import this Redis list of texts instead.")
     ] = None,
     replaces: Annotated[
-        bool, typer.Option("--replace", help="Put the file's messages in the place of all others.")
+        bool, typer.Option("--replace", help="Replace all messages by those of the file.")
     ] = False,
 ) -> None:
     """Import messages from a file or from a Redis list.
 
-    The file is a jsonl file of `export`, or has lines like those of `list --json` with the oldest
-    first. The list is that of the original application.
-
-    Messages keep their ids, and so their order and time: import into an empty guestbook, or with
-    --replace, which changes nothing before the whole file is known to be good, and then replaces
-    all messages at once, on every open page too. Messages posted meanwhile are kept.
+    FILE is an export in jsonl, or has lines like those of `list --json`, oldest first. The list is
+    that of the original application.
+    Messages keep their ids and times, so import into a new guestbook, or use --replace: it first
+    checks the whole file, then replaces all messages in one step. Messages posted meanwhile are
+    kept.
 
     After an interruption run the command again: no message is imported twice. The exit status is 1
-    if the file is an export that was cut off: without --replace everything in it is imported all
-    the same.
+    if the file is an export that was cut off. Without --replace the rest of it is imported.
     """
     if file is not None and legacy_list is None:
         _import_file(file, replaces=replaces)
     elif file is None and legacy_list is not None and not replaces:
         _import_legacy(legacy_list)
     else:
-        fail("import needs either FILE, which may go with --replace, or --legacy-list KEY")
+        fail("import needs FILE (with or without --replace) or --legacy-list KEY")
 
 
 def _import_file(path: Path, *, replaces: bool) -> None:
-    put_back = restore.replace if replaces else restore.restore
+    restore_from = restore.replace if replaces else restore.restore
     with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size if file.seekable() else None
 
         async def read(store: Archive) -> Counter[str]:
             with progress_bar("importing", size) as advance:
-                return await put_back(store, file, advance)
+                return await restore_from(store, file, advance)
 
         try:
             counts = run_with_store(read)
@@ -130,7 +127,7 @@ def _import_legacy(key: str) -> None:
             return await restore.import_legacy(store, key, advance)
 
     counts = run_with_store(import_all)
-    report(f"took over {count_of_messages(counts['added'])}")
+    report(f"imported {count_of_messages(counts['added'])}")
 
 
 def _report_import(counts: Counter[str]) -> None:
@@ -139,7 +136,7 @@ def _report_import(counts: Counter[str]) -> None:
     if counts["expired"]:
         report(f"left out {count_of_messages(counts['expired'])} older than GUESTBOOK_MAX_AGE")
     if counts["blank"]:
-        report(f"left out {count_of_messages(counts['blank'])} in which nothing is visible")
+        report(f"left out {count_of_messages(counts['blank'])} without a visible character")
     if counts["trimmed"] or counts["added"] > kept:
         report(f"only the newest {kept} are kept, see GUESTBOOK_MAX_MESSAGES")
     if counts["incomplete"]:
@@ -150,8 +147,8 @@ def _report_import(counts: Counter[str]) -> None:
         fail(f"lost {count_of_messages(counts['lost'])} posted meanwhile: the file has newer ones")
     if counts["too old"]:
         fail(
-            f"{count_of_messages(counts['too old'])} could not be put before newer ones: "
-            "import into an empty guestbook, or replace all messages with --replace"
+            f"{count_of_messages(counts['too old'])} older than the guestbook's newest one: "
+            "import into a new guestbook, or replace all messages with --replace"
         )
     if counts["incomplete"]:
         raise typer.Exit(1)
