@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from guestbook.core import ORIGIN, EntryId, EventLog, LogEntry, Message
-from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, explain, replaced_at
+from guestbook.storage import REDIS_ERRORS, HeartbeatReply, Store, StreamHead, explain, replaced_at
 
 BLOCK_MS = 1000
 READ_TIMEOUT = 2.0
@@ -58,11 +57,9 @@ class Follower:
         self._reading: asyncio.Timeout | None = None
         self._is_connected = False
         self._turned_at = self._lost_at = time.monotonic()
-        # The state of Redis that the next heartbeat is compared with, and since when it is known.
-        self._dataset_id = ""
-        self._entries_added = 0
-        self._last_id = ORIGIN
-        self._known_at = math.inf
+        # What the next heartbeat is compared with, and since when it is known.
+        self._head = StreamHead("", ORIGIN, 0)
+        self._known_at = 0.0
 
     @property
     def is_behind(self) -> bool:
@@ -91,22 +88,21 @@ class Follower:
         """
         if self._needs_load or asked_at < self._known_at:
             return False  # the reply may be older than the log
+        head, before = reply.head, self._head
         if (
-            self._dataset_id not in ("", reply.dataset_id)
-            or reply.last_id < self._last_id
-            or reply.entries_added < self._entries_added
+            before.dataset_id not in ("", head.dataset_id)
+            or head.last_id < before.last_id
+            or head.entries_added < before.entries_added
         ):
             self._needs_load = True
-            logger.warning("Redis has lost data: loading it again", last=str(reply.last_id))
+            logger.warning("Redis has lost data: loading it again", last=str(head.last_id))
             return False
         # The next request for a heartbeat comes after all that has been read by now.
-        self._know(reply.dataset_id, reply.entries_added, self._log.last)
+        self._know(head._replace(last_id=self._log.last))
         return True
 
-    def _know(self, dataset_id: str, entries_added: int, last_id: EntryId) -> None:
-        self._dataset_id = dataset_id
-        self._entries_added = entries_added
-        self._last_id = last_id
+    def _know(self, head: StreamHead) -> None:
+        self._head = head
         self._known_at = time.monotonic()
 
     async def run(self) -> None:
@@ -136,6 +132,8 @@ class Follower:
                 self._reading = None
             self._is_connected = True
         except REDIS_ERRORS as error:
+            # Also where it was the verification that failed.
+            self._needs_verification = True
             if not self._is_woken:
                 self._note_loss(error)
                 await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1, 3))  # noqa: S311  # jitter
@@ -174,10 +172,10 @@ class Follower:
 
     def _is_other(self, dataset_id: str) -> bool:
         """Return whether the messages have been replaced since the log was loaded."""
-        if dataset_id and not self._dataset_id and replaced_at(dataset_id) <= self._log.replaced_at:
+        if not self._head.dataset_id and replaced_at(dataset_id) <= self._log.replaced_at:
             # The log was loaded from a Redis whose data had no identity yet.
-            self._dataset_id = dataset_id
-        return dataset_id not in ("", self._dataset_id)
+            self._head = self._head._replace(dataset_id=dataset_id)
+        return dataset_id not in ("", self._head.dataset_id)
 
     async def _verify_continuity(self) -> bool:
         """Return whether Redis has the entry read last, or has removed or trimmed it since."""
@@ -187,36 +185,27 @@ class Follower:
             return True
         cursor: EntryId | None = last.before()
         count = 1
-        try:
-            while cursor is not None:
-                page, trimmed = await self._store.replay(cursor, count)
-                # The entry itself may be of a kind that is not among the decoded ones.
-                if (
-                    last == page.reached
-                    or trimmed >= last
-                    or any(
-                        not isinstance(entry, Message) and last in (entry.target, *entry.replaces)
-                        for entry in page.entries
-                    )
-                ):
-                    return True
-                cursor, count = page.reached, _PAGE
-        except BaseException:
-            self._needs_verification = True
-            raise
+        while cursor is not None:
+            page, trimmed = await self._store.replay(cursor, count)
+            # The entry itself may be of a kind that is not among the decoded ones.
+            if (
+                last == page.reached
+                or trimmed >= last
+                or any(
+                    not isinstance(entry, Message) and last in (entry.target, *entry.replaces)
+                    for entry in page.entries
+                )
+            ):
+                return True
+            cursor, count = page.reached, _PAGE
         return False
 
     async def _load(self) -> None:
-        self._needs_load = self._needs_verification = False
-        self._known_at = math.inf
-        try:
-            # Entries that are stored or deleted from here on come with the first read.
-            head = await self._store.head()
-            entries, older = await self._read_newest(head.last_id)
-            trimmed = await self._store.trimmed()
-        except BaseException:
-            self._needs_load = True
-            raise
+        self._needs_verification = False
+        # Entries that are stored or deleted from here on come with the first read.
+        head = await self._store.head()
+        entries, older = await self._read_newest(head.last_id)
+        trimmed = await self._store.trimmed()
         was_loaded = self._log.is_loaded
         self._log.load(
             entries,
@@ -226,7 +215,8 @@ class Follower:
             replaced_at=replaced_at(head.dataset_id),
         )
         self._log.trim_to(trimmed)
-        self._know(head.dataset_id, head.entries_added, head.last_id)
+        self._needs_load = False
+        self._know(head)
         if was_loaded:
             self._on_break()
         else:

@@ -90,7 +90,7 @@ async def open_guestbook(
             follower.wake()
         observe_command("heartbeat", time.monotonic() - asked_at)
         if follower.check(reply, asked_at):
-            fanout.reset_lost_cursors(reply.last_id, asked_at)
+            fanout.reset_lost_cursors(reply.head.last_id, asked_at)
 
     async with contextlib.AsyncExitStack() as stack:
         # Each part has a client of its own, because a timeout that suits one is wrong for another:

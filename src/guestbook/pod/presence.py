@@ -197,7 +197,7 @@ class Presence:
         self.error = None
         # Redis read its clock before `now`, so that deadlines come rather too early.
         self.clock = RedisClock(reply.now_ms, now, now - asked_at)
-        self._note_clock_ahead(max(reply.last_id.ms - reply.now_ms, 0) / 1000)
+        self._note_clock_ahead(max(reply.head.last_id.ms - reply.now_ms, 0) / 1000)
         if now - self._replied_at > 2 * INTERVAL:
             # No pod could announce itself while Redis was away: give all of them time.
             self._keep_peers_until = now + _GONE_AFTER_MS / 1000
@@ -207,7 +207,7 @@ class Presence:
         if self.held != reply.held:
             self.held = reply.held
             self._notify_moderators()
-        if reply.peers is not None:
+        if reply.peers:
             self._note_peers(reply.peers, now)
         self._publish_changes()
         self._on_reply(reply, asked_at, was_unreachable)

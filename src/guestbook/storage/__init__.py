@@ -22,6 +22,7 @@ from guestbook.storage.replies import (
     HeartbeatReply,
     HeldState,
     Stored,
+    StreamHead,
     replaced_at,
 )
 from guestbook.storage.store import Store
@@ -51,6 +52,7 @@ __all__ = [
     "Replicas",
     "Store",
     "Stored",
+    "StreamHead",
     "TooFewReplicasError",
     "TooManyBansError",
     "TooManyPostsError",

@@ -79,20 +79,17 @@ class HeldState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """Redis's clock, the identity and extent of its data, and the other processes."""
+    """Redis's clock, where the stream ends, the other processes, and what moderators do."""
 
     now_ms: int
-    dataset_id: str
-    last_id: EntryId
-    entries_added: int
-    """How many entries were ever added to the stream."""
-    peers: dict[str, tuple[int, dict[str, Any]]] | None
-    """By process: the age in ms of its record, and the record. None: not asked for."""
+    head: StreamHead
+    peers: dict[str, tuple[int, dict[str, Any]]]
+    """By process: the age in ms of its record, and the record. Empty: not asked for."""
     control: Control
     held: HeldState
 
     @classmethod
-    def parse(cls, answer: list[Any], *, with_peers: bool) -> HeartbeatReply:
+    def parse(cls, answer: list[Any]) -> HeartbeatReply:
         """Parse the answer of the script."""
         now, named, last, added, flat, control, (waiting, oldest, ever) = answer
         peers = {}
@@ -101,10 +98,8 @@ class HeartbeatReply:
             peers[name.decode()] = (int(now) - int(at), json.loads(text))
         return cls(
             int(now),
-            named.decode(),
-            EntryId.from_bytes(last),
-            int(added),
-            peers if with_peers else None,
+            StreamHead(named.decode(), EntryId.from_bytes(last), int(added)),
+            peers,
             Control.parse(dict(_pairs(control))),
             HeldState(int(waiting), EntryId.from_bytes(oldest) if waiting else None, int(ever)),
         )

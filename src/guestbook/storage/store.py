@@ -229,7 +229,7 @@ class Store:
             keys=[PODS, DATASET_ID, EVENTS, TRIMMED, EDITS, CONTROL, HELD],
             args=[process, text, dataset_id, self._retention.age_ms, int(with_peers)],
         )
-        return HeartbeatReply.parse(answer, with_peers=with_peers)
+        return HeartbeatReply.parse(answer)
 
     async def read(
         self, after: EntryId, *, count: int, block_ms: int
