@@ -97,9 +97,6 @@ async def open_guestbook(
         # a blocking read may take long, a heartbeat may not.
         commands = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
         store = Store(commands, settings.retention)
-        wait_store = Store(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.retention)
-        replicas = Replicas(wait_store, settings.wait_replicas)
-        stack.push_async_callback(replicas.close)
         log = EventLog(settings.max_messages, _LOG_BYTES)
         fanout = Fanout(log, _replay_from(store), greeting=greeting, on_delivered=on_delivered)
         presence = Presence(
@@ -127,7 +124,7 @@ async def open_guestbook(
             settings,
             store=store,
             moderation=ModerationStore(commands, settings.retention),
-            replicas=replicas,
+            replicas=Replicas(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.wait_replicas),
             log=log,
             fanout=fanout,
             follower=follower,

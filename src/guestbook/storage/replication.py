@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+from typing import Any
 
-from guestbook.storage.store import Store
+from redis.asyncio import Redis
+
+from guestbook.storage.keys import MARKER, RECEIPT
+from guestbook.storage.lua import load_script
 
 WAIT_MS = 500
 """How long Redis waits for its replicas before it answers how many have caught up."""
@@ -23,13 +26,12 @@ class Replicas:
     follow a write; and after a fail-over the server may be another one, which lacks the receipt.
     """
 
-    def __init__(self, store: Store, count: int) -> None:
-        self._store = store
+    def __init__(self, client: Redis, count: int) -> None:
+        self._client: Any = client
         self._count = count
+        self._script = load_script("replicated")
         self._turn = asyncio.Lock()
-        self._keys: list[str] = []
-        self._next: asyncio.Task[tuple[set[str], int]] | None = None
-        self._tasks: set[asyncio.Task[tuple[set[str], int]]] = set()
+        self._waiting: dict[asyncio.Future[tuple[bool, int]], str] = {}
 
     async def have(self, key: str) -> None:
         """Return when the replicas have the receipt of this key, and what was written with it.
@@ -38,27 +40,30 @@ class Replicas:
         """
         if not self._count:
             return
-        self._keys.append(key)
-        if self._next is None:
-            self._next = asyncio.create_task(self._wait())
-            self._tasks.add(self._next)
-            self._next.add_done_callback(self._tasks.discard)
-        found, reached = await asyncio.shield(self._next)
-        if key not in found:
+        answer: asyncio.Future[tuple[bool, int]] = asyncio.get_running_loop().create_future()
+        self._waiting[answer] = key
+        try:
+            async with self._turn:
+                if not answer.done():
+                    await self._answer_all()
+        finally:
+            del self._waiting[answer]
+        is_there, reached = answer.result()
+        if not is_there:
             raise TooFewReplicasError("Redis has another master, which does not have it")
         if reached < self._count:
             raise TooFewReplicasError(
                 f"It is stored, but {reached} of {self._count} replicas have it so far"
             )
 
-    async def close(self) -> None:
-        """End what callers that were cancelled have left behind."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _wait(self) -> tuple[set[str], int]:
-        async with self._turn:
-            keys, self._keys, self._next = self._keys, [], None
-            found, reached = await self._store.replicated(keys, self._count, WAIT_MS)
-        return set(itertools.compress(keys, found)), reached
+    async def _answer_all(self) -> None:
+        """Look for all receipts that are waited for, and wait once for the replicas."""
+        answers = list(self._waiting)
+        receipts = [RECEIPT + key for key in self._waiting.values()]
+        # On one connection, and so on one server.
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.eval(self._script, 1 + len(receipts), MARKER, *receipts)
+        pipeline.wait(self._count, WAIT_MS)
+        found, reached = await pipeline.execute()
+        for answer, is_there in zip(answers, found, strict=True):
+            answer.set_result((bool(is_there), reached))

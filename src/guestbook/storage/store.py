@@ -40,7 +40,6 @@ from guestbook.storage.keys import (
     EDITS,
     EVENTS,
     HELD,
-    MARKER,
     MINUTE_MS,
     PODS,
     RATE,
@@ -70,7 +69,6 @@ class Store:
         client.set_response_callback(
             "INFO", lambda response, **_: response.decode(errors="replace")
         )
-        self._replicated = load_script("replicated")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -182,21 +180,6 @@ class Store:
             return None
         own_id = EntryId.from_bytes(outcome)
         return Edit(own_id, replace(message, text=text, edited_at=own_id.time))
-
-    async def replicated(
-        self, keys: list[str], count: int, timeout_ms: int
-    ) -> tuple[list[bool], int]:
-        """Return which receipts of these keys exist, and how many replicas have them.
-
-        Waits for `count` replicas, up to `timeout_ms`.
-        """
-        receipts = [RECEIPT + key for key in keys]
-        # On one connection, and so on one server.
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.eval(self._replicated, 1 + len(receipts), MARKER, *receipts)
-        pipeline.wait(count, timeout_ms)
-        found, reached = await pipeline.execute()
-        return [bool(each) for each in found], int(reached)
 
     async def delete(
         self, target: EntryId, *, key: str, until_ms: int, trace: str = ""
