@@ -1,25 +1,45 @@
-import { byId, cloneTemplate, find, getListing, part } from "./browser.js";
-import { condense, hueOf, isNewer, writeText } from "./text.js";
+import { bus, byId, cloneTemplate, find, main, part } from "./browser.js";
+import { isNewer } from "./live.js";
+import { hueOf } from "./pods.js";
+import { getListing } from "./requests.js";
+import { condense, count, fill, numbers, serverClock, showTime, writeText } from "./text.js";
 
 const MOST_SHOWN = 1_000;
-const LINES = 12; // as in Python's renderer.py
 const ANCHORS = CSS.supports("overflow-anchor", "auto"); // Safari has none
+const LINES = 12; // as in Python's renderer.py
 
-export class MessageList {
+/** A message's element, as the server makes it; without an id that of one that is on its way. @param {Message} message */
+export function createEntry({ id, author, text, posted_at, edited_at, pod }) {
+  const entry = cloneTemplate("message");
+  const time = /** @type {HTMLTimeElement} */ (part(entry, "time"));
+  if (id) entry.dataset.id = entry.id = id;
+  const condensed = condense(text);
+  writeText(part(entry, ".text"), condensed);
+  if (condensed.split("\n").length <= LINES) part(entry, ".more").remove();
+  if (author) part(entry, ".author").textContent = author;
+  time.dateTime = posted_at;
+  showTime(time);
+  const acceptedBy = /** @type {HTMLElement | null} */ (entry.querySelector(".pod")); // guests see none
+  if (acceptedBy) {
+    acceptedBy.textContent = pod;
+    acceptedBy.dataset.hue = hueOf(pod);
+  }
+  if (edited_at) entry.dataset.edited = edited_at;
+  part(entry, ".edited").hidden = !edited_at;
+  return entry;
+}
+
+/** Newest first, each message once, older ones on demand. */
+class MessageList {
   element = byId("messages");
+  isArchive = main.dataset.archive !== undefined;
   isBelow = false;
   /** @type {Set<string>} */
   deleted = new Set();
   #older = /** @type {HTMLAnchorElement | null} */ (find("older"));
-  #bus;
-  #texts;
   #shownAt = [0, 0, 0];
 
-  /** @param {Page} page */
-  constructor({ bus, texts, main }) {
-    this.#bus = bus;
-    this.#texts = texts;
-    this.isArchive = main.dataset.archive !== undefined;
+  constructor() {
     bus.on("deleted", ({ id }) => {
       this.deleted.add(id);
       find(id)?.remove();
@@ -35,8 +55,8 @@ export class MessageList {
 
   /** @param {number} skew */
   #adjust(skew) {
-    if (!(Math.abs(skew - this.#texts.skew) > 5_000)) return; // or unknown
-    this.#texts.skew = skew;
+    if (!(Math.abs(skew - serverClock.skew) > 5_000)) return; // or unknown
+    serverClock.skew = skew;
     this.showTimes();
   }
 
@@ -45,7 +65,7 @@ export class MessageList {
   }
 
   showTimes() {
-    for (const time of this.element.querySelectorAll("time")) this.#texts.showTime(time);
+    for (const time of this.element.querySelectorAll("time")) showTime(time);
   }
 
   /** @param {string} id */
@@ -53,39 +73,18 @@ export class MessageList {
     return this.deleted.has(id) || Boolean(find(id));
   }
 
-  /** @param {Message} message */
-  createItem(message) {
-    const item = cloneTemplate("message");
-    const time = /** @type {HTMLTimeElement} */ (part(item, "time"));
-    item.dataset.id = item.id = message.id;
-    const text = condense(message.text);
-    writeText(part(item, ".text"), text);
-    if (text.split("\n").length <= LINES) part(item, ".more").remove();
-    if (message.author) part(item, ".author").textContent = message.author;
-    time.dateTime = message.posted_at;
-    this.#texts.showTime(time);
-    const pod = /** @type {HTMLElement | null} */ (item.querySelector(".pod")); // guests see none
-    if (pod) {
-      pod.textContent = message.pod;
-      pod.dataset.hue = hueOf(message.pod);
-    }
-    if (message.edited_at) item.dataset.edited = message.edited_at;
-    part(item, ".edited").hidden = !message.edited_at;
-    return item;
-  }
-
   /** What is shown may be newer: a listing is as old as its request. @param {Message} message */
   #edit(message) {
     const item = find(message.id);
     if (!item || (message.edited_at ?? "") <= (item.dataset.edited ?? "")) return;
     item.dataset.edited = message.edited_at;
-    item.replaceChildren(...this.createItem(message).childNodes);
+    item.replaceChildren(...createEntry(message).childNodes);
   }
 
   /** @param {Message} message */
   show(message, isArriving = true) {
     if (this.isArchive || this.knows(message.id)) return;
-    const item = this.createItem(message);
+    const item = createEntry(message);
     const now = Date.now();
     this.#shownAt.push(now);
     // Above three a second a highlight tells nothing, and costs.
@@ -136,7 +135,7 @@ export class MessageList {
   #reconcile({ messages, next, isNews }) {
     const ids = new Set(messages.map(({ id }) => id));
     const oldest = messages[messages.length - 1]?.id;
-    const entries = [...this.element.querySelectorAll("[data-id]")];
+    const entries = [...this.element.querySelectorAll(".entry[id]")];
     const reachesDown = next && entries.some(({ id }) => ids.has(id));
     for (const item of entries) {
       const isOlder = reachesDown && isNewer(oldest, item.id);
@@ -144,14 +143,14 @@ export class MessageList {
     }
     for (const message of [...messages].reverse()) {
       this.#edit(message);
-      if (isNews) this.#bus.emit("message", message);
+      if (isNews) bus.emit("message", message);
       else this.show(message);
     }
     if (!reachesDown) this.#showOlder(Boolean(next));
   }
 
   #lastId() {
-    return /** @type {HTMLElement | null} */ (this.element.lastElementChild)?.dataset.id;
+    return /** @type {HTMLElement | null} */ (this.element.lastElementChild)?.id;
   }
 
   /** @param {boolean} areThere */
@@ -186,19 +185,21 @@ export class MessageList {
   async #loadOlder(older) {
     const last = this.#lastId();
     if (older.hidden || !last) return true;
-    const listing = await getListing(`/messages?limit=50&before=${last}`);
+    const listing = await getListing(`limit=50&before=${last}`);
     if (!listing) return false;
     if (last === this.#lastId()) {
       const unknown = listing.messages.filter(({ id }) => !this.knows(id));
-      this.element.append(...unknown.map((message) => this.createItem(message)));
+      this.element.append(...unknown.map((message) => createEntry(message)));
       this.#showOlder(Boolean(listing.next));
     }
     return true;
   }
 }
 
-export class News {
-  #page;
+export const list = new MessageList();
+
+/** What is new: in the title, above the list, and for screen readers. */
+class News {
   #title = document.title;
   #pill = find("unseen");
   #unseen = 0; // above the window
@@ -206,12 +207,12 @@ export class News {
   /** @type {Message[]} */
   #unannounced = [];
   #announcedAt = 0;
+  /** The outbox and the wall may keep a message back. @type {(message: Message) => boolean} */
+  isKeptBack = () => false;
 
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-    page.bus.on("message", (message) => {
-      if (!page.list.knows(message.id) && !(page.wall ?? page.outbox)?.hold(message)) this.#add(message);
+  constructor() {
+    bus.on("message", (message) => {
+      if (!list.knows(message.id) && !this.isKeptBack(message)) this.#add(message);
     });
     addEventListener("scroll", () => this.look(), { passive: true });
     this.#pill?.addEventListener("click", () => this.#goToTop());
@@ -223,7 +224,6 @@ export class News {
   }
 
   look() {
-    const { list } = this.#page;
     list.measure();
     if (list.isBelow || list.isArchive || !this.#unseen) return;
     this.#unseen = 0;
@@ -232,7 +232,6 @@ export class News {
 
   /** @param {Message} message */
   #add(message) {
-    const { list } = this.#page;
     list.show(message);
     if (document.hidden) this.#unread += 1;
     if (list.isBelow || list.isArchive) this.#unseen += 1;
@@ -243,30 +242,29 @@ export class News {
   }
 
   #show() {
-    const { texts } = this.#page;
-    document.title = this.#unread ? `(${texts.numbers.format(this.#unread)}) ${this.#title}` : this.#title;
+    document.title = this.#unread ? `(${numbers.format(this.#unread)}) ${this.#title}` : this.#title;
     if (!this.#pill) return;
     this.#pill.hidden = !this.#unseen;
-    if (this.#unseen) this.#pill.textContent = texts.count(this.#pill, this.#unseen);
+    if (this.#unseen) this.#pill.textContent = count(this.#pill, this.#unseen);
   }
 
   /** To screen readers, and seldom. */
   #announce() {
-    const { texts } = this.#page;
     const news = byId("news");
     const { one, anonymous } = news.dataset;
     const [{ author, text }, ...more] = this.#unannounced;
     news.textContent = more.length
-      ? texts.count(news, this.#unannounced.length)
-      : texts.fill(one, { author: author ?? anonymous, text });
+      ? count(news, this.#unannounced.length)
+      : fill(one, { author: author ?? anonymous, text });
     this.#unannounced = [];
     this.#announcedAt = Date.now();
   }
 
   #goToTop() {
-    const { list } = this.#page;
     if (list.isArchive) return location.assign("/");
     byId("messages-title").focus({ preventScroll: true });
     list.element.parentElement?.scrollIntoView();
   }
 }
+
+export const news = new News();

@@ -1,5 +1,5 @@
-import { backOff, byId, getListing } from "./browser.js";
-import { isNewer } from "./text.js";
+import { bus, byId, main } from "./browser.js";
+import { backOff, getListing } from "./requests.js";
 
 const PATIENCE = 6_000; // for the first event
 const SETTLED = 5_000; // a stream this old was no failure
@@ -7,8 +7,15 @@ const BLOCKED = 5; // failures in a row
 const POLL = 3_000;
 const CLOSED = 2; // EventSource.CLOSED
 
-export class Timeline {
-  #page;
+/** As texts, "9-0" would be newer than "10-0". @param {string} one @param {string} other */
+export function isNewer(one, other) {
+  const [ms, number] = one.split("-").map(BigInt);
+  const [otherMs, otherNumber] = other.split("-").map(BigInt);
+  return ms === otherMs ? number > otherNumber : ms > otherMs;
+}
+
+/** The cursor, and the order of events. */
+class Timeline {
   /** For other tabs. @type {Item[]} */
   recent = [];
   /** @type {Item | undefined} */
@@ -16,13 +23,8 @@ export class Timeline {
   lastEventAt = Date.now();
   renewals = 0; // under way
 
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-  }
-
   get cursor() {
-    return this.#page.main.dataset.cursor ?? "";
+    return main.dataset.cursor ?? "";
   }
 
   /** Also after a clock was set back. @param {number} ms */
@@ -34,39 +36,40 @@ export class Timeline {
   take(item) {
     if (item.id) {
       if (this.cursor && !isNewer(item.id, this.cursor)) return;
-      this.#page.main.dataset.cursor = item.id;
+      main.dataset.cursor = item.id;
       this.recent.push(item);
       if (this.recent.length > 500) this.recent.shift();
     }
     if (item.name === "pods") this.lastPods = item;
-    this.#page.bus.emit(item.name, item.data);
+    bus.emit(item.name, item.data);
   }
 
   /** @param {Item["name"]} name @param {any} [data] @param {string} [id] */
   share(name, data, id) {
     const item = { name, data, id, after: this.cursor };
-    this.#page.bus.emit("broadcast", { item });
+    bus.emit("broadcast", { item });
     this.take(item);
   }
 
   /** Read the list, and go on from where it ends. @returns {Promise<"behind" | "current" | undefined>} */
   async renew() {
     this.renewals += 1;
-    const listing = await getListing("/messages?limit=50");
+    const listing = await getListing("limit=50");
     this.renewals -= 1;
     if (!listing) return;
     const { cursor } = this;
-    this.#page.bus.emit("listing", { ...listing, isNews: Boolean(cursor) });
+    bus.emit("listing", { ...listing, isNews: Boolean(cursor) });
     this.recent = [];
-    this.#page.main.dataset.cursor = listing.cursor;
+    main.dataset.cursor = listing.cursor;
     // The pod that answered may have been frozen while the stream was further on.
     return !cursor || isNewer(cursor, listing.cursor) ? "behind" : "current";
   }
 }
 
-export class Live {
-  #page;
-  isLeading = false;
+export const timeline = new Timeline();
+
+/** The stream, and polling where streams are blocked. */
+class Live {
   /** @type {EventSource | undefined} */
   #source;
   #timer = 0;
@@ -76,37 +79,36 @@ export class Live {
   #hasWorked = false;
   /** @type {{pod: string, at: number} | undefined} */
   #lost;
-  #isRedisAway = false;
   #isHidden = false; // and alone: a stream would take one of six connections to the host
   #polls = 0;
   #polling = 0;
 
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-    const { bus } = page;
-    bus.on("pods", ({ redis }) => {
-      this.#isRedisAway = redis === "away";
+  constructor() {
+    bus.on("pods", () => {
       if (this.isLeading && this.#aliveSince) this.#shareState();
     });
     addEventListener("offline", () => this.fail());
   }
 
+  get isLeading() {
+    return "leader" in main.dataset;
+  }
+
   /** @returns {State} */
   get state() {
-    if (this.#aliveSince) return this.#isRedisAway ? "away" : "live";
+    if (this.#aliveSince) return timeline.lastPods?.data.redis === "away" ? "away" : "live";
     if (!navigator.onLine) return "offline";
     return this.#polls ? "polling" : "reconnecting";
   }
 
   start(isHidden = false) {
-    this.isLeading = true;
+    main.dataset.leader = "true";
     this.#isHidden = isHidden;
     this.#connect();
   }
 
   stop() {
-    this.isLeading = false;
+    delete main.dataset.leader;
     clearTimeout(this.#timer);
     this.#stopPolling();
     this.#source?.close();
@@ -121,11 +123,11 @@ export class Live {
   /** False where the stream is up. */
   retry() {
     if (this.#isClosed()) {
-      if (Date.now() >= this.#due && !this.#page.timeline.renewals) this.#connect();
+      if (Date.now() >= this.#due && !timeline.renewals) this.#connect();
       return true;
     }
     if (this.#aliveSince) return false;
-    if (this.#page.timeline.isSilentFor(PATIENCE)) {
+    if (timeline.isSilentFor(PATIENCE)) {
       this.#failures += this.#hasWorked ? 2 : BLOCKED; // a frozen pod, or something holds streams back
       this.fail();
     }
@@ -137,16 +139,16 @@ export class Live {
   }
 
   #shareState() {
-    this.#page.timeline.share("state", this.state);
+    timeline.share("state", this.state);
   }
 
   #connect() {
     clearTimeout(this.#timer);
     this.#source?.close();
-    this.#page.timeline.lastEventAt = Date.now();
+    timeline.lastEventAt = Date.now();
     this.#aliveSince = 0;
     if (this.#isHidden) return this.#startPolling();
-    const { cursor } = this.#page.timeline;
+    const { cursor } = timeline;
     try {
       this.#source = new EventSource(cursor ? `/events?after=${encodeURIComponent(cursor)}` : "/events");
     } catch {
@@ -178,20 +180,20 @@ export class Live {
 
   /** @param {Item["name"]} name @param {MessageEvent} event */
   #receive(name, { data: json, lastEventId }) {
-    const { cursor } = this.#page.timeline;
+    const { cursor } = timeline;
     const data = JSON.parse(json);
     this.#markAlive();
     // The others bear the id of the last one that had its own.
     const id = name === "pods" || name === "ping" ? undefined : lastEventId;
     if (name === "pods") data.skew = Date.now() - data.now; // for the other tabs, too
-    if (cursor || !id) this.#page.timeline.share(name, data, id);
+    if (cursor || !id) timeline.share(name, data, id);
     if (name === "pods") this.#reportMove(data.pod);
     // The page was made before its pod had read the messages.
-    if (!cursor && !this.#page.timeline.renewals) this.#renew();
+    if (!cursor && !timeline.renewals) this.#renew();
   }
 
   #markAlive() {
-    this.#page.timeline.lastEventAt = Date.now();
+    timeline.lastEventAt = Date.now();
     if (this.#aliveSince) return;
     this.#aliveSince = Date.now();
     this.#hasWorked = true;
@@ -201,7 +203,6 @@ export class Live {
 
   /** Where the list ends before the stream, that goes back to there. */
   async #renew(isReset = false) {
-    const { timeline, bus } = this.#page;
     const stream = this.#source;
     const { cursor } = timeline;
     const outcome = await timeline.renew();
@@ -215,7 +216,7 @@ export class Live {
   }
 
   #rememberLoss(at = Date.now()) {
-    this.#lost ??= { pod: this.#page.main.dataset.pod ?? "", at };
+    this.#lost ??= { pod: main.dataset.pod ?? "", at };
   }
 
   /** @param {number} [since] */
@@ -245,7 +246,7 @@ export class Live {
     const seconds = (Date.now() - at) / 1000;
     // A reset would follow at once.
     setTimeout(() => {
-      if (this.#lost) this.#page.timeline.share("moved", { from, to: pod, seconds });
+      if (this.#lost) timeline.share("moved", { from, to: pod, seconds });
       this.#lost = undefined;
     }, 200);
   }
@@ -261,12 +262,10 @@ export class Live {
   }
 
   async #poll() {
-    const { timeline } = this.#page;
     const { cursor } = timeline;
     const turn = this.#polling;
-    const query = `/messages?limit=500&changes=true&after=${cursor}`;
     const isToRead = cursor && this.#polls; // first the list: also for its pod's clock
-    const changes = isToRead ? await getListing(query) : undefined;
+    const changes = isToRead ? await getListing(`limit=500&changes=true&after=${cursor}`) : undefined;
     if (turn !== this.#polling) return;
     const { messages = [], edited = [], deleted = [], reset, more } = changes ?? {};
     const isToRenew = !isToRead || reset || edited.length || deleted.length; // these have no cursor each
@@ -283,19 +282,11 @@ export class Live {
   }
 }
 
-export class Status {
-  #root = document.documentElement;
+export const live = new Live();
 
-  /** @param {Page} page */
-  constructor({ bus }) {
-    bus.on("state", (state) => {
-      if (this.current === state) return;
-      this.#root.dataset.state = state;
-      byId("state").textContent = byId("state").dataset[state] ?? "";
-    });
-  }
-
-  get current() {
-    return this.#root.dataset.state;
-  }
-}
+bus.on("state", (state) => {
+  const { dataset } = document.documentElement;
+  if (dataset.state === state) return;
+  dataset.state = state;
+  byId("state").textContent = byId("state").dataset[state] ?? "";
+});

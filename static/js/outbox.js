@@ -1,9 +1,45 @@
-import { backOff, cloneTemplate, exclusively, isMessage, parse, part, request, store } from "./browser.js";
+import { bus, cloneTemplate, parse, part, storage, store } from "./browser.js";
+import { explain } from "./form.js";
+import { createEntry, list } from "./list.js";
+import { backOff, isMessage, send } from "./requests.js";
 
 const PREFIX = "guestbook.outbox.";
-export const OWN = "guestbook.own."; // a message's id; the value is its key
-const KEY_LIVES = 23 * 3600 * 1000; // the server forgets them after 24
-const LATER = [408, 429];
+/** What the storage has no room for. @type {Record<string, string>} */
+const unkept = {};
+
+/** Each draft is an item of its own: no tab writes another's. @param {Draft} draft */
+const nameOf = ({ at, key }) => `${PREFIX}${at}-${key}`;
+
+/** @param {Draft} draft */
+export function keepDraft(draft) {
+  const json = JSON.stringify(draft);
+  dropDraft(draft);
+  if (!store(storage, nameOf(draft), json)) unkept[nameOf(draft)] = json;
+}
+
+/** @param {Draft} draft */
+export function dropDraft(draft) {
+  delete storage[nameOf(draft)];
+  delete unkept[nameOf(draft)];
+}
+
+/** The oldest first. @returns {Draft[]} */
+export const readDrafts = () =>
+  [...Object.keys(storage), ...Object.keys(unkept)]
+    .filter((name) => name.startsWith(PREFIX))
+    .sort()
+    .map((name) => parse(storage[name] ?? unkept[name]))
+    .filter((draft) => typeof draft?.text === "string" && typeof draft.key === "string");
+
+/** Whether all would survive a reload. */
+export const areDraftsKept = () => storage instanceof Storage && !Object.keys(unkept).length;
+
+/** Runs when another tab has changed them. @param {() => void} act */
+export const onDraftsChanged = (act) =>
+  addEventListener("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && act());
+
+/** Not at the guestbook yet, and not refused. @param {Draft} draft */
+export const isUnsent = ({ held, refused }) => !held && !refused;
 
 /** At the guestbook, but not approved yet. @param {Draft} draft */
 export const isHeld = ({ held, refused }) => Boolean(held && !refused);
@@ -11,17 +47,32 @@ export const isHeld = ({ held, refused }) => Boolean(held && !refused);
 /** @param {Draft} draft @param {Message} message */
 export const isSame = (draft, { text, author }) => draft.text === text && (draft.author || null) === author;
 
-/** @param {Draft} draft */
-const nameOf = ({ at, key }) => `${PREFIX}${at}-${key}`;
+export const OWN = "guestbook.own."; // a message's id; the value is its key
+const KEY_LIVES = 23 * 3600 * 1000; // the server forgets them after 24
+const LATER = [408, 429];
 
+/** One tab after the other, where there are locks. @param {() => Promise<void>} act */
+async function exclusively(act) {
+  let isGranted = false;
+  try {
+    await navigator.locks.request("guestbook.outbox", () => {
+      isGranted = true;
+      return act();
+    });
+  } catch (error) {
+    if (isGranted) throw error;
+    await act();
+  }
+}
+
+/** What a visitor wrote stays in the browser's storage until the guestbook has it. One tab sends, in order. */
 export class Outbox {
-  #page;
   /** @type {Draft[]} */
   drafts = [];
   /** @type {Set<string>} */
   #settled = new Set();
   /** May be ours: the answer to our post will tell. @type {Map<string, Message>} */
-  #held = new Map();
+  #keptBack = new Map();
   #notBefore = 0;
   #rateLimit = 0;
   #attempts = 0;
@@ -31,20 +82,15 @@ export class Outbox {
   #posting;
   #isBack = false; // the stream, since a post began
   #turn = Promise.resolve();
-  /** What the storage has no room for. @type {Record<string, string>} */
-  #unkept = {};
 
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-    const { bus } = page;
+  constructor() {
     /** @type {State | undefined} */
     let before;
     bus.on("state", (state) => {
       if (state === "live" && before !== state) this.#sendSoon(before === "away");
       before = state;
     });
-    bus.on("deleted", ({ id }) => this.#held.delete(id));
+    bus.on("deleted", ({ id }) => this.#keptBack.delete(id));
     bus.on("settled", (settled) => this.#settle(settled));
     bus.on("sending", (key) => this.mark(key, "sending"));
     bus.on("waiting", (delay) => {
@@ -53,71 +99,59 @@ export class Outbox {
       clearTimeout(this.#retry);
       this.#retry = setTimeout(() => this.send(), 2 * delay.ms + 10_000);
     });
-    addEventListener("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && this.show());
+    onDraftsChanged(() => this.show());
+  }
+
+  /** What to say of what waits: whether it would survive a reload. */
+  get waiting() {
+    return areDraftsKept() ? "waiting" : "unkept";
   }
 
   get isFree() {
     return performance.now() >= this.#notBefore;
   }
 
-  /** What to say of what waits: whether it would survive a reload. */
-  get waiting() {
-    const isKept = this.#page.storage instanceof Storage && !Object.keys(this.#unkept).length;
-    return isKept ? "waiting" : "unkept";
-  }
-
   /** @param {Message} message */
-  hold(message) {
-    const isHeld = this.#isOnItsWay(message);
-    if (isHeld) this.#held.set(message.id, message);
-    return isHeld;
-  }
-
-  /** Each draft is an item: no tab writes another's. @param {Draft} draft */
-  keep(draft) {
-    const json = JSON.stringify(draft);
-    this.#drop(draft);
-    if (!store(this.#page.storage, nameOf(draft), json)) this.#unkept[nameOf(draft)] = json;
+  keepsBack(message) {
+    const isKeptBack = this.#isOnItsWay(message);
+    if (isKeptBack) this.#keptBack.set(message.id, message);
+    return isKeptBack;
   }
 
   /** @param {Draft} draft */
-  #drop(draft) {
-    for (const storage of [this.#page.storage, this.#unkept]) delete storage[nameOf(draft)];
-  }
-
-  /** @param {string} key */
-  announce(key) {
+  add(draft) {
+    keepDraft(draft);
     this.show();
-    this.mark(key, this.isFree ? "sending" : "waiting");
+    this.mark(draft.key, this.isFree ? "sending" : "waiting");
     this.send();
   }
 
   /** @param {string | undefined} key */
   take(key) {
     const draft = this.drafts.find((other) => other.key === key);
-    if (draft) this.#drop(draft);
+    if (draft) dropDraft(draft);
     this.show();
     return draft;
   }
 
   show(isSent = false) {
-    this.drafts = this.#read().filter(({ key }) => !this.#settled.has(key));
+    this.drafts = readDrafts().filter(({ key }) => !this.#settled.has(key));
     const keys = new Set(this.drafts.map(({ key }) => key));
     for (const item of this.#items()) if (!keys.has(item.dataset.key ?? "")) item.remove();
     for (const draft of this.drafts) {
-      if (!this.#find(draft.key)) this.#page.list.element.prepend(this.#createItem(draft));
+      if (!this.#find(draft.key)) list.element.prepend(this.#createItem(draft));
       if (draft.refused) this.mark(draft.key, "refused", draft.refused.reason);
       else if (draft.held) this.mark(draft.key, "held");
     }
-    for (const [id, message] of this.#held) {
+    for (const [id, message] of this.#keptBack) {
       if (this.#isOnItsWay(message)) continue;
-      this.#held.delete(id);
-      this.#page.bus.emit("message", message);
+      this.#keptBack.delete(id);
+      bus.emit("message", message);
     }
-    if (this.drafts.some(isHeld) || Object.keys(this.#page.storage).some((name) => name.startsWith(OWN)))
-      this.#page.bus.emit("own", undefined);
+    if (this.drafts.some(isHeld) || Object.keys(storage).some((name) => name.startsWith(OWN)))
+      bus.emit("own", undefined);
     const left = this.drafts.filter(({ held }) => !held).length;
-    if (!left) this.#page.bus.emit("emptied", { isSent, isHeld: this.drafts.some(isHeld) });
+    if (!left) bus.emit("emptied", { isSent, isHeld: this.drafts.some(isHeld) });
   }
 
   send() {
@@ -130,7 +164,7 @@ export class Outbox {
   async #takeTurn() {
     let wait = 10_000; // after an error
     try {
-      await exclusively("guestbook.outbox", () => this.#sendAll());
+      await exclusively(() => this.#sendAll());
       wait = this.#notBefore - performance.now();
     } finally {
       this.#isQueued = false;
@@ -153,23 +187,18 @@ export class Outbox {
   }
 
   #next() {
-    return this.#read().find(({ key, refused, held }) => !refused && !held && !this.#settled.has(key));
+    return readDrafts().find((draft) => isUnsent(draft) && !this.#settled.has(draft.key));
   }
 
   /** @param {Draft} draft */
   async #sendOne(draft) {
     if (Date.now() - draft.at > KEY_LIVES) return this.refuse(draft, { status: "stale" });
     this.mark(draft.key, "sending");
-    this.#page.bus.emit("broadcast", { sending: draft.key });
+    bus.emit("broadcast", { sending: draft.key });
     this.#isBack = false;
     this.#posting = new AbortController();
-    const {
-      message,
-      held,
-      problem,
-      why = "unreachable",
-      seconds = 0,
-    } = await this.post(draft, this.#posting);
+    const outcome = await this.post(draft, this.#posting);
+    const { message, held, problem, why = "unreachable", seconds = 0 } = outcome;
     if (message || held) this.#attempts = 0;
     if (message) this.finish(draft, message);
     else if (held) this.#update(draft, { held: held.id });
@@ -178,43 +207,39 @@ export class Outbox {
       this.#attempts += 1;
       const ms = seconds > 0 ? seconds * 1000 + Math.random() * 500 : backOff(this.#attempts);
       this.#delay({ why, ms });
-      this.#page.bus.emit("broadcast", { waiting: { why, ms } });
+      bus.emit("broadcast", { waiting: { why, ms } });
     }
   }
 
   /** @param {Draft} draft @param {AbortController} [abort] @returns {Promise<Outcome>} */
   async post({ key, text, author }, abort) {
-    const options = {
-      method: "POST",
-      headers: { Accept: "application/json", "Content-Type": "application/json", "Idempotency-Key": key },
-      body: JSON.stringify({ text, author: author || undefined }),
-    };
-    const answer = await request(this.#page.form.action, options, 15_000, abort);
+    const body = { text, author: author || undefined };
+    const answer = await send("POST", "/messages", { key, body, abort });
     if (!answer) return { why: "unreachable" };
-    const { status, ok, isProblem, body, seconds } = answer;
-    if (ok && isMessage(body)) return status === 202 ? { held: body } : { message: body };
+    const { status, ok, isProblem, body: taken, headers } = answer;
+    if (ok && isMessage(taken)) return status === 202 ? { held: taken } : { message: taken };
     if (status >= 400 && status < 500 && !LATER.includes(status))
       // A firewall's 403 has reasons of its own.
-      return { problem: isProblem || status !== 403 ? { status, ...body } : { status: "other" } };
-    return { why: status === 429 ? "often" : "busy", seconds };
+      return { problem: isProblem || status !== 403 ? { status, ...taken } : { status: "other" } };
+    return { why: status === 429 ? "often" : "busy", seconds: Number(headers.get("Retry-After")) };
   }
 
   /** @param {Draft} draft @param {Message} message */
   finish(draft, message) {
     const settled = { key: draft.key, message };
-    store(this.#page.storage, OWN + message.id, draft.key);
-    this.#page.bus.emit("settled", settled);
-    this.#page.bus.emit("broadcast", { settled });
-    this.#drop(draft);
+    store(storage, OWN + message.id, draft.key);
+    bus.emit("settled", settled);
+    bus.emit("broadcast", { settled });
+    dropDraft(draft);
   }
 
   /** Unless it was taken back meanwhile. @param {Draft} draft @param {Partial<Draft>} change */
   #update(draft, change) {
     Object.assign(draft, change);
-    if (!this.#read().some(({ key }) => key === draft.key)) return;
-    this.keep(draft);
+    if (!readDrafts().some(({ key }) => key === draft.key)) return;
+    keepDraft(draft);
     this.show();
-    if (draft.refused) this.#page.bus.emit("refused", draft);
+    if (draft.refused) bus.emit("refused", draft);
   }
 
   /** @param {Settled} settled */
@@ -222,21 +247,21 @@ export class Outbox {
     const item = this.#find(key);
     this.#settled.add(key);
     item?.remove();
-    if (item || this.#held.delete(message.id)) this.#page.list.show(message, !item);
+    if (item || this.#keptBack.delete(message.id)) list.show(message, !item);
     this.show(Boolean(item));
   }
 
   /** @param {Delay} delay */
   #delay({ why, ms }) {
-    for (const { key, refused, held } of this.drafts) if (!refused && !held) this.mark(key, "waiting");
-    if (this.drafts.length) this.#page.bus.emit("delayed", why);
+    for (const draft of this.drafts) if (isUnsent(draft)) this.mark(draft.key, "waiting");
+    if (this.drafts.length) bus.emit("delayed", why);
     this.#notBefore = performance.now() + ms;
     if (why === "often") this.#rateLimit = this.#notBefore;
   }
 
   /** @param {Draft} draft @param {ProblemDetails} problem */
   refuse(draft, problem) {
-    this.#update(draft, { refused: this.#page.problems.explain(problem, draft) });
+    this.#update(draft, { refused: explain(problem, draft) });
   }
 
   /** @param {Message} message */
@@ -244,18 +269,8 @@ export class Outbox {
     return this.drafts.some((draft) => !draft.held && isSame(draft, message));
   }
 
-  /** @returns {Draft[]} */
-  #read() {
-    const { storage } = this.#page;
-    return [...Object.keys(storage), ...Object.keys(this.#unkept)]
-      .filter((name) => name.startsWith(PREFIX))
-      .sort()
-      .map((name) => parse(storage[name] ?? this.#unkept[name]))
-      .filter((draft) => typeof draft?.text === "string" && typeof draft.key === "string");
-  }
-
   #items() {
-    return /** @type {NodeListOf<HTMLElement>} */ (this.#page.list.element.querySelectorAll(".pending"));
+    return /** @type {NodeListOf<HTMLElement>} */ (list.element.querySelectorAll(".pending"));
   }
 
   /** @param {string} key */
@@ -265,15 +280,13 @@ export class Outbox {
 
   /** @param {Draft} draft */
   #createItem({ key, text, author, at }) {
-    const item = this.#page.list.createItem({
+    const item = createEntry({
       id: "",
       text,
       author,
       posted_at: new Date(at).toISOString(),
       pod: "",
     });
-    item.removeAttribute("id");
-    delete item.dataset.id;
     item.classList.add("pending");
     item.dataset.key = key;
     item.append(cloneTemplate("way"));

@@ -1,61 +1,17 @@
-import { byId, find, part } from "./browser.js";
-import { hueOf } from "./text.js";
+import { bus, byId, create, find, main, part, storage } from "./browser.js";
+import { clock, count, fill } from "./text.js";
 
 const KEPT = 100;
 
+/** Two hexadecimal digits, one for each of a pod's two colours: the low byte of its name's FNV-1a. @param {string} name */
+export function hueOf(name) {
+  let hash = 2166136261;
+  for (const byte of new TextEncoder().encode(name)) hash = Math.imul(hash ^ byte, 16777619);
+  return (hash & 255).toString(16).padStart(2, "0");
+}
+
 /** A restarted pod may be listed beside its forerunner. @param {Pod} pod */
 export const keyOf = ({ name, started_at }) => `${name} ${started_at}`;
-
-export class Happenings {
-  #texts;
-  #element = byId("happenings");
-  /** @type {Map<string, Pod> | undefined} */
-  #pods;
-  #isRedisAway = false;
-
-  /** @param {Page} page */
-  constructor({ bus, texts }) {
-    this.#texts = texts;
-    bus.on("pods", (event) => this.#compare(event));
-    bus.on("moved", ({ from, to, seconds }) =>
-      this.add(from === to ? "back" : "moved", { from, to, seconds }),
-    );
-  }
-
-  /** @param {string} what @param {object} [values] */
-  add(what, values = {}) {
-    const item = document.createElement("li");
-    const time = document.createElement("time");
-    time.textContent = this.#texts.clock.format();
-    item.dataset.what = what;
-    item.append(time, " ", this.#texts.fill(this.#element.dataset[what] ?? what, values));
-    this.#element.prepend(item);
-    if (this.#element.childElementCount > KEPT) this.#element.lastElementChild?.remove();
-  }
-
-  /** @param {PodsEvent} event */
-  #compare({ pods, redis }) {
-    if (this.#isRedisAway !== (redis === "away")) {
-      this.#isRedisAway = !this.#isRedisAway;
-      this.add(this.#isRedisAway ? "redisAway" : "redisBack");
-    }
-    if (this.#pods) this.#addChanges(pods, this.#pods);
-    this.#pods = new Map(pods.map((pod) => [keyOf(pod), pod]));
-  }
-
-  /** @param {Pod[]} pods @param {Map<string, Pod>} known */
-  #addChanges(pods, known) {
-    const names = new Set(pods.map(({ name }) => name));
-    const namesBefore = new Set([...known.values()].map(({ name }) => name));
-    for (const name of namesBefore) if (!names.has(name)) this.add("gone", { pod: name });
-    for (const pod of pods) {
-      const { name, version, state } = pod;
-      const before = known.get(keyOf(pod));
-      if (!before) this.add(namesBefore.has(name) ? "restarted" : "come", { pod: name, version });
-      else if (before.state !== state && state === "draining") this.add("draining", { pod: name });
-    }
-  }
-}
 
 /** By version, the newest at the end: a restarted pod of an old one changes nothing. @param {Pod[]} pods */
 export function groupByVersion(pods) {
@@ -66,71 +22,82 @@ export function groupByVersion(pods) {
   return [...groups].sort(([, one], [, other]) => (start(one) < start(other) ? -1 : 1));
 }
 
-/** How many are online; guests see nothing more. */
-export class Watching {
-  #texts;
-  #element = byId("watching");
+/** How many are online; guests see nothing more. @param {PodsEvent} event */
+export function showWatching({ pods, streams }) {
+  const watching = byId("watching");
+  const online = fill(watching.dataset.watching, { n: streams });
+  const versions = groupByVersion(pods).map(([version, group]) => `v${version}\xa0×\xa0${group.length}`);
+  const byVersion = versions.length > 1 ? ` (${versions.join(" → ")})` : "";
+  watching.textContent = watching.dataset.other
+    ? `${online}, ${count(watching, pods.length)}${byVersion}`
+    : online;
+}
 
-  /** @param {Page} page */
-  constructor({ main, bus, texts }) {
-    this.#texts = texts;
-    bus.on("pods", ({ pods, streams, pod }) => {
-      if (pod) main.dataset.pod = pod;
-      const { watching, other } = this.#element.dataset;
-      const online = texts.fill(watching, { n: streams });
-      this.#element.textContent = other ? `${online}, ${this.#countOf(pods)}` : online;
+/** What has happened to pods, the latest first. */
+export class Happenings {
+  #element = byId("happenings");
+  /** @type {PodsEvent | undefined} */
+  #last;
+
+  constructor() {
+    bus.on("pods", (event) => {
+      this.#compare(event, this.#last ?? { ...event, redis: undefined });
+      this.#last = event;
     });
+    bus.on("moved", ({ from, to, seconds }) =>
+      this.add(from === to ? "back" : "moved", { from, to, seconds }),
+    );
   }
 
-  /** @param {Pod[]} pods */
-  #countOf(pods) {
-    const versions = groupByVersion(pods).map(([version, group]) => `v${version}\xa0×\xa0${group.length}`);
-    const count = this.#texts.count(this.#element, pods.length);
-    return versions.length > 1 ? `${count} (${versions.join(" → ")})` : count;
+  /** @param {string} what @param {object} [values] */
+  add(what, values = {}) {
+    const words = fill(this.#element.dataset[what] ?? what, values);
+    const item = create("li", create("time", clock.format()), " ", words);
+    item.dataset.what = what;
+    this.#element.prepend(item);
+    if (this.#element.childElementCount > KEPT) this.#element.lastElementChild?.remove();
+  }
+
+  /** @param {PodsEvent} event @param {PodsEvent} last */
+  #compare({ pods, redis }, last) {
+    const isAway = redis === "away";
+    if (isAway !== (last.redis === "away")) this.add(isAway ? "redisAway" : "redisBack");
+    const names = new Set(pods.map(({ name }) => name));
+    const lastNames = new Set(last.pods.map(({ name }) => name));
+    for (const pod of lastNames) if (!names.has(pod)) this.add("gone", { pod });
+    for (const pod of pods) {
+      const { name, version, state } = pod;
+      const before = last.pods.find((other) => keyOf(other) === keyOf(pod));
+      if (!before) this.add(lastNames.has(name) ? "restarted" : "come", { pod: name, version });
+      else if (before.state !== state && state === "draining") this.add("draining", { pod: name });
+    }
   }
 }
 
 /** The panel's summary; what is in it comes when it is open. */
-export class PodPanel {
-  #page;
-  #panel = byId("pods");
-  #isLoading = false;
-
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-    page.bus.on("pods", () => this.#showServing());
-    if (this.#panel instanceof HTMLDetailsElement) this.#open(this.#panel, page.storage);
-    else this.#load();
-  }
-
-  /** @param {HTMLDetailsElement} panel @param {Page["storage"]} storage */
-  #open(panel, storage) {
-    panel.addEventListener("toggle", () => panel.open && this.#load());
-    const choice = storage["guestbook.pods"];
-    panel.open = choice
-      ? choice === "open"
-      : matchMedia("(min-width: 56rem)").matches || "lab" in this.#page.main.dataset;
-    part(panel, "summary").addEventListener(
-      "click",
-      () => (storage["guestbook.pods"] = panel.open ? "closed" : "open"),
-    );
-  }
-
-  async #load() {
-    if (this.#isLoading) return;
-    this.#isLoading = true;
+export function openPodPanel() {
+  const panel = byId("pods");
+  let isLoading = false;
+  const load = async () => {
+    if (isLoading) return;
+    isLoading = true;
     try {
-      (await import("./panel/panel.js")).start(this.#page);
+      (await import("./panel/panel.js")).start();
     } catch {
-      this.#isLoading = false; // again when it is opened again
+      isLoading = false; // again when it is opened again
     }
-  }
-
-  #showServing() {
-    const name = find("pod");
-    if (!name) return;
-    name.textContent = this.#page.main.dataset.pod ?? "";
-    name.dataset.hue = hueOf(name.textContent);
-  }
+  };
+  bus.on("pods", () => {
+    const serving = find("pod");
+    if (!serving) return;
+    serving.textContent = main.dataset.pod ?? "";
+    serving.dataset.hue = hueOf(serving.textContent);
+  });
+  if (!(panel instanceof HTMLDetailsElement)) return void load();
+  panel.addEventListener("toggle", () => panel.open && load());
+  const choice = storage["guestbook.pods"];
+  panel.open = choice ? choice === "open" : matchMedia("(min-width: 56rem)").matches || "lab" in main.dataset;
+  part(panel, "summary").addEventListener("click", () => {
+    storage["guestbook.pods"] = panel.open ? "closed" : "open";
+  });
 }

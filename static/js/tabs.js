@@ -1,5 +1,7 @@
-import { openChannel, request } from "./browser.js";
-import { isNewer } from "./text.js";
+import { bus, main } from "./browser.js";
+import { list } from "./list.js";
+import { isNewer, live, timeline } from "./live.js";
+import { send } from "./requests.js";
 
 const SILENCE = 20_000; // a ping is due every 15 s
 const QUIET = 7_000;
@@ -8,12 +10,20 @@ const QUIET = 7_000;
 async function isGone(pod) {
   let answer;
   for (let attempt = 0; attempt < 2 && !answer; attempt += 1)
-    answer = await request(`/healthz?pod=${encodeURIComponent(pod)}`, { cache: "no-store" }, 2_500);
+    answer = await send("GET", `/healthz?pod=${encodeURIComponent(pod)}`, { ms: 2_500 });
   return !answer || answer.body?.status === "not alive";
 }
 
+function openChannel() {
+  try {
+    return new BroadcastChannel("guestbook");
+  } catch {
+    return undefined;
+  }
+}
+
+/** One tab of a browser holds the stream, and shares what it brings with the others. */
 export class Tabs {
-  #page;
   /** @type {BroadcastChannel | undefined} */
   #channel;
   #isAlone = !navigator.locks;
@@ -22,10 +32,8 @@ export class Tabs {
   #resign = () => {};
   #checkedAt = 0;
 
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-    page.bus.on("broadcast", (message) => this.#broadcast(message));
+  constructor() {
+    bus.on("broadcast", (message) => this.#broadcast(message));
     // Behind the back button and when it is frozen a page holds neither stream nor lock.
     addEventListener("pagehide", () => this.#leave());
     document.addEventListener("freeze", () => this.#leave());
@@ -35,9 +43,9 @@ export class Tabs {
   }
 
   async apply({ steal = false } = {}) {
-    this.#page.timeline.lastEventAt = Date.now();
+    timeline.lastEventAt = Date.now();
     if (!this.#channel) {
-      this.#channel = openChannel("guestbook");
+      this.#channel = openChannel();
       this.#channel?.addEventListener("message", ({ data }) => this.#receive(data));
       this.#isAlone ||= !this.#channel;
     }
@@ -59,14 +67,14 @@ export class Tabs {
         this.#lead();
       } else if (/** @type {Error} */ (error).name !== "AbortError") throw error;
       else {
-        this.#follow(); // taken for dead
+        live.stop(); // taken for dead
         setTimeout(() => mine === this.#application && this.apply(), 1_000);
       }
     }
   }
 
   wake() {
-    if (this.#page.live.isLeading) this.#page.live.wake(this.#isAlone && document.hidden);
+    if (live.isLeading) live.wake(this.#isAlone && document.hidden);
     this.#watch();
   }
 
@@ -79,7 +87,7 @@ export class Tabs {
     this.#application?.abort();
     this.#application = undefined;
     this.#resign();
-    this.#follow();
+    live.stop();
     this.#channel?.close();
     this.#channel = undefined;
   }
@@ -89,25 +97,18 @@ export class Tabs {
   }
 
   #hello() {
-    this.#broadcast({ hello: this.#page.timeline.cursor });
+    this.#broadcast({ hello: timeline.cursor });
   }
 
   /** @returns {Promise<void>} */
   #lead() {
-    this.#page.main.dataset.leader = "true";
     this.#broadcast({ led: true });
-    this.#page.live.start(this.#isAlone && document.hidden);
+    live.start(this.#isAlone && document.hidden);
     return new Promise((resolve) => (this.#resign = resolve));
-  }
-
-  #follow() {
-    delete this.#page.main.dataset.leader;
-    this.#page.live.stop();
   }
 
   /** A hidden tab's timers may be a minute late: a visible one does not wait for it. */
   async #watch() {
-    const { live, timeline, main } = this.#page;
     const { lastEventAt } = timeline;
     if (live.isLeading && live.retry()) return;
     if (timeline.isSilentFor(live.isLeading || !document.hidden ? SILENCE : 3 * SILENCE)) this.#takeOver();
@@ -118,19 +119,19 @@ export class Tabs {
   }
 
   #takeOver() {
-    if (this.#page.live.isLeading) this.#page.live.fail(this.#page.timeline.lastEventAt);
+    if (live.isLeading) live.fail(timeline.lastEventAt);
     else this.apply({ steal: true });
   }
 
   /** @param {TabMessage} message */
   #receive(message) {
-    if (message.settled) this.#page.bus.emit("settled", message.settled);
-    else if (message.waiting) this.#page.bus.emit("waiting", message.waiting);
-    else if (message.sending) this.#page.bus.emit("sending", message.sending);
-    else if (this.#page.live.isLeading) {
+    if (message.settled) bus.emit("settled", message.settled);
+    else if (message.waiting) bus.emit("waiting", message.waiting);
+    else if (message.sending) bus.emit("sending", message.sending);
+    else if (live.isLeading) {
       if (message.hello !== undefined) this.#answerHello(message.hello);
     } else {
-      if (message.item || message.catchUp) this.#page.timeline.lastEventAt = Date.now();
+      if (message.item || message.catchUp) timeline.lastEventAt = Date.now();
       if (message.item) this.#take(message.item);
       else if (message.catchUp) this.#catchUp(message.catchUp);
       else if (message.led) this.#hello();
@@ -140,35 +141,32 @@ export class Tabs {
 
   /** @param {string} after */
   #answerHello(after) {
-    const { cursor, recent, lastPods } = this.#page.timeline;
+    const { cursor, recent, lastPods } = timeline;
     const start = recent[0]?.after ?? cursor;
     const isKnown = after && start && !isNewer(start, after);
     const items = isKnown ? recent.filter(({ id = "0-0" }) => isNewer(id, after)) : undefined;
-    const { state } = this.#page.live;
-    this.#broadcast({
-      catchUp: { after, items, pods: lastPods, state, deleted: [...this.#page.list.deleted] },
-    });
+    const { state } = live;
+    this.#broadcast({ catchUp: { after, items, pods: lastPods, state, deleted: [...list.deleted] } });
   }
 
   /** @param {CatchUp} message */
   async #catchUp({ after, items, pods, state, deleted }) {
-    for (const id of deleted) this.#page.bus.emit("deleted", { id });
-    if (pods) this.#page.timeline.take(pods);
-    this.#page.bus.emit("state", state);
+    for (const id of deleted) bus.emit("deleted", { id });
+    if (pods) timeline.take(pods);
+    bus.emit("state", state);
     if (items) for (const item of items) this.#take(item);
-    else if (after === this.#page.timeline.cursor) await this.#renew();
+    else if (after === timeline.cursor) await this.#renew();
   }
 
   async #renew() {
-    const { timeline } = this.#page;
     if (!timeline.renewals && (await timeline.renew()) === "behind") this.#hello();
   }
 
   /** @param {Item} item */
   #take(item) {
-    const { cursor } = this.#page.timeline;
+    const { cursor } = timeline;
     const isMissing = item.id && (!cursor || isNewer(item.after || "0-0", cursor));
     if (isMissing) this.#hello();
-    else this.#page.timeline.take(item);
+    else timeline.take(item);
   }
 }

@@ -1,5 +1,8 @@
-/** @param {string} lang @param {readonly string[]} preferences */
-function chooseLocale(lang, preferences) {
+import { create } from "./browser.js";
+
+/** The visitor's own form of the page's language, such as en-GB. */
+function chooseLocale() {
+  const { lang } = document.documentElement;
   const isUsable = (/** @type {string} */ tag) => {
     try {
       return tag.split("-")[0] === lang && Intl.getCanonicalLocales(tag).length;
@@ -7,64 +10,56 @@ function chooseLocale(lang, preferences) {
       return false; // such as "en-US@posix"
     }
   };
-  return preferences.find(isUsable) ?? lang;
+  return navigator.languages?.find(isUsable) ?? lang;
 }
 
-/** @param {number} ms @returns {[number, "second" | "minute" | "hour" | "day"]} */
-function round(ms) {
-  const seconds = Math.max(0, ms / 1000);
+const locale = chooseLocale();
+const plurals = new Intl.PluralRules(locale);
+const ago = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
+const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
+const exact = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
+export const clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
+export const numbers = new Intl.NumberFormat(locale, { maximumFractionDigits: 1, useGrouping: "min2" });
+
+/** Redis's time, in ms. */
+export const serverClock = {
+  skew: 0, // how far the visitor's clock is ahead of it
+  now() {
+    return Date.now() - this.skew;
+  },
+};
+
+/** "{n} of {max}", filled in. @param {string | undefined} words @param {Record<string, any>} values */
+export const fill = (words = "", values) =>
+  words.replace(/\{(\w+)\}/g, (_, name) =>
+    typeof values[name] === "number" ? numbers.format(values[name]) : values[name],
+  );
+
+/** @param {HTMLElement} element @param {number} n */
+export const count = ({ dataset }, n) => fill(dataset[plurals.select(n)] ?? dataset.other, { n });
+
+/** @param {string} time @returns {[number, "second" | "minute" | "hour" | "day"]} */
+function since(time) {
+  const seconds = Math.max(0, (serverClock.now() - Date.parse(time)) / 1000);
   if (seconds < 60) return [Math.floor(seconds), "second"];
   if (seconds < 3600) return [Math.floor(seconds / 60), "minute"];
   if (seconds < 86_400) return [Math.floor(seconds / 3600), "hour"];
   return [Math.floor(seconds / 86_400), "day"];
 }
 
-export class Texts {
-  skew = 0; // how far the visitor's clock is ahead of Redis's, in ms
+/** @param {HTMLTimeElement} time */
+export function showTime(time) {
+  const date = new Date(time.dateTime);
+  const [n, unit] = since(time.dateTime);
+  if (unit === "day") time.textContent = day.format(date);
+  else time.textContent = unit === "second" ? ago.format(0, unit) : ago.format(-n, unit);
+  time.title ||= exact.format(date);
+}
 
-  /** @param {string} lang @param {readonly string[]} preferences */
-  constructor(lang, preferences) {
-    const locale = chooseLocale(lang, preferences);
-    this.locale = locale;
-    this.numbers = new Intl.NumberFormat(locale, { maximumFractionDigits: 1, useGrouping: "min2" });
-    this.plurals = new Intl.PluralRules(locale);
-    this.ago = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
-    this.day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
-    this.exact = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
-    this.clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
-  }
-
-  /** "{n} of {max}", filled in. @param {string | undefined} words @param {Record<string, any>} values */
-  fill(words = "", values) {
-    return words.replace(/\{(\w+)\}/g, (_, name) =>
-      typeof values[name] === "number" ? this.numbers.format(values[name]) : values[name],
-    );
-  }
-
-  /** @param {HTMLElement} element @param {number} n */
-  count({ dataset }, n) {
-    return this.fill(dataset[this.plurals.select(n)] ?? dataset.other, { n });
-  }
-
-  /** @param {Date} date */
-  #since(date) {
-    return round(Date.now() - this.skew - date.getTime());
-  }
-
-  /** @param {HTMLTimeElement} time */
-  showTime(time) {
-    const date = new Date(time.dateTime);
-    const [n, unit] = this.#since(date);
-    if (unit === "day") time.textContent = this.day.format(date);
-    else time.textContent = unit === "second" ? this.ago.format(0, unit) : this.ago.format(-n, unit);
-    time.title ||= this.exact.format(date);
-  }
-
-  /** @param {Date} date */
-  age(date) {
-    const [n, unit] = this.#since(date);
-    return new Intl.NumberFormat(this.locale, { style: "unit", unit, unitDisplay: "short" }).format(n);
-  }
+/** @param {string} time */
+export function age(time) {
+  const [n, unit] = since(time);
+  return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "short" }).format(n);
 }
 
 // Outside of ASCII an address ends at punctuation, white space and format controls, wherever they stand; at
@@ -90,14 +85,8 @@ function trimAddress(address) {
 }
 
 /** @param {string} address */
-function link(address) {
-  const anchor = document.createElement("a");
-  anchor.setAttribute("href", address);
-  anchor.setAttribute("rel", "nofollow ugc noopener");
-  anchor.setAttribute("target", "_blank");
-  anchor.textContent = address;
-  return anchor;
-}
+const link = (address) =>
+  Object.assign(create("a", address), { href: address, rel: "nofollow ugc noopener", target: "_blank" });
 
 /** @param {Element} element @param {string} text */
 export function writeText(element, text) {
@@ -113,13 +102,6 @@ export function writeText(element, text) {
   element.replaceChildren(...parts, text.slice(position));
 }
 
-/** Two hexadecimal digits, one for each of a pod's two colours: the low byte of its name's FNV-1a. @param {string} name */
-export function hueOf(name) {
-  let hash = 2166136261;
-  for (const byte of new TextEncoder().encode(name)) hash = Math.imul(hash ^ byte, 16777619);
-  return (hash & 255).toString(16).padStart(2, "0");
-}
-
 /** @param {string} character */
 const isSpace = (character) => /[^\S\ufeff]/.test(character);
 const VISIBLE = /[^\s\p{DI}\u2800\ufff9-\ufffb\u{1d159}]/u;
@@ -132,11 +114,4 @@ export function normalise(text) {
   while (isSpace(kept[start])) start += 1;
   while (isSpace(kept[end - 1])) end -= 1;
   return kept.slice(start, end);
-}
-
-/** As texts, "9-0" would be newer than "10-0". @param {string} one @param {string} other */
-export function isNewer(one, other) {
-  const [ms, number] = one.split("-").map(BigInt);
-  const [otherMs, otherNumber] = other.split("-").map(BigInt);
-  return ms === otherMs ? number > otherNumber : ms > otherMs;
 }

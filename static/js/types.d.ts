@@ -57,6 +57,15 @@ interface Item {
   after?: string; // the cursor before it: for another tab to see whether it missed something
 }
 
+interface RequestOptions {
+  key?: string; // the Idempotency-Key
+  token?: string;
+  body?: object;
+  keepalive?: boolean;
+  ms?: number; // how long to wait for the answer
+  abort?: AbortController;
+}
+
 interface Problem {
   field: string; // "form" where the reason lies in none of the fields
   reason: string;
@@ -121,6 +130,13 @@ interface TabMessage {
   settled?: Settled;
 }
 
+/** What moderators can switch: closed to new messages, and moderation. */
+interface Control {
+  closed: string | null;
+  moderation: string | null;
+  moderation_setting: string;
+}
+
 type What = "approve" | "refuse" | "delete" | "ban";
 
 /** A moderator's, about the message of this id. */
@@ -131,17 +147,6 @@ interface Decision {
   seconds?: number; // of a ban
   due: number; // when it is sent
   isFlushed?: boolean; // sent without waiting for the answer
-}
-
-interface HeldListener {
-  held(messages: Message[], waiting: number): void;
-  lost(): void;
-}
-
-interface DecisionListener {
-  changed(): void;
-  failed(unsent: number): void;
-  sent(decision: Decision, isDone: boolean): void;
 }
 
 /** What goes over the bus: names, and what comes with each. */
@@ -167,22 +172,12 @@ interface PageEvents {
   emptied: { isSent: boolean; isHeld: boolean };
   delayed: Obstacle;
   refused: Draft;
-}
-
-/** The parts of the page, as page.js makes them: a constructor takes those that it needs. */
-interface Page {
-  main: HTMLElement;
-  bus: import("./page.js").Bus;
-  texts: import("./text.js").Texts;
-  storage: Record<string, string>;
-  list: import("./list.js").MessageList;
-  status: import("./live.js").Status;
-  timeline: import("./live.js").Timeline;
-  live: import("./live.js").Live;
-  happenings: import("./pods.js").Happenings; // not for guests
-  wall?: import("./wall.js").Wall; // only on the wall
-  form: HTMLFormElement; // and what follows: only where the page has one
-  problems: import("./form.js").Problems;
-  outbox: import("./outbox.js").Outbox;
-  own?: import("./own.js").Own;
+  // On the page of moderators
+  signedIn: Control;
+  signedOut: undefined;
+  reached: boolean; // whether the server answered
+  held: { messages: Message[]; waiting: number }; // those that wait, and how many there are in all
+  undoable: boolean; // whether there is a decision that can be undone
+  decided: { decision: Decision; isDone: boolean }; // `isDone` unless it was too late
+  switched: undefined;
 }

@@ -30,6 +30,8 @@ async def test_every_state(pods: Pods, visit: Visit) -> None:
     await form_is(page, "refused")
     await is_accessible(page)
     await page.locator("#messages > li.entry").last.scroll_into_view_if_needed()
+    # The page knows of it with the next frame.
+    await page.evaluate("new Promise(requestAnimationFrame)")
     await post(pods.a, "new")
     await expect(page.locator("#unseen")).to_be_visible()
     await is_accessible(page)

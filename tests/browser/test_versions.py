@@ -62,7 +62,7 @@ async def test_files_of_two_versions(
     """Request by request from another pod: the page has its style and is live."""
     old = await serve("pod-a")
     new = await other_version(
-        {"guestbook.css": ("A guestbook:", "A new guestbook:"), "js/text.js": ("hash", "sum")}
+        {"guestbook.css": ("A guestbook:", "A new guestbook:"), "js/pods.js": ("hash", "sum")}
     ).ready()
     for start in (0, 1):
         turns = itertools.cycle([old, new][start:] + [old, new][:start])
@@ -85,7 +85,7 @@ async def test_modules_that_do_not_fit_together(
     """The page without its script, and with it as soon as all modules are of one version."""
     old = await serve("pod-a")
     new = await other_version(
-        {"js/browser.js": ("openChannel", "openTabs"), "js/tabs.js": ("openChannel", "openTabs")}
+        {"js/browser.js": ("onClick", "onPress"), "js/form.js": ("onClick", "onPress")}
     ).ready()
     asked = []
 

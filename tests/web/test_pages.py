@@ -211,10 +211,8 @@ async def test_page_is_light(api: httpx.AsyncClient) -> None:
     page = await api.get("/", headers=headers)
     files = set(re.findall(r'"(/static/[^"]+\.(?:js|css))"', page.text))
     answers = [page, *[await api.get(file, headers=headers) for file in files]]
-    # The others are loaded where there is a lab, by the wall, by authors and by moderators;
-    # those in folders where the panel of pods is open.
-    others = {"lab.js", "wall.js", "own.js", "moderate.js", "held.js", "switches.js", "keys.js"}
-    modules = {path.name for path in (ROOT / "static/js").glob("*.js")} - others
+    # Those in folders are loaded by the wall, moderators, authors and the open panel of pods.
+    modules = {path.name for path in (ROOT / "static/js").glob("*.js")}
     assert {file.rpartition("/")[2] for file in files} == {"guestbook.css", *modules}
     assert sum(int(answer.headers["content-length"]) for answer in answers) < 25_000
 

@@ -1,37 +1,32 @@
-import { byId } from "../browser.js";
+import { bus, byId, create } from "../browser.js";
+import { timeline } from "../live.js";
 import { Lines } from "./lines.js";
 import { Picture } from "./picture.js";
-import { Tiles } from "./tiles.js";
+import { showTiles } from "./tiles.js";
 
 function loadStyle() {
-  const link = document.createElement("link");
+  const link = create("link");
   link.rel = "stylesheet";
   link.href = new URL("../../panel.css", import.meta.url).href;
   document.head.append(link);
   return new Promise((resolve) => (link.onload = link.onerror = resolve));
 }
 
-/** @param {string} name */
-function create(name) {
-  const element = document.createElement("div");
-  element.className = name;
-  return element;
-}
-
-/** @param {Page} page */
-export async function start(page) {
+export async function start() {
   await loadStyle();
   const field = byId("field");
-  const [tiles, picture] = ["tiles", "picture"].map(create);
-  field.prepend(tiles, picture);
-  const parts = [
-    new Tiles(page, tiles),
-    new Picture(page, picture, field.dataset.rate ?? ""),
-    new Lines(page),
-  ];
+  const tiles = create("div");
+  tiles.className = "tiles";
+  const picture = new Picture();
+  const lines = new Lines();
+  field.prepend(tiles, picture.element);
   /** @param {PodsEvent} event */
-  const show = (event) => parts.forEach((part) => part.show(event));
-  page.bus.on("pods", show);
-  if (page.timeline.lastPods) show(page.timeline.lastPods.data);
+  const show = (event) => {
+    showTiles(tiles, event.pods);
+    picture.show(event);
+    lines.show(event.pods);
+  };
+  bus.on("pods", show);
+  if (timeline.lastPods) show(timeline.lastPods.data);
   field.hidden = false;
 }

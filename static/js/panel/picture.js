@@ -1,4 +1,5 @@
-import { byId, part } from "../browser.js";
+import { bus, byId, create, everyWhileVisible, part } from "../browser.js";
+import { count, fill } from "../text.js";
 
 const STEP = 5_000;
 const STEPS = 60;
@@ -7,25 +8,20 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** Streams, messages a second and pods over the last minutes. */
 export class Picture {
-  #page;
-  #element;
-  #rate;
+  element = create("div");
   /** @type {{at: number, pods: number, streams: number}[]} */
   #counts = [];
   /** By step. @type {Map<number, number>} */
   #messages = new Map();
   #startedAt = Date.now();
 
-  /** @param {Page} page @param {HTMLElement} element @param {string} rate */
-  constructor(page, element, rate) {
-    this.#page = page;
-    this.#element = element;
-    this.#rate = rate;
-    page.bus.on("message", () => {
+  constructor() {
+    this.element.className = "picture";
+    bus.on("message", () => {
       const step = Math.floor(Date.now() / STEP);
       this.#messages.set(step, (this.#messages.get(step) ?? 0) + 1);
     });
-    setInterval(() => document.hidden || this.#draw(), STEP);
+    everyWhileVisible(() => this.#draw(), STEP);
   }
 
   /** @param {PodsEvent} event */
@@ -52,13 +48,12 @@ export class Picture {
     );
     const last = counts[counts.length - 1];
     if (!last) return;
-    const { texts } = this.#page;
     const words = byId("watching");
     const online = counts.map(({ streams }) => streams);
     const pods = counts.map((count) => count.pods);
-    this.#drawLine(0, texts.fill(words.dataset.watching, { n: last.streams }), online);
-    this.#drawLine(1, texts.fill(this.#rate, { n: rates[rates.length - 1] }), rates);
-    this.#drawLine(2, texts.count(words, last.pods), pods);
+    this.#drawLine(0, fill(words.dataset.watching, { n: last.streams }), online);
+    this.#drawLine(1, fill(byId("field").dataset.rate, { n: rates[rates.length - 1] }), rates);
+    this.#drawLine(2, count(words, last.pods), pods);
   }
 
   /** @param {number} position @param {string} words @param {number[]} values */
@@ -67,20 +62,19 @@ export class Picture {
     if (values.length === 1) values = [...values, ...values]; // one is no line
     const width = WIDTH / (values.length - 1);
     const points = values.map((value, index) => `${index * width},${HEIGHT - (value / most) * HEIGHT}`);
-    const figure = this.#element.children[position] ?? this.#createFigure();
+    const figure = this.element.children[position] ?? this.#createFigure();
     part(figure, "figcaption").textContent = words;
     figure.querySelector("polyline")?.setAttribute("points", points.join(" "));
   }
 
   #createFigure() {
-    const figure = document.createElement("figure");
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     svg.setAttribute("preserveAspectRatio", "none");
     svg.setAttribute("aria-hidden", "true"); // the caption has its last value in words
     svg.append(document.createElementNS(SVG, "polyline"));
-    figure.append(svg, document.createElement("figcaption"));
-    this.#element.append(figure);
+    const figure = create("figure", svg, create("figcaption"));
+    this.element.append(figure);
     return figure;
   }
 }

@@ -1,10 +1,11 @@
-import { byId, openStorage, parse, part } from "./browser.js";
+import { bus, byId, closest, main, parse, part, storage, tabStorage } from "../browser.js";
+import { list, news } from "../list.js";
+import { count } from "../text.js";
 import { openKeySwitch } from "./keys.js";
 
 const GLANCE = 20_000; // at what lies below
 
-/** @typedef {"pause" | "hide" | "unhide" | "fullScreen" | "larger" | "smaller" | "keys"} Action */
-/** @type {Record<string, Action>} */
+/** The buttons' data-action. @type {Record<string, string>} */
 const KEYS = {
   " ": "pause",
   h: "hide",
@@ -18,24 +19,18 @@ const KEYS = {
 
 /** The projector view: one screen, from the newest; and a presenter's keys. */
 export class Wall {
-  #page;
-  #pages;
+  #pages = part(main, ".pages");
   #notice = byId("paused");
-  #session = openStorage("sessionStorage");
+  #keys = openKeySwitch();
   /** While the wall is paused. @type {Map<string, Message> | undefined} */
   #waiting;
   #timer = 0;
-  #keys;
 
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-    this.#keys = openKeySwitch(page.storage);
-    this.#pages = part(page.main, ".pages");
-    page.wall = this;
-    page.bus.on("deleted", ({ id }) => this.#waiting?.delete(id) && this.#showWaiting());
-    page.bus.on("edited", (message) => this.#waiting?.has(message.id) && this.hold(message));
-    for (const id of this.#hidden()) page.bus.emit("deleted", { id });
+  constructor() {
+    news.isKeptBack = (message) => this.#keepsBack(message);
+    bus.on("deleted", ({ id }) => this.#waiting?.delete(id) && this.#showWaiting());
+    bus.on("edited", (message) => this.#waiting?.has(message.id) && this.#keepsBack(message));
+    for (const id of this.#hidden()) bus.emit("deleted", { id });
     this.#resize(1);
     this.#stayAwake();
     document.addEventListener("visibilitychange", () => document.hidden || this.#stayAwake());
@@ -45,7 +40,7 @@ export class Wall {
   }
 
   /** @param {Message} message */
-  hold(message) {
+  #keepsBack(message) {
     this.#waiting?.set(message.id, message);
     this.#showWaiting();
     return Boolean(this.#waiting);
@@ -53,7 +48,7 @@ export class Wall {
 
   #showWaiting() {
     this.#notice.hidden = !this.#waiting;
-    this.#notice.textContent = this.#page.texts.count(this.#notice, this.#waiting?.size ?? 0);
+    this.#notice.textContent = count(this.#notice, this.#waiting?.size ?? 0);
   }
 
   /** @param {KeyboardEvent} event */
@@ -72,14 +67,14 @@ export class Wall {
 
   /** @param {MouseEvent} event */
   #click({ target, detail }) {
-    const button = /** @type {HTMLElement | null} */ (/** @type {Element} */ (target).closest("button"));
+    const button = closest(/** @type {Element} */ (target), "button");
     if (!button) return;
     // The next press of the space bar means the wall.
     if (detail) button.blur();
-    this.#act(/** @type {Action} */ (button.dataset.action));
+    this.#act(button.dataset.action);
   }
 
-  /** @param {Action} action */
+  /** @param {string} [action] */
   #act(action) {
     if (action === "pause") this.#pause();
     else if (action === "hide") this.#hide();
@@ -93,27 +88,27 @@ export class Wall {
     const waiting = this.#waiting;
     this.#waiting = waiting ? undefined : new Map();
     this.#showWaiting();
-    for (const message of waiting?.values() ?? []) this.#page.bus.emit("message", message);
+    for (const message of waiting?.values() ?? []) bus.emit("message", message);
     if (waiting) this.#goToNewest();
   }
 
   /** @returns {string[]} */
   #hidden() {
-    return parse(this.#session["guestbook.hidden"] ?? "") ?? [];
+    return parse(tabStorage["guestbook.hidden"] ?? "") ?? [];
   }
 
   /** The marked message, the one at the pointer, or the newest: on this wall alone. */
   #hide() {
-    const list = this.#page.list.element;
-    const item = this.#marked() ?? list.querySelector(".entry:hover") ?? list.firstElementChild;
+    const { element } = list;
+    const item = this.#marked() ?? element.querySelector(".entry:hover") ?? element.firstElementChild;
     if (!item) return;
     if (this.#marked()) this.#mark(true);
-    this.#session["guestbook.hidden"] = JSON.stringify([...this.#hidden(), item.id]);
-    this.#page.bus.emit("deleted", { id: item.id });
+    tabStorage["guestbook.hidden"] = JSON.stringify([...this.#hidden(), item.id]);
+    bus.emit("deleted", { id: item.id });
   }
 
   #unhide() {
-    delete this.#session["guestbook.hidden"];
+    delete tabStorage["guestbook.hidden"];
     location.reload();
   }
 
@@ -126,21 +121,20 @@ export class Wall {
 
   /** @param {number} factor */
   #resize(factor) {
-    const { main, storage } = this.#page;
     const size = (Number(storage["guestbook.type"]) || 1) * factor;
     storage["guestbook.type"] = String(Math.min(3, Math.max(0.5, size)));
     main.style.setProperty("--type", storage["guestbook.type"]);
   }
 
   #marked() {
-    return /** @type {HTMLElement | null} */ (this.#page.list.element.querySelector(".marked"));
+    return /** @type {HTMLElement | null} */ (list.element.querySelector(".marked"));
   }
 
   /** @param {boolean} isNext */
   #mark(isNext) {
     const marked = this.#marked();
     const other = isNext ? marked?.nextElementSibling : marked?.previousElementSibling;
-    const item = other ?? marked ?? this.#page.list.element.firstElementChild;
+    const item = other ?? marked ?? list.element.firstElementChild;
     marked?.classList.remove("marked");
     item?.classList.add("marked");
     item?.scrollIntoView({ block: "nearest" });
@@ -155,7 +149,7 @@ export class Wall {
 
   /** What is looked at stays for a while, and while the wall is paused. */
   #look() {
-    this.#page.list.measure();
+    list.measure();
     clearTimeout(this.#timer);
     if (!this.#waiting) this.#timer = setTimeout(() => this.#goToNewest(), GLANCE);
   }

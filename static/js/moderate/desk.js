@@ -1,6 +1,10 @@
-import { byId, cloneTemplate, find, part } from "./browser.js";
-import { Decisions, HeldStream, Session } from "./held.js";
-import { openKeySwitch } from "./keys.js";
+import { bus, byId, cloneTemplate, closest, create, find, main, onClick, part } from "../browser.js";
+import { createEntry, list } from "../list.js";
+import { count, fill, numbers } from "../text.js";
+import { openKeySwitch } from "../wall/keys.js";
+import { Decisions } from "./decisions.js";
+import { HeldStream } from "./held.js";
+import { session } from "./session.js";
 import { Switches } from "./switches.js";
 
 const SHOWN = 50; // of those that wait, the oldest
@@ -13,12 +17,10 @@ const KEYS = {
 
 /** The page of moderators: what waits, what is published, and what is decided about it. */
 export class Desk {
-  #page;
-  #session = new Session((status) => this.#signOut(status));
-  #stream;
-  #decisions;
-  #switches;
-  #keys;
+  #stream = new HeldStream();
+  #decisions = new Decisions();
+  #switches = new Switches();
+  #keys = openKeySwitch();
   #bar = byId("bar");
   #notice = part(this.#bar, "[role=status][data-approve]");
   #queue = byId("held");
@@ -29,105 +31,51 @@ export class Desk {
   /** Decided here. @type {Set<string>} */
   #decided = new Set();
   #notBefore = 0;
-  #wasIn = false;
 
-  /** @param {Page} page */
-  constructor(page) {
-    this.#page = page;
-    this.#keys = openKeySwitch(page.storage);
-    this.#decisions = new Decisions(this.#session, {
-      changed: () => this.#showUndo(),
-      failed: (unsent) => this.#showTrouble(unsent),
-      sent: (decision, isDone) => this.#sent(decision, isDone),
-    });
+  constructor() {
     for (const { id, what } of this.#decisions.waiting) if (what !== "ban") this.#decided.add(id);
-    this.#stream = new HeldStream(this.#session, {
-      held: (messages, waiting) => this.#showHeld(messages, waiting),
-      lost: () => this.#showTrouble(this.#decisions.waiting.length),
-    });
-    this.#switches = new Switches(page, this.#session, {
-      failed: () => this.#showTrouble(),
-      switched: () => this.#render(),
-    });
     this.#listen();
-    if (this.#session.token) this.#signIn();
-    else byId("admin-token").focus();
+    this.#equip();
+    byId("desk").toggleAttribute("open", matchMedia("(min-width: 56rem)").matches);
+    session.signIn();
   }
 
   #listen() {
-    const { bus, list } = this.#page;
-    byId("sign-in").addEventListener("submit", (event) => {
-      event.preventDefault();
-      const field = /** @type {HTMLInputElement} */ (byId("admin-token"));
-      this.#session.token = field.value.trim();
-      this.#wasIn = false;
-      if (this.#session.token) this.#signIn();
-      else this.#signOut(401);
+    bus.on("signedIn", (control) => {
+      this.#switches.show(control);
+      this.#resume();
+      byId("messages-title").focus({ preventScroll: true });
     });
-    // Sent before, the form would load the page again without the token.
-    /** @type {HTMLButtonElement} */ (part(byId("sign-in"), "button")).disabled = false;
-    byId("sign-out").addEventListener("click", () => {
-      this.#decisions.flush();
-      this.#signOut();
-    });
-    this.#page.main.addEventListener("click", ({ target }) =>
-      this.#click(/** @type {HTMLElement} */ (target)),
-    );
-    document.addEventListener("keydown", (event) => this.#press(event));
+    bus.on("signedOut", () => this.#stream.stop());
+    bus.on("reached", (isReached) => this.#showTrouble(isReached));
+    bus.on("held", (queue) => this.#showHeld(queue));
+    bus.on("undoable", (isUndoable) => (byId("undo").hidden = !isUndoable));
+    bus.on("decided", (decided) => this.#finish(decided));
+    bus.on("switched", () => this.#render());
     bus.on("edited", () => this.#equip());
     new MutationObserver(() => this.#equip()).observe(list.element, { childList: true });
-    this.#equip();
-    const isWide = matchMedia("(min-width: 56rem)").matches;
-    /** @type {HTMLDetailsElement} */ (byId("desk")).open = isWide;
-    const wake = () => {
-      if (document.hidden || !this.#page.main.dataset.signedIn) return;
-      this.#stream.start();
-      this.#decisions.resume();
-    };
+    byId("sign-out").addEventListener("click", () => {
+      this.#decisions.flush();
+      session.signOut();
+    });
+    onClick(main, (target) => this.#click(target));
+    document.addEventListener("keydown", (event) => this.#press(event));
+    const wake = () => !document.hidden && main.dataset.signedIn && this.#resume();
     addEventListener("online", wake);
     document.addEventListener("visibilitychange", wake);
     addEventListener("pagehide", () => this.#stream.stop());
     addEventListener("pageshow", ({ persisted }) => persisted && wake());
   }
 
-  // The token
-
-  async #signIn() {
-    const answer = await this.#session.call("GET", "/control");
-    const problem = byId("sign-in-problem");
-    if (answer?.isRefused) return;
-    if (!answer?.ok) {
-      problem.textContent = problem.dataset.unreachable ?? "";
-      // Of a page that was reloaded meanwhile.
-      setTimeout(() => this.#session.token && !this.#wasIn && this.#signIn(), 3_000);
-      return;
-    }
-    problem.textContent = "";
-    /** @type {HTMLInputElement} */ (byId("admin-token")).value = "";
-    this.#wasIn = true;
-    this.#page.main.dataset.signedIn = "true";
-    this.#switches.show(answer.body);
+  #resume() {
     this.#stream.start();
     this.#decisions.resume();
-    byId("messages-title").focus({ preventScroll: true });
-  }
-
-  /** Decisions stay until there is a token that is accepted. @param {number} [status] */
-  #signOut(status) {
-    const { dataset } = byId("sign-in-problem");
-    const why = status === 403 ? dataset.off : this.#wasIn ? dataset.expired : dataset.wrong;
-    byId("sign-in-problem").textContent = (status && why) || "";
-    this.#session.token = "";
-    this.#wasIn = false;
-    this.#stream.stop();
-    delete this.#page.main.dataset.signedIn;
-    byId("admin-token").focus();
   }
 
   // The lists
 
   get #list() {
-    return this.#bar.dataset.list === "held" ? this.#queue : this.#page.list.element;
+    return this.#bar.dataset.list === "held" ? this.#queue : list.element;
   }
 
   /** @returns {HTMLElement | null} */
@@ -137,11 +85,11 @@ export class Desk {
     );
   }
 
-  /** @param {Message[]} messages @param {number} waiting */
-  #showHeld(messages, waiting) {
+  /** @param {PageEvents["held"]} queue */
+  #showHeld({ messages, waiting }) {
     this.#held = messages;
     this.#waiting = waiting;
-    this.#showTrouble(0);
+    this.#showTrouble(true);
     const current = this.#queue.querySelector("[aria-current]");
     this.#render();
     if (!current || current.isConnected) return;
@@ -158,27 +106,27 @@ export class Desk {
     shown.forEach((message, position) => {
       const there = this.#queue.children[position];
       if (there?.id === message.id) return;
-      const item = this.#page.list.createItem(message);
+      const item = createEntry(message);
       item.append(cloneTemplate("decide"));
       this.#queue.insertBefore(item, there ?? null);
     });
     const { children } = this.#queue;
     if (place >= 0 && !this.#queue.querySelector("[aria-current]"))
       this.#select(children[Math.min(place, children.length - 1)]);
-    const count = Math.max(open.length, this.#waiting - (this.#held.length - open.length));
-    const { texts } = this.#page;
-    byId("count").textContent = count ? texts.numbers.format(count) : "";
-    byId("more").textContent = count > shown.length ? texts.count(byId("more"), count - shown.length) : "";
+    const total = Math.max(open.length, this.#waiting - (this.#held.length - open.length));
+    const rest = total - shown.length;
+    byId("count").textContent = total ? numbers.format(total) : "";
+    byId("more").textContent = rest > 0 ? count(byId("more"), rest) : "";
     const done = part(byId("queue"), ".done");
-    done.hidden = count > 0;
+    done.hidden = total > 0;
     done.textContent = (this.#switches.isModerated ? done.dataset.before : done.dataset.off) ?? "";
-    document.title = count ? `(${texts.numbers.format(count)}) ${this.#title}` : this.#title;
+    document.title = total ? `(${numbers.format(total)}) ${this.#title}` : this.#title;
     if (!this.#queue.querySelector("[aria-current]")) this.#select(children[0]);
   }
 
   /** The buttons of published messages. */
   #equip() {
-    for (const item of this.#page.list.element.querySelectorAll(".entry:not(:has(.decide))"))
+    for (const item of list.element.querySelectorAll(".entry:not(:has(.decide))"))
       item.append(cloneTemplate("decide"));
   }
 
@@ -207,7 +155,7 @@ export class Desk {
   /** @param {HTMLElement} target */
   #click(target) {
     const button = target.closest("button");
-    const item = /** @type {HTMLElement | null} */ (target.closest(".pages .entry"));
+    const item = closest(target, ".pages .entry");
     if (button?.id === "undo") this.#undo();
     else if (button?.dataset.list) this.#open(button.dataset.list);
     else if (button?.dataset.network) this.#switches.unban(button.dataset.network);
@@ -219,7 +167,7 @@ export class Desk {
   #press(event) {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    if (target.matches("input, select, textarea") || !this.#page.main.dataset.signedIn) return;
+    if (target.matches("input, select, textarea") || !main.dataset.signedIn) return;
     if (!this.#keys.checked) return;
     const key = event.key.toLowerCase();
     const what = KEYS[this.#bar.dataset.list ?? ""][key];
@@ -248,7 +196,6 @@ export class Desk {
       else item.hidden = true;
     }
     this.#say(this.#notice.dataset[what], text);
-    this.#showUndo();
   }
 
   #undo() {
@@ -260,43 +207,35 @@ export class Desk {
     this.#render();
     this.#select(find(decision.id), true);
     this.#say(this.#notice.dataset.undone, decision.text);
-    this.#showUndo();
   }
 
-  /** @param {Decision} decision @param {boolean} isDone */
-  #sent({ what, id, text }, isDone) {
-    this.#showUndo();
-    this.#showTrouble(0);
+  /** The server has it; what was done already is gone. @param {PageEvents["decided"]} decided */
+  #finish({ decision: { what, id, text }, isDone }) {
+    this.#showTrouble(true);
     if (what === "ban") this.#switches.showBans();
     if (!isDone) this.#say(this.#notice.dataset[what === "ban" ? "noAddress" : "gone"], text);
-    else if (what === "delete") this.#page.bus.emit("deleted", { id });
+    else if (what === "delete") bus.emit("deleted", { id });
   }
 
   /** For screen readers with the next one, too. @param {string} [words] */
   #say(words, text = "") {
-    const { texts } = this.#page;
     const current = this.#current;
-    const next = document.createElement("span");
+    const next = create("span");
     next.className = "next";
     if (current && this.#list === this.#queue)
-      next.textContent = texts.fill(` ${this.#notice.dataset.next}`, {
+      next.textContent = fill(` ${this.#notice.dataset.next}`, {
         author: part(current, ".author").textContent,
         text: part(current, ".text").textContent,
       });
-    this.#notice.replaceChildren(texts.fill(words, { text }), next);
+    this.#notice.replaceChildren(fill(words, { text }), next);
   }
 
-  #showUndo() {
-    byId("undo").hidden = !this.#decisions.canUndo;
-  }
-
-  /** @param {number} [unsent] decisions */
-  #showTrouble(unsent) {
+  /** @param {boolean} isReached */
+  #showTrouble(isReached) {
     const trouble = byId("trouble");
-    const isLost = unsent !== 0 || undefined;
-    trouble.textContent = isLost
-      ? [trouble.dataset.lost, unsent && this.#page.texts.count(trouble, unsent)].filter(Boolean).join(" ")
-      : "";
+    const unsent = this.#decisions.waiting.length;
+    const words = [trouble.dataset.lost, unsent && count(trouble, unsent)];
+    trouble.textContent = isReached ? "" : words.filter(Boolean).join(" ");
   }
 
   /** @param {string} name */
@@ -304,7 +243,7 @@ export class Desk {
     this.#bar.dataset.list = name;
     byId("queue").hidden = name !== "held";
     byId("published").hidden = name === "held";
-    for (const button of this.#page.main.querySelectorAll(".views button"))
+    for (const button of main.querySelectorAll(".views button"))
       button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.list === name));
     this.#notBefore = 0;
     this.#select(this.#current);

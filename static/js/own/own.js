@@ -1,41 +1,60 @@
-import { byId, cloneTemplate, find, part, request } from "./browser.js";
-import { isHeld, isSame, OWN } from "./outbox.js";
-import { normalise } from "./text.js";
+import {
+  bus,
+  byId,
+  cloneTemplate,
+  closest,
+  create,
+  everyWhileVisible,
+  find,
+  main,
+  onClick,
+  part,
+  storage,
+} from "../browser.js";
+import { explain } from "../form.js";
+import { list } from "../list.js";
+import { live, timeline } from "../live.js";
+import { isHeld, isSame, OWN } from "../outbox.js";
+import { send } from "../requests.js";
+import { normalise, serverClock } from "../text.js";
 
 /** What this browser wrote and its author may still change: the key of the post proves it. */
 export class Own {
-  #page;
-  #window;
+  #outbox;
+  #window = 1000 * Number(main.dataset.undoSeconds ?? 0);
   #isAsking = false;
 
-  /** @param {Page} page */
-  constructor(page) {
-    const { bus, list, main } = page;
-    this.#page = page;
-    this.#window = 1000 * Number(main.dataset.undoSeconds ?? 0);
+  /** @param {import("../outbox.js").Outbox} outbox */
+  constructor(outbox) {
+    this.#outbox = outbox;
     bus.on("pods", (event) => this.#setEditable(event));
-    if (page.timeline.lastPods) this.#setEditable(page.timeline.lastPods.data);
+    if (timeline.lastPods) this.#setEditable(timeline.lastPods.data);
     bus.on("listing", () => this.show());
     bus.on("edited", () => this.show());
-    bus.on("deleted", ({ id }) => delete page.storage[OWN + id]);
+    bus.on("deleted", ({ id }) => delete storage[OWN + id]);
     bus.on("message", (message) => {
-      if (page.outbox.drafts.some((draft) => isHeld(draft) && isSame(draft, message))) this.#ask();
+      if (outbox.drafts.some((draft) => isHeld(draft) && isSame(draft, message))) this.#ask();
     });
-    list.element.addEventListener("click", ({ target }) => this.#choose(/** @type {HTMLElement} */ (target)));
-    setInterval(() => document.hidden || this.show(), 5_000);
-    setInterval(() => document.hidden || this.#ask(), 15_000);
+    onClick(list.element, (target) => {
+      const item = closest(target, ".entry");
+      if (!item) return;
+      if (target.matches(".amend")) this.#edit(item);
+      else if (target.matches(".retract")) this.#retract(item, target);
+      else if (target.matches("[data-state=held] .discard")) this.#withdraw(item.dataset.key);
+    });
+    everyWhileVisible(() => this.show(), 5_000);
+    everyWhileVisible(() => this.#ask(), 15_000);
   }
 
   /** With moderation new words would be seen unread. @param {PodsEvent} event */
   #setEditable({ moderation }) {
-    this.#page.main.toggleAttribute("data-moderated", moderation === "before");
+    main.toggleAttribute("data-moderated", moderation === "before");
   }
 
   show() {
-    const { storage, texts } = this.#page;
     for (const name of Object.keys(storage).filter((name) => name.startsWith(OWN))) {
       const id = name.slice(OWN.length);
-      const isOver = parseInt(id) + this.#window < Date.now() - texts.skew;
+      const isOver = parseInt(id) + this.#window < serverClock.now();
       const item = find(id);
       const tools = item?.querySelector(".own");
       if (isOver) {
@@ -47,7 +66,7 @@ export class Own {
 
   /** What has become of messages that wait to be approved: their keys get the answer. */
   async #ask() {
-    const { outbox, live } = this.#page;
+    const outbox = this.#outbox;
     if (this.#isAsking || !live.isLeading) return;
     this.#isAsking = true;
     for (const draft of outbox.drafts.filter(isHeld)) {
@@ -59,29 +78,18 @@ export class Own {
     this.#isAsking = false;
   }
 
-  /** @param {HTMLElement} target */
-  #choose(target) {
-    const item = /** @type {HTMLElement | null} */ (target.closest(".entry"));
-    if (!item) return;
-    if (target.matches(".amend")) this.#edit(item);
-    else if (target.matches(".retract")) this.#retract(item, target);
-    else if (target.matches("[data-state=held] .discard")) this.#withdraw(item.dataset.key);
-  }
-
   /** @param {HTMLElement} item */
   #edit(item) {
-    const form = document.createElement("form");
-    const field = document.createElement("textarea");
+    const field = create("textarea");
     field.dir = "auto";
-    field.ariaLabel = part(this.#page.form, "label").textContent;
-    form.append(field, cloneTemplate("amending"));
+    field.ariaLabel = part(main, "label").textContent;
+    const form = create("form", field, cloneTemplate("amending"));
     const text = part(item, ".text");
     const tools = part(item, ".own");
     field.value = text.textContent ?? "";
-    const close = (isOpen = false) => {
-      text.hidden = tools.hidden = isOpen;
-      if (isOpen) return text.after(form);
+    const close = () => {
       form.remove();
+      text.hidden = tools.hidden = false;
       part(item, ".amend").focus();
     };
     form.onsubmit = async (event) => {
@@ -94,8 +102,9 @@ export class Own {
       if (event.key === "Escape") close();
       else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
     };
-    part(form, ".cancel").onclick = () => close();
-    close(true);
+    part(form, ".cancel").onclick = close;
+    text.hidden = tools.hidden = true;
+    text.after(form);
     field.focus();
   }
 
@@ -107,15 +116,16 @@ export class Own {
     else part(item, ".why").textContent = await this.#send(item.id);
   }
 
-  /** A new text, or none: take it back. Returns why not. @param {string} id @param {{text: string}} [change] */
-  async #send(id, change) {
-    const { bus, storage, problems } = this.#page;
+  /** A new text, or none: take it back. Returns why not. @param {string} id @param {{text: string}} [body] */
+  async #send(id, body) {
     const { late = "", fixed = "", unreachable = "" } = byId("note").dataset;
-    const answer = await this.#request(id, storage[OWN + id], change);
+    const answer = await send(body ? "PATCH" : "DELETE", `/messages/${id}`, {
+      key: storage[OWN + id] ?? "",
+      body,
+    });
     if (answer?.status === 204 || answer?.status === 404) bus.emit("deleted", { id });
     else if (answer?.ok) bus.emit("edited", answer.body);
-    else if (answer?.status === 422)
-      return problems.explain({ status: 422, ...answer.body }, { ...change }).reason;
+    else if (answer?.status === 422) return explain({ status: 422, ...answer.body }, { ...body }).reason;
     else if (answer?.body?.code === "approved") return fixed;
     else return answer?.status === 403 ? late : unreachable;
     return "";
@@ -123,19 +133,12 @@ export class Own {
 
   /** Before it was approved. @param {string | undefined} key */
   async #withdraw(key) {
-    const { outbox } = this.#page;
+    const outbox = this.#outbox;
     const draft = outbox.drafts.find((draft) => draft.key === key);
     if (!draft?.held) return;
-    const answer = await this.#request(draft.held, draft.key);
+    const answer = await send("DELETE", `/messages/${draft.held}`, { key: draft.key });
     if (answer?.ok) outbox.take(key);
     else if (answer && answer.status < 500) await this.#ask();
     else outbox.mark(draft.key, "held", byId("note").dataset.unreachable);
-  }
-
-  /** @param {string} id @param {string} [key] @param {object} [change] */
-  #request(id, key = "", change) {
-    const headers = { "Idempotency-Key": key, "Content-Type": "application/json" };
-    const options = { method: change ? "PATCH" : "DELETE", headers, body: change && JSON.stringify(change) };
-    return request(`/messages/${id}`, options, 15_000);
   }
 }

@@ -1,35 +1,28 @@
-import { byId, openStorage, part, request } from "./browser.js";
+import { byId, closest, inputById, onClick, part, tabStorage } from "../browser.js";
+import { send } from "../requests.js";
 
+/** The menus that break pods on purpose; only where the server has the lab. */
 export class Lab {
   #happenings;
-  #storage = openStorage("sessionStorage");
 
-  /** @param {Page} page */
-  constructor({ happenings }) {
+  /** @param {import("../pods.js").Happenings} happenings */
+  constructor(happenings) {
     this.#happenings = happenings;
-    byId("pods").addEventListener("click", ({ target }) => this.#choose(/** @type {HTMLElement} */ (target)));
-  }
-
-  /** @param {HTMLElement} target */
-  #choose(target) {
-    const { action } = target.dataset;
-    const menu = target.closest("details");
-    const { pod } = /** @type {HTMLElement | null} */ (target.closest("[data-pod]"))?.dataset ?? {};
-    if (!action || !menu || !pod) return;
-    menu.open = false;
-    part(menu, "summary").focus();
-    this.#act(pod, action, (target.textContent ?? "").trim());
+    onClick(byId("pods"), (target) => {
+      const { action } = target.dataset;
+      const menu = closest(target, "details");
+      const { pod } = closest(target, "[data-pod]")?.dataset ?? {};
+      if (!action || !menu || !pod) return;
+      /** @type {HTMLDetailsElement} */ (menu).open = false;
+      part(menu, "summary").focus();
+      this.#act(pod, action, (target.textContent ?? "").trim());
+    });
   }
 
   /** @param {string} pod @param {string} action @param {string} words @returns {Promise<void>} */
   async #act(pod, action, words) {
-    const token = this.#storage["guestbook.token"];
-    const headers = { Accept: "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
-    const answer = await request(
-      `/lab/${encodeURIComponent(pod)}/${action}`,
-      { method: "POST", headers },
-      15_000,
-    );
+    const token = tabStorage["guestbook.token"];
+    const answer = await send("POST", `/lab/${encodeURIComponent(pod)}/${action}`, { token });
     if (!answer) this.#happenings.add("unreachable");
     else if (answer.ok) this.#happenings.add("asked", { pod, action: words });
     else if (answer.status !== 401) this.#happenings.add(answer.body?.detail ?? "unreachable");
@@ -39,8 +32,8 @@ export class Lab {
   /** @param {string | undefined} wrong @returns {Promise<boolean>} */
   #askForToken(wrong) {
     const dialog = /** @type {HTMLDialogElement} */ (byId("token"));
-    const input = /** @type {HTMLInputElement} */ (byId("token-value"));
-    delete this.#storage["guestbook.token"];
+    const input = inputById("token-value");
+    delete tabStorage["guestbook.token"];
     input.value = "";
     dialog.returnValue = "";
     dialog.showModal();
@@ -52,7 +45,7 @@ export class Lab {
       dialog.onclose = () => {
         const value = input.value.trim();
         if (dialog.returnValue !== "ok" || !value) return resolve(false);
-        this.#storage["guestbook.token"] = value;
+        tabStorage["guestbook.token"] = value;
         resolve(true);
       };
     });

@@ -1,0 +1,74 @@
+import { bus, byId, inputById, main, part, tabStorage } from "../browser.js";
+import { send } from "../requests.js";
+
+/** The moderator's token: it stays in the tab, and in no address. */
+class Session {
+  #wasIn = false; // with this token
+
+  constructor() {
+    const form = byId("sign-in");
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#token = inputById("admin-token").value.trim();
+      this.#wasIn = false;
+      if (this.token) this.signIn();
+      else this.signOut(401);
+    });
+    // Sent before, the form would load the page again without the token.
+    part(form, "button").toggleAttribute("disabled", false);
+  }
+
+  get token() {
+    return tabStorage["guestbook.token"] ?? "";
+  }
+
+  set #token(/** @type {string} */ token) {
+    tabStorage["guestbook.token"] = token;
+  }
+
+  async signIn() {
+    if (!this.token) return byId("admin-token").focus();
+    const answer = await this.send("GET", "/control");
+    const problem = byId("sign-in-problem");
+    if (answer?.isRefused) return;
+    if (!answer?.ok) {
+      problem.textContent = problem.dataset.unreachable ?? "";
+      // Of a page that was reloaded meanwhile.
+      setTimeout(() => this.token && !this.#wasIn && this.signIn(), 3_000);
+      return;
+    }
+    problem.textContent = "";
+    inputById("admin-token").value = "";
+    this.#wasIn = true;
+    main.dataset.signedIn = "true";
+    bus.emit("signedIn", answer.body);
+  }
+
+  /** Decisions stay until there is a token that is accepted. @param {number} [status] */
+  signOut(status) {
+    const problem = byId("sign-in-problem");
+    const { off, expired, wrong } = problem.dataset;
+    const why = status === 403 ? off : this.#wasIn ? expired : wrong;
+    problem.textContent = (status && why) || "";
+    this.#token = "";
+    this.#wasIn = false;
+    delete main.dataset.signedIn;
+    bus.emit("signedOut", undefined);
+    byId("admin-token").focus();
+  }
+
+  /** @param {number} status */
+  refuses(status) {
+    const isRefused = status === 401 || status === 403;
+    if (isRefused) this.signOut(status);
+    return isRefused;
+  }
+
+  /** @param {string} method @param {string} path @param {RequestOptions} [options] */
+  async send(method, path, options) {
+    const answer = await send(method, path, { ...options, token: this.token });
+    return answer && { ...answer, isRefused: this.refuses(answer.status) };
+  }
+}
+
+export const session = new Session();
