@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from guestbook.cli.output import count_of_messages, fail, open_output, report, standard_input
-from guestbook.cli.store import Kind, run_with_store
+from guestbook.cli.store import run_with_store
 from guestbook.cli.terminal import as_json, escape_control, format_message, progress_bar
 from guestbook.core import EntryId, Message
 from guestbook.storage import Archive, Store, own_key
@@ -39,18 +39,16 @@ def list_messages(
     show(lambda store: _newest(store, limit, edge), is_json=is_json)
 
 
-def show(
-    select: Callable[[Any], AsyncIterator[Message]], kind: Kind = Archive, *, is_json: bool
-) -> None:
+def show(select: Callable[[Archive], AsyncIterator[Message]], *, is_json: bool) -> None:
     """Write messages to standard output."""
 
-    async def write(store: Any) -> None:
+    async def write(store: Archive) -> None:
         async for message in select(store):
             text = as_json(message) if is_json else format_message(message)
             output.write(text.encode() + b"\n")
 
     with open_output(Path("-")) as output:
-        run_with_store(write, kind)
+        run_with_store(write)
 
 
 async def _newest(store: Store, limit: int, before: EntryId | None) -> AsyncIterator[Message]:
@@ -86,8 +84,7 @@ def delete_messages(
 
 def change_each(
     ids: list[str],
-    change: Callable[[Any, EntryId], Awaitable[object]],
-    kind: Kind = Archive,
+    change: Callable[[Archive, EntryId], Awaitable[object]],
     *,
     verbs: tuple[str, str],
     missing: str,
@@ -96,7 +93,7 @@ def change_each(
     doing, done = verbs
     targets = [parse_argument(EntryId.parse, value) for value in _ids_of(ids)]
 
-    async def change_all(store: Any) -> int:
+    async def change_all(store: Archive) -> int:
         count = 0
         is_long = len(targets) > _SHORT_WORK
         with progress_bar(doing, len(targets), is_shown=is_long) as advance:
@@ -108,7 +105,7 @@ def change_each(
                 advance(1)
         return count
 
-    count = run_with_store(change_all, kind)
+    count = run_with_store(change_all)
     report(f"{done} {count_of_messages(count)}" + ("" if targets else ": no id was given"))
     if count < len(targets):
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ Ids = Annotated[
 
 def held(is_json: IsJson = False) -> None:
     """Show the messages that wait for a moderator, oldest first."""
-    show(_waiting, ModerationStore, is_json=is_json)
+    show(_waiting, is_json=is_json)
 
 
 async def _waiting(store: ModerationStore) -> AsyncIterator[Message]:
@@ -65,7 +65,6 @@ def _decide(ids: list[str], verdict: Verdict) -> None:
     change_each(
         ids,
         lambda store, target: store.decide(target, verdict, key=decision_key(target, verdict)),
-        ModerationStore,
         verbs=("deciding", f"{verdict}d"),
         missing="is not waiting",
     )
@@ -99,7 +98,7 @@ def open_guestbook() -> None:
 
 
 def _change(field: str, value: str | None) -> None:
-    run_with_store(lambda store: store.set_control({field: value}), ModerationStore)
+    run_with_store(lambda store: store.set_control({field: value}))
 
 
 def ban(
@@ -125,7 +124,7 @@ def ban(
         except TooManyBansError as error:
             fail(str(error))
 
-    network, until = run_with_store(start, ModerationStore)
+    network, until = run_with_store(start)
     report(f"banned {network} until {EntryId(until, 0).time}")
 
 
@@ -142,7 +141,7 @@ async def _find_network(store: ModerationStore, target: str) -> Network:
 
 def bans() -> None:
     """List the banned networks, and when each ban ends."""
-    found = run_with_store(lambda store: store.control(), ModerationStore).bans
+    found = run_with_store(lambda store: store.control()).bans
     for network, until in sorted(found.items(), key=lambda item: item[1]):
         typer.echo(f"{EntryId(until, 0).time}  {network}")
 
@@ -150,7 +149,7 @@ def bans() -> None:
 def unban(network: Annotated[str, typer.Argument(metavar="NETWORK")]) -> None:
     """End a ban. The exit status is 1 if there was none."""
     wanted = parse_argument(parse_network, network)
-    if not run_with_store(lambda store: store.unban(wanted), ModerationStore):
+    if not run_with_store(lambda store: store.unban(wanted)):
         report(f"{wanted} is not banned")
         raise typer.Exit(1)
     report(f"{wanted} may post again")

@@ -15,14 +15,12 @@ from guestbook.settings import Settings
 from guestbook.storage import (
     REDIS_ERRORS,
     Archive,
-    ModerationStore,
     RedisURL,
     create_client,
     explain,
 )
 
 T = TypeVar("T")
-Kind = type[Archive] | type[ModerationStore]
 
 _TIMEOUT = 10.0
 _HINT = (
@@ -47,15 +45,15 @@ def find_redis(chosen: Settings) -> RedisURL:
     return RedisURL.parse(f"unix://{embedded.own_socket(embedded.DATA)}")
 
 
-def run_with_store(work: Callable[[Any], Coroutine[Any, Any, T]], kind: Kind = Archive) -> T:
-    """Run work that needs a store of some kind; fail in one line if Redis does."""
+def run_with_store(work: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
+    """Run work that needs the store; fail in one line if Redis does."""
     chosen = load_settings()
     redis_url = find_redis(chosen)
 
     async def connected() -> T:
         client = create_client(redis_url, timeout=_TIMEOUT)
         try:
-            return await work(kind(client, chosen.retention))
+            return await work(Archive(client, chosen.retention))
         finally:
             await client.aclose()
 

@@ -32,7 +32,6 @@ from guestbook.storage import (
     EntryPage,
     ModerationStore,
     Replicas,
-    Store,
     Stored,
     client_key,
     is_own_key,
@@ -74,8 +73,7 @@ class Guestbook:
     """
 
     settings: Settings
-    store: Store
-    moderation: ModerationStore
+    store: ModerationStore
     replicas: Replicas
     log: EventLog
     fanout: Fanout

@@ -96,7 +96,7 @@ async def open_guestbook(
         # Each part has a client of its own, because a timeout that suits one is wrong for another:
         # a blocking read may take long, a heartbeat may not.
         commands = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
-        store = Store(commands, settings.retention)
+        store = ModerationStore(commands, settings.retention)
         log = EventLog(settings.max_messages, _LOG_BYTES)
         fanout = Fanout(log, _replay_from(store), greeting=greeting, on_delivered=on_delivered)
         presence = Presence(
@@ -123,7 +123,6 @@ async def open_guestbook(
         yield Guestbook(
             settings,
             store=store,
-            moderation=ModerationStore(commands, settings.retention),
             replicas=Replicas(connect(WAIT_MS / 1000 + _COMMAND_TIMEOUT), settings.wait_replicas),
             log=log,
             fanout=fanout,

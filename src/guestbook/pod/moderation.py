@@ -36,7 +36,7 @@ class Moderator:
 
     def __init__(self, guestbook: Guestbook) -> None:
         self._guestbook = guestbook
-        self._store = guestbook.moderation
+        self._store = guestbook.store
         self._presence = guestbook.presence
 
     # Held messages

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from guestbook.core import EntryId, Message, Retention
 from guestbook.storage.keys import DATASET_ID, EDITS, EVENTS, TRIMMED
 from guestbook.storage.lua import load_script
-from guestbook.storage.store import Store
+from guestbook.storage.moderation import ModerationStore
 
 _STAGING = "{guestbook}:import:"
 _IMPORTED_LEGACY = "{guestbook}:taken-over:"
@@ -21,7 +21,7 @@ _LEGACY_BATCH = 500
 _STAGING_MS = 10 * 60 * 1000
 
 
-class Archive(Store):
+class Archive(ModerationStore):
     """The commands of the command line that the service does not need."""
 
     def __init__(self, client: Redis, retention: Retention) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic_core import from_json
 from redis.asyncio import Redis
@@ -34,6 +34,7 @@ from guestbook.storage.keys import (
 )
 from guestbook.storage.lua import load_script
 from guestbook.storage.replies import Decision
+from guestbook.storage.store import Store
 
 BANS_MAX = 1000
 """Each pod reads all bans once a second."""
@@ -48,15 +49,11 @@ class TooManyBansError(Exception):
         super().__init__(f"{BANS_MAX} networks are banned, as many as may be: end some bans")
 
 
-class ModerationStore:
-    """Held messages, in a stream of their own, and a hash with the other decisions.
-
-    Its client never repeats a command by itself.
-    """
+class ModerationStore(Store):
+    """Also held messages, in a stream of their own, and a hash with the other decisions."""
 
     def __init__(self, client: Redis, retention: Retention) -> None:
-        self._client: Any = client
-        self._retention = retention
+        super().__init__(client, retention)
         self._decide = client.register_script(load_script("decide"))
         self._ban = client.register_script(load_script("ban"))
 
