@@ -4,20 +4,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# Hundreds of processes are started in the tests; without bytecode each compiles everything again.
+# The tests start hundreds of processes; without bytecode each would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test check check-js pytest slow journeys bench faults lighthouse screenshots image images compose kind tutorial kind-tutorial dist lock clean
 
 help:  ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 run: .venv/run.done  ## Serve the guestbook on http://localhost:3000, with its own Valkey
 	@exec $(BIN)/guestbook serve --embedded
 
-test: check pytest  ## Lint, check types, run the tests (two to three minutes)
+test: check pytest  ## Run `check` and the tests (two to three minutes)
 
-check: .venv/dev.done .venv/luacheck.done
+check: .venv/dev.done .venv/luacheck.done  ## Lint, check formatting, types and imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,8 +46,8 @@ PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder -m "not slow
 pytest: $(TESTS)
 	$(BIN)/pytest $(PARALLEL)
 
-# By itself, because every process takes longer: see tests/support/coverage. It fails below the floor
-# in pyproject.toml; that tests fail is the business of the target pytest.
+# Not part of `make test`, because measuring takes time: see tests/support/coverage. It fails below the
+# floor in pyproject.toml, but not if a test fails.
 coverage: $(TESTS)  ## Run the tests and measure what they cover, servers and commands included
 	@rm -f .coverage .coverage.*
 	-COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
@@ -61,7 +61,7 @@ slow: $(TESTS) .venv/browsers.done  ## Run the tests that take long: load, fuzzi
 journeys: $(TESTS) .venv/browsers.done  ## Run the visitors' journeys in Firefox and WebKit
 	$(BIN)/pytest --numprocesses 2 --dist load -m slow tests/browser/journeys
 
-bench: .venv/bench.done  ## Measure beside a C loop, nginx and others; writes docs/performance.md
+bench: .venv/bench.done  ## Compare with a C loop, nginx and others; writes docs/performance.md
 	$(BIN)/python -m bench.run
 	$(BIN)/python -m bench.report
 
@@ -79,7 +79,7 @@ faults: .venv/dev.done  ## Break everything for 10 minutes (SECONDS=, SEED=); wr
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # bench.txt contains every package of the others but client.txt. Strict: fail if a package is unknown.
-audit: .venv/dev.done  ## Ask PyPI's advisories about every locked package (needs the network)
+audit: .venv/dev.done  ## Look up known vulnerabilities of the locked packages (needs PyPI)
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/bench.txt
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements/client.txt
 
@@ -102,10 +102,10 @@ kind: image  ## Try overlays/dev on a cluster of its own (needs docker, kind, ku
 	kubectl --context kind-guestbook-try exec deployment/guestbook -- guestbook check
 	kind delete cluster --name guestbook-try
 
-tutorial: .venv/dev.done  ## Type the tutorial's commands on kubectl's cluster, and compare the answers
+tutorial: .venv/dev.done  ## Run the tutorial's commands on kubectl's cluster, and compare the answers
 	$(BIN)/python -m tools.tutorial
 
-kind-tutorial: image  ## Do so on a kind cluster made for it (needs docker, kind, kubectl)
+kind-tutorial: image  ## The same on a kind cluster of its own (needs docker, kind, kubectl)
 	kind create cluster
 	kind load docker-image guestbook:0.1.0
 	$(MAKE) tutorial
@@ -114,7 +114,7 @@ kind-tutorial: image  ## Do so on a kind cluster made for it (needs docker, kind
 dist: .venv/run.done  ## Build the wheel and the source distribution into dist/
 	$(BIN)/python -m hatchling build
 
-lock: .venv/dev.done  ## Resolve the lock files again from pyproject.toml
+lock: .venv/dev.done  ## Update the lock files from pyproject.toml
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements/app.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra embedded --extra build -o requirements/embedded.txt
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra otel -o requirements/otel.txt
@@ -150,7 +150,7 @@ clean:  ## Remove everything generated, except the messages in .guestbook
 	$(PIP) install --require-hashes -r requirements/bench.txt
 	@touch $@
 
-# What generates a client from the API's description requires an older typer than the guestbook.
+# The generator of API clients requires an older typer than the guestbook.
 .venv/client.done: requirements/client.txt .venv/dev.done
 	$(BIN)/python -m venv .venv/client || { rm -rf .venv/client; exit 1; }
 	.venv/client/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
@@ -164,7 +164,7 @@ tools/js/node_modules/.done: tools/js/package-lock.json
 	npm ci --prefix tools/js
 	@touch $@
 
-# For the tests of alerts and dashboard. Installed on Debian; elsewhere those tests look for it.
+# For the tests of alerts and dashboard. Installed on Debian; elsewhere skipped if missing.
 .venv/prometheus.done: .venv/dev.done
 	@command -v promtool >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
@@ -172,7 +172,6 @@ tools/js/node_modules/.done: tools/js/package-lock.json
 	  || echo "Prometheus is not installed: the tests of its dashboard and alerts are skipped."
 	@touch $@
 
-# What lints the Lua scripts.
 .venv/luacheck.done: .venv/dev.done
 	@command -v luacheck >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
@@ -189,7 +188,7 @@ tools/js/node_modules/.done: tools/js/package-lock.json
 	  || $(BIN)/playwright install --only-shell chromium
 	@touch $@
 
-# For the visitors' journeys. Installed on Debian; elsewhere those in Firefox and WebKit look for them.
+# For the visitors' journeys in Firefox and WebKit. Installed on Debian; elsewhere skipped if missing.
 .venv/browsers.done: .venv/browser.done
 	@{ command -v firefox-esr || command -v firefox; } >/dev/null \
 	  && command -v WebKitWebDriver >/dev/null && command -v xvfb-run >/dev/null \
