@@ -120,6 +120,8 @@ async def test_author_withdraws_what_waits(
     path, mine = f"/messages/{held['id']}", {"Idempotency-Key": "mine"}
     strange = await other.delete(path, headers={"Idempotency-Key": "other"})
     assert (strange.status_code, strange.json()["code"]) == (403, "not_author")
+    versioned = await other.delete(path, headers=mine | {"If-Match": '"a"'})
+    assert versioned.status_code == 412
     assert (await other.delete(path, headers=mine)).status_code == 204
     for headers in (mine, {"Idempotency-Key": "other"}):
         assert (await api.delete(path, headers=headers)).status_code == 404
@@ -157,6 +159,8 @@ async def test_approved_message_keeps_its_words(api: httpx.AsyncClient) -> None:
     assert (changed.status_code, changed.json()["code"]) == (403, "approved")
     assert (await api.get(path)).json() == message
     assert (await api.delete(path, headers=headers)).status_code == 204
+    gone = await api.patch(path, json={"text": "not harmless"}, headers=headers)
+    assert gone.status_code == 404
 
 
 async def test_form_is_sent_to_a_page_that_says_it_waits(api: httpx.AsyncClient) -> None:

@@ -271,6 +271,14 @@ async def test_invalid_key_is_rejected(api: httpx.AsyncClient, key: str) -> None
     assert text not in await texts(api)
 
 
+async def test_second_key_is_rejected(api: httpx.AsyncClient) -> None:
+    """Which of two keys counts would be a guess."""
+    text = fresh()
+    keys = [("Idempotency-Key", fresh("one")), ("Idempotency-Key", fresh("two"))]
+    problem(await api.post("/messages", json={"text": text}, headers=keys), 422, "Idempotency-Key")
+    assert text not in await texts(api)
+
+
 async def test_known_key_is_answered_above_the_rate(limited: list[Server]) -> None:
     """A repeated post is answered on every pod; a new one is rejected."""
     async with httpx.AsyncClient(headers={"X-Forwarded-For": "10.0.0.1"}) as client:

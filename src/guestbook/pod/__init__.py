@@ -1,6 +1,6 @@
 """One process of the guestbook: it follows the stream, takes messages, and knows the other pods."""
 
-from guestbook.pod.authors import edit, withdraw
+from guestbook.pod.authors import edit, exists, withdraw
 from guestbook.pod.guestbook import Guestbook, Listing
 from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
@@ -16,6 +16,7 @@ __all__ = [
     "Moderator",
     "UnavailableError",
     "edit",
+    "exists",
     "open_guestbook",
     "own_name",
     "poll",

@@ -33,6 +33,8 @@ async def edit(
     if refusal is not None:
         raise refusal
     if guestbook.is_moderated or is_held(target):
+        if not await exists(guestbook, target):
+            return None
         # New words would be seen without a moderator.
         raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
     if await has_left():
@@ -57,12 +59,17 @@ async def withdraw(guestbook: Guestbook, target: EntryId, *, key: str | None) ->
     return await guestbook.delete(target)
 
 
+async def exists(guestbook: Guestbook, target: EntryId) -> bool:
+    """Return whether there is such a message, held or in the stream. Raises UnavailableError."""
+    get = Moderator(guestbook).get if is_held(target) else guestbook.get
+    return await get(target) is not None
+
+
 async def _posted(guestbook: Guestbook, target: EntryId, key: str | None) -> Message | None:
     """Return the message as it was posted, if with this key and within the time for changes."""
     posted = await within_request(guestbook.store.posted(client_key(key))) if key else None
     if posted is None or posted.id != target:
-        get = Moderator(guestbook).get if is_held(target) else guestbook.get
-        if await get(target) is None:
+        if not await exists(guestbook, target):
             return None
         raise ProblemError(
             403,

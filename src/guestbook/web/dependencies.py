@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from guestbook.core import EntryId, ProblemError, no_message, precondition_failed
-from guestbook.pod import Guestbook, Moderator
+from guestbook.pod import Guestbook, Moderator, exists
 from guestbook.settings import Settings
 from guestbook.telemetry import Metrics
 from guestbook.web.csrf import CrossSiteCheck
@@ -60,6 +60,7 @@ async def get_public_url(request: Request) -> str:
 
 
 async def get_idempotency_key(
+    request: Request,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -71,8 +72,12 @@ async def get_idempotency_key(
     ] = None,
 ) -> str | None:
     """Return the key that a message is posted with; ProblemError 422 for an unusable one."""
-    if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
-        raise ProblemError(422, "must be 1-128 visible ASCII characters", field="Idempotency-Key")
+    # FastAPI passes the first one.
+    keys = request.headers.getlist("Idempotency-Key")
+    if keys and (len(keys) > 1 or not _KEY.fullmatch(keys[0])):
+        raise ProblemError(
+            422, "must be one key of 1-128 visible ASCII characters", field="Idempotency-Key"
+        )
     return idempotency_key
 
 
@@ -99,7 +104,7 @@ async def get_changeable_id(
     request: Request, guestbook: GuestbookDep, entry_id: Annotated[EntryId, Depends(get_message_id)]
 ) -> EntryId:
     """Return the id of a message to change; where there is none, the answer is 404 and not 412."""
-    if "if-match" in request.headers and await guestbook.get(entry_id) is not None:
+    if "if-match" in request.headers and await exists(guestbook, entry_id):
         await refuse_if_match(request)
     return entry_id
 
