@@ -118,19 +118,16 @@ async def _note(findings: report.Findings, scenario: Awaitable[report.Load]) -> 
 
 @contextlib.asynccontextmanager
 async def _place(folder: Path, **env: str) -> AsyncIterator[tuple[Valkey, Server]]:
-    valkey = Valkey(folder)
-    await asyncio.to_thread(valkey.start)
-    try:
+    with Valkey(folder) as valkey:
         async with _server(folder, valkey, **env) as server:
             yield valkey, server
-    finally:
-        valkey.kill()
 
 
 @contextlib.asynccontextmanager
 async def _server(folder: Path, valkey: Valkey, **env: str) -> AsyncIterator[Server]:
-    with Server(folder / f"server-{secrets.token_hex(2)}.log", valkey.address, **env) as server:
-        yield await server.start(under=ALONE).ready(within=60)
+    log = folder / f"server-{secrets.token_hex(2)}.log"
+    with Server(log, valkey.address, **env).start(under=ALONE) as server:
+        yield await server.ready(within=60)
 
 
 def _print(text: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.chaos import load
 from tests.chaos.harness import Report, Size, run
+from tests.conftest import Serve, two_pods
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
 from tests.support.waiting import run_scenarios
@@ -24,34 +25,6 @@ _SECONDS = 28.0
 _SIZE = Size(readers=100, writers=5, earlier=500, long=0.2)
 # The ping comes every 15 s.
 _IDLE_LIMIT = 19.0
-
-
-class Place:
-    """A Valkey, and servers that are started when they are needed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.valkey = Valkey(folder / "valkey")
-        self._servers: list[Server] = []
-
-    async def server(self, **env: str) -> Server:
-        name = f"pod-{len(self._servers)}"
-        server = Server(self._folder / f"{name}.log", self.valkey.address, name, **env)
-        self._servers.append(server.start())
-        return await server.ready(within=60)
-
-    def stop(self) -> None:
-        for server in self._servers:
-            server.stop()
-        self.valkey.kill()
-
-
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(tmp_path)
-    await asyncio.to_thread(place.valkey.start)
-    yield place
-    place.stop()
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +57,14 @@ async def _more_faults(folder: Path) -> None:
 
 
 async def _idle(folder: Path) -> None:
-    place = Place(folder)
-    await asyncio.to_thread(place.valkey.start)
-    try:
-        server = await place.server()
+    with (
+        Valkey(folder / "valkey") as valkey,
+        Server(folder / "server.log", valkey.address) as server,
+    ):
+        await server.ready()
         # Long enough for two pings.
         until = asyncio.sleep(2 * load.PING_SECONDS + 2)
-        await load.idle(server, place.valkey, until=until, limit=_IDLE_LIMIT)
-    finally:
-        place.stop()
+        await load.idle(server, valkey, until=until, limit=_IDLE_LIMIT)
 
 
 async def test_nothing_is_lost_doubled_or_out_of_order(tmp_path: Path) -> None:
@@ -113,26 +85,23 @@ async def test_idle_stream_lives(scenarios: dict[str, asyncio.Task[None]]) -> No
 
 
 @pytest.mark.slow
-async def test_slow_readers_do_not_slow_others(place: Place) -> None:
+async def test_slow_readers_do_not_slow_others(serve: Serve, valkey: Valkey) -> None:
     """They are dropped and come back; memory and the other streams stay as they were."""
-    server = await place.server()
-    await load.slow_readers(server, place.valkey, streams=60, stalled=20, megabytes=12)
+    server = await serve(redis=valkey.address)
+    await load.slow_readers(server, valkey, streams=60, stalled=20, megabytes=12)
 
 
 @pytest.mark.slow
-async def test_reconnect_storm(place: Place) -> None:
+async def test_reconnect_storm(serve: Serve, valkey: Valkey) -> None:
     """All streams of a server move to another at once: none is refused, Redis has no extra load."""
-    lost, left = await place.server(), await place.server()
-    await load.storm(lost, left, place.valkey, streams=1000, rng=Random(_SEED))
+    lost, left = await two_pods(serve, redis=valkey.address)
+    await load.storm(lost, left, valkey, streams=1000, rng=Random(_SEED))
 
 
 @pytest.mark.slow
-async def test_flood_of_posts(place: Place) -> None:
+async def test_flood_of_posts(serve: Serve, valkey: Valkey) -> None:
     """With too many posts, and no Redis for a while, each is answered or refused in time."""
-    keep_all = {"GUESTBOOK_MAX_MESSAGES": "1000000"}
-    servers = [
-        await place.server(**keep_all),
-        await place.server(GUESTBOOK_POST_RATE="20/10s", **keep_all),
-    ]
-    found = await load.flood(servers, place.valkey, connections=200, seconds=6)
+    env = {"redis": valkey.address, "GUESTBOOK_MAX_MESSAGES": "1000000"}
+    servers = [await serve(**env), await serve("pod-b", GUESTBOOK_POST_RATE="20/10s", **env)]
+    found = await load.flood(servers, valkey, connections=200, seconds=6)
     assert {201, 429, 503} <= set(found.statuses)

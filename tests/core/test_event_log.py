@@ -62,15 +62,6 @@ def test_log_is_read_in_both_directions() -> None:
     assert numbers(log.newest(EntryId(1, 0))) == []
 
 
-def test_log_is_bounded_by_number() -> None:
-    """The oldest entries are dropped first; the low watermark is the last that was dropped."""
-    log = filled(*map(message, range(1, 8)), most=3)
-    assert numbers(log.newest()) == [7, 6, 5]
-    assert log.low_watermark == EntryId(4, 0)
-    assert log.last == EntryId(7, 0)
-    assert log.get(EntryId(4, 0)) is None
-
-
 def test_log_is_bounded_by_bytes() -> None:
     """Long messages drop others earlier; then Redis has more than memory."""
     size = len(message(1, "x" * 500).frame)
@@ -80,18 +71,6 @@ def test_log_is_bounded_by_bytes() -> None:
     assert not log.is_complete
     assert log.has_all_after(EntryId(3, 0))
     assert not log.has_all_after(EntryId(2, 0))
-
-
-def test_log_that_drops_by_number_stays_complete() -> None:
-    """Redis keeps no more than the same number of messages."""
-    log = filled(*map(message, range(1, 8)), most=3)
-    assert log.is_complete
-    assert log.has_all_after(ORIGIN)
-
-
-def test_log_that_was_not_loaded_has_nothing() -> None:
-    """What Redis has is not known yet."""
-    assert not EventLog(9, 9).has_all_after(ORIGIN)
 
 
 def test_entry_larger_than_the_log_leaves_it_empty() -> None:
@@ -318,28 +297,33 @@ async def test_wait_may_begin_before_the_log_is_loaded() -> None:
     await asyncio.wait_for(waiting, 1)
 
 
-def test_empty_log_is_neither_loaded_nor_complete() -> None:
+def test_log_that_was_not_loaded_has_nothing() -> None:
     """Before the first load Redis may have what memory has not."""
     log = EventLog(100, MANY_BYTES)
     assert not log.is_loaded
     assert not log.is_complete
+    assert not log.has_all_after(ORIGIN)
     log.load([message(3)], low_watermark=EntryId(2, 0), last=EntryId(3, 0), is_complete=False)
     assert log.is_loaded
     assert not log.is_complete
 
 
-def test_log_is_filled_up_to_its_bounds() -> None:
-    """As many entries and bytes as it may have are kept; one more pushes out the oldest."""
+@pytest.mark.parametrize("is_by_number", [True, False])
+def test_log_is_filled_up_to_its_bounds(is_by_number: bool) -> None:
+    """As many entries and bytes as it may have are kept; one more pushes out the oldest.
+
+    By number it stays complete: Redis keeps no more messages than that.
+    """
     size = len(message(1).frame)
-    for log in (
-        filled(*map(message, [1, 2, 3]), most=3),
-        filled(*map(message, [1, 2, 3]), most_bytes=3 * size),
-    ):
-        assert numbers(log.oldest(ORIGIN)) == [1, 2, 3]
-        assert (log.start, log.low_watermark, log.is_complete) == (0, ORIGIN, True)
-        log.append([message(4)], EntryId(4, 0))
-        assert numbers(log.oldest(ORIGIN)) == [2, 3, 4]
-        assert (log.start, log.low_watermark) == (1, EntryId(1, 0))
+    bounds = {"most": 3} if is_by_number else {"most_bytes": 3 * size}
+    log = filled(*map(message, [1, 2, 3]), **bounds)
+    assert numbers(log.oldest(ORIGIN)) == [1, 2, 3]
+    assert (log.start, log.low_watermark, log.is_complete) == (0, ORIGIN, True)
+    log.append([message(4)], EntryId(4, 0))
+    assert numbers(log.oldest(ORIGIN)) == [2, 3, 4]
+    assert (log.start, log.low_watermark, log.last) == (1, EntryId(1, 0), EntryId(4, 0))
+    assert log.get(EntryId(1, 0)) is None
+    assert log.is_complete == log.has_all_after(ORIGIN) == is_by_number
 
 
 def test_log_that_drops_for_bytes_at_its_number_is_not_complete() -> None:

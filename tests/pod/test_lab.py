@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -18,32 +19,27 @@ import pytest
 
 from guestbook.pod.lab import cpu_load, memory_limit, memory_load
 from tests.conftest import Serve
+from tests.support.messages import ADMIN, TOKEN, post
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
-TOKEN = "let-me"
-ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 MIB = 1 << 20
 
 
+@dataclass
 class Course:
     """A pod whose lab needs a token, one whose lab is open to all, and one without a lab."""
 
-    def __init__(self, valkey: Valkey, folder: Path) -> None:
-        self.valkey = valkey
-        self.redis = f"redis://ada:secret@{valkey.address}"
-        lab = {"GUESTBOOK_LAB": "true"}
-        self.guarded, self.open, self.off = (
-            Server(folder / f"{name}.log", self.redis, name, **env)
-            for name, env in (
-                ("pod-a", {**lab, "GUESTBOOK_ADMIN_TOKEN": TOKEN}),
-                ("pod-b", lab),
-                ("pod-off", {}),
-            )
-        )
-        self.pods = (self.guarded, self.open, self.off)
+    valkey: Valkey
+    guarded: Server
+    open: Server
+    off: Server
+
+    @property
+    def redis(self) -> str:
+        return self.open.env["REDIS_URL"]
 
 
 def _documented_rights() -> list[str]:
@@ -54,27 +50,27 @@ def _documented_rights() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Course]:
-    folder = tmp_path_factory.mktemp("lab")
+async def course(
+    tmp_path_factory: pytest.TempPathFactory, serve_shared: Serve
+) -> AsyncIterator[Course]:
     # A user with no other rights than those in the documents.
     user = ("--user", "ada", "on", ">secret", *_documented_rights())
-    course = Course(Valkey(folder / "valkey", *user).start(), folder)
-    try:
-        for pod in course.pods:
-            pod.start()
-        await asyncio.gather(*(pod.ready() for pod in course.pods))
-        async with EventStream(course.open.url) as one, EventStream(course.guarded.url) as two:
+    with Valkey(tmp_path_factory.mktemp("lab"), *user) as valkey:
+        redis = f"redis://ada:secret@{valkey.address}"
+        lab = {"redis": redis, "GUESTBOOK_LAB": "true"}
+        guarded, open_to_all, off = await asyncio.gather(
+            serve_shared("pod-a", GUESTBOOK_ADMIN_TOKEN=TOKEN, **lab),
+            serve_shared("pod-b", **lab),
+            serve_shared("pod-off", redis=redis),
+        )
+        async with EventStream(open_to_all.url) as one, EventStream(guarded.url) as two:
             await asyncio.gather(_shows(one, "pod-a", []), _shows(two, "pod-b", []))
-        yield course
-    finally:
-        for pod in course.pods:
-            pod.stop()
-        course.valkey.kill()
+        yield Course(valkey, guarded, open_to_all, off)
 
 
 async def _send(via: Server, name: str, action: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=60, verify=False) as http:
-        return await http.post(f"{via.url}/lab/{name}/{action}", headers=headers)
+    async with via.client() as http:
+        return await http.post(f"/lab/{name}/{action}", headers=headers)
 
 
 async def _shows(stream: EventStream, name: str, lab: list[str]) -> None:
@@ -109,12 +105,12 @@ async def test_command_reaches_its_pod_through_another(course: Course) -> None:
         assert answer.status_code == 202
         assert answer.json() == {"pod": "pod-b", "action": "not-ready"}
         await asyncio.gather(*(_shows(each, "pod-b", ["not-ready"]) for each in (stream, own)))
-        async with httpx.AsyncClient(timeout=60, verify=False) as http:
-            ready = await http.get(f"{course.open.url}/ready")
+        async with course.open.client() as http:
+            ready = await http.get("/ready")
             assert ready.status_code == 503
             assert ready.json()["reasons"] == ["by hand: POST /lab/pod-b/ready ends it"]
-            for healthy in (f"{course.open.url}/healthz", f"{course.guarded.url}/ready"):
-                assert (await http.get(healthy)).status_code == 200
+        await course.open.until("/healthz", 200)
+        await course.guarded.ready()
         await _send(course.guarded, "pod-b", "ready", **ADMIN)
         await _shows(stream, "pod-b", [])
         await course.open.ready()
@@ -201,7 +197,7 @@ async def test_command_needs_redis(course: Course) -> None:
         assert int(answer.headers["retry-after"]) >= 1
     finally:
         course.valkey.start()
-    await asyncio.gather(*(pod.ready() for pod in course.pods))
+    await asyncio.gather(*(pod.ready() for pod in (course.guarded, course.open, course.off)))
     assert '"crash"' not in course.open.lines()
 
 
@@ -220,9 +216,9 @@ async def test_frozen_pod_hangs(course: Course, serve: Serve) -> None:
         async with course.valkey.client() as redis:
             (waiting,) = await redis.keys("{guestbook}:orders:pod-cold/*")
             assert 0 < await redis.pttl(waiting) <= 10_000
-        async with httpx.AsyncClient(timeout=1, verify=False) as http:
+        async with victim.client(timeout=1) as http:
             with pytest.raises(httpx.TimeoutException):
-                await http.get(f"{victim.url}/healthz")
+                await http.get("/healthz")
         assert victim.process is not None
         assert victim.process.poll() is None
 
@@ -243,9 +239,8 @@ async def test_busy_pod_serves_until_it_crashes_or_stops(course: Course, serve: 
             await _shows(stream, "pod-hot", ["burn", "eat"])
             await eventually(lambda: _cpu_seconds(victim.pid) > cpu + 0.5)
             await eventually(lambda: _memory(victim.pid) > memory + 40 * MIB)
-            async with httpx.AsyncClient(timeout=60, verify=False) as http:
-                answer = await http.post(f"{victim.url}/messages", json={"text": "still here"})
-                assert answer.status_code == 201
+            async with victim.client() as http:
+                await post(http, "still here")
             assert (await own.messages(1))[0]["text"] == "still here"
         await _send(course.open, "pod-hot", "crash")
         assert await victim.ended() == 1

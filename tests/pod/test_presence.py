@@ -9,11 +9,12 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, two_pods
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
@@ -72,35 +73,23 @@ async def _watch_counts(one: Server, two: Server) -> _Changes:
     return changes
 
 
+@dataclass
 class Shared:
     """A pod for all tests of this file, and a test that runs beside them on two other pods."""
 
-    def __init__(self, pod: Server, redis: str, counts: asyncio.Task[_Changes]) -> None:
-        self.pod = pod
-        self.redis = redis
-        self.counts = counts
+    pod: Server
+    redis: str
+    counts: asyncio.Task[_Changes]
 
 
 @pytest.fixture(scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shared]:
-    folder = tmp_path_factory.mktemp("pods")
-    valkey = Valkey(folder / "valkey").start()
-    redis = f"{valkey.address}/0"
-    pods = [
-        Server(folder / f"{number}.log", f"redis://{valkey.address}/{number}", name).start()
-        for number, name in ((0, "pod-a"), (1, "pod-a"))
-    ]
-    pods.append(Server(folder / "2.log", f"redis://{valkey.address}/1", "pod-b").start())
-    try:
-        await asyncio.gather(*(pod.ready() for pod in pods))
-        counts = asyncio.create_task(_watch_counts(pods[1], pods[2]))
-        yield Shared(pods[0], f"redis://{redis}", counts)
-        counts.cancel()
-        await asyncio.gather(counts, return_exceptions=True)
-    finally:
-        for pod in pods:
-            pod.stop()
-        valkey.kill()
+async def shared(serve_shared: Serve, shared_valkey: Valkey) -> AsyncIterator[Shared]:
+    redis = shared_valkey.new_database()
+    pod = await serve_shared(redis=redis)
+    counts = asyncio.create_task(_watch_counts(*await two_pods(serve_shared)))
+    yield Shared(pod, redis, counts)
+    counts.cancel()
+    await asyncio.gather(counts, return_exceptions=True)
 
 
 async def test_streams_learn_at_once_of_pods_that_come_and_go(shared: Shared, serve: Serve) -> None:

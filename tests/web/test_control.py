@@ -10,17 +10,18 @@ import httpx
 
 from guestbook.storage.moderation import BANS_MAX
 from tests.conftest import Serve
+from tests.support.messages import ADMIN, TOKEN
+from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import redis_client
 from tests.support.waiting import eventually
 
-ADMIN = {"Authorization": "Bearer let-me"}
 
-
-async def test_closed_for_all_pods(serve: Serve) -> None:
+async def test_closed_for_all_pods(
+    pods: list[Server], api: httpx.AsyncClient, other: httpx.AsyncClient
+) -> None:
     """A post gets 403 with the words; what its key has stored is returned all the same."""
-    one, two = await serve("pod-a", GUESTBOOK_ADMIN_TOKEN="let-me"), await serve("pod-b")
-    async with one.client() as api, two.client() as other, EventStream(two.url) as stream:
+    async with EventStream(pods[1].url) as stream:
         known: dict[str, Any] = {
             "json": {"text": "before"},
             "headers": {"Idempotency-Key": "known"},
@@ -44,62 +45,60 @@ async def test_closed_for_all_pods(serve: Serve) -> None:
         assert (await api.post("/messages", json={"text": "x"})).status_code == 201
 
 
-async def test_ban_ends_by_itself(serve: Serve) -> None:
+async def test_ban_ends_by_itself(api: httpx.AsyncClient) -> None:
     """The author of a message is refused until the time is over."""
-    server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
-    async with server.client() as api:
-        message = (await api.post("/messages", json={"text": "x"})).json()
-        wanted = {"message": message["id"], "seconds": 3}
-        answer = await api.post("/bans", json=wanted, headers=ADMIN)
-        assert (answer.status_code, answer.json()["network"]) == (201, "127.0.0.1/32")
-        refused = await api.post("/messages", json={"text": "x"})
-        assert (refused.status_code, refused.json()["code"]) == (403, "banned")
+    message = (await api.post("/messages", json={"text": "x"})).json()
+    wanted = {"message": message["id"], "seconds": 3}
+    answer = await api.post("/bans", json=wanted, headers=ADMIN)
+    assert (answer.status_code, answer.json()["network"]) == (201, "127.0.0.1/32")
+    refused = await api.post("/messages", json={"text": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "banned")
 
-        async def may_post() -> bool:
-            return (await api.post("/messages", json={"text": "x"})).status_code == 201
+    async def may_post() -> bool:
+        return (await api.post("/messages", json={"text": "x"})).status_code == 201
 
-        await eventually(may_post)
-        metrics = (await api.get("/metrics")).text
-        assert 'guestbook_messages_refused_total{reason="banned"}' in metrics
-        unknown = await api.post("/bans", json={"message": "1-0", "seconds": 1}, headers=ADMIN)
-        assert (unknown.status_code, unknown.json()["code"]) == (404, "no_address")
-        both = {"message": message["id"], "network": "192.0.2.1", "seconds": 1}
-        answer = await api.post("/bans", json=both, headers=ADMIN)
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")
-        assert (await api.delete("/bans/10.0.0.0/8", headers=ADMIN)).status_code == 404
-        assert (await api.get("/bans")).status_code == 401
+    await eventually(may_post)
+    metrics = (await api.get("/metrics")).text
+    assert 'guestbook_messages_refused_total{reason="banned"}' in metrics
+    unknown = await api.post("/bans", json={"message": "1-0", "seconds": 1}, headers=ADMIN)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "no_address")
+    both = {"message": message["id"], "network": "192.0.2.1", "seconds": 1}
+    answer = await api.post("/bans", json=both, headers=ADMIN)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")
+    assert (await api.delete("/bans/10.0.0.0/8", headers=ADMIN)).status_code == 404
+    assert (await api.get("/bans")).status_code == 401
 
 
-async def test_ban_of_an_ipv6_network_in_all_pods(serve: Serve) -> None:
+async def test_ban_of_an_ipv6_network_in_all_pods(
+    api: httpx.AsyncClient, other: httpx.AsyncClient
+) -> None:
     """It covers each address of the network, at once in the pod that is asked, soon in others."""
-    one, two = [await serve(name, GUESTBOOK_ADMIN_TOKEN="let-me") for name in ("pod-a", "pod-b")]
-    async with one.client() as api, two.client() as other:
 
-        async def post(client: httpx.AsyncClient, address: str) -> int:
-            headers = {"X-Forwarded-For": address}
-            return (await client.post("/messages", json={"text": "x"}, headers=headers)).status_code
+    async def post(client: httpx.AsyncClient, address: str) -> int:
+        headers = {"X-Forwarded-For": address}
+        return (await client.post("/messages", json={"text": "x"}, headers=headers)).status_code
 
-        async def is_answered(status: int) -> bool:
-            return await post(other, "2001:db8:0:1::7") == status
+    async def is_answered(status: int) -> bool:
+        return await post(other, "2001:db8:0:1::7") == status
 
-        wanted = {"network": "2001:db8:0:1::5/64", "seconds": 60}
-        answer = await api.post("/bans", json=wanted, headers=ADMIN)
-        assert answer.json()["network"] == "2001:db8:0:1::/64"
-        assert await post(api, "2001:db8:0:1:ffff::1") == 403
-        await eventually(lambda: is_answered(403))
-        for address in ("2001:db8:0:2::1", "203.0.113.5"):
-            assert [await post(client, address) for client in (api, other)] == [201, 201]
-        assert (await other.get("/bans", headers=ADMIN)).json()["bans"] == [answer.json()]
-        assert (await other.delete("/bans/2001:db8:0:1::/64", headers=ADMIN)).status_code == 204
-        assert await is_answered(201)
-        for wrong in ("fe80::1%eth0", "203.0.113.0/33", "here", ""):
-            answer = await api.post("/bans", json=wanted | {"network": wrong}, headers=ADMIN)
-            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")
+    wanted = {"network": "2001:db8:0:1::5/64", "seconds": 60}
+    answer = await api.post("/bans", json=wanted, headers=ADMIN)
+    assert answer.json()["network"] == "2001:db8:0:1::/64"
+    assert await post(api, "2001:db8:0:1:ffff::1") == 403
+    await eventually(lambda: is_answered(403))
+    for address in ("2001:db8:0:2::1", "203.0.113.5"):
+        assert [await post(client, address) for client in (api, other)] == [201, 201]
+    assert (await other.get("/bans", headers=ADMIN)).json()["bans"] == [answer.json()]
+    assert (await other.delete("/bans/2001:db8:0:1::/64", headers=ADMIN)).status_code == 204
+    assert await is_answered(201)
+    for wrong in ("fe80::1%eth0", "203.0.113.0/33", "here", ""):
+        answer = await api.post("/bans", json=wanted | {"network": wrong}, headers=ADMIN)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "network")
 
 
 async def test_bans_at_the_same_time(serve: Serve, redis_url: str) -> None:
     """There are never more than may be; a ban that is known can be extended all the same."""
-    server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
+    server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)
     async with server.client(headers=ADMIN) as api, redis_client(redis_url) as redis:
         ends = {f"ban:2001:db8:{number:x}::/48": 2**42 for number in range(BANS_MAX - 1)}
         await redis.hset("{guestbook}:control", mapping=ends)
@@ -112,29 +111,28 @@ async def test_bans_at_the_same_time(serve: Serve, redis_url: str) -> None:
         assert (await api.post("/bans", json=again)).status_code == 201
 
 
-async def test_body_of_an_operator(serve: Serve) -> None:
+async def test_body_of_an_operator(api: httpx.AsyncClient) -> None:
     """It is read as that of a post is, and not at all without the token."""
-    server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
     json = {"Content-Type": "application/json"}
-    async with server.client() as api:
-        for method, path in (("PATCH", "/control"), ("POST", "/bans")):
-            for status, body in (
-                (422, b"{"),
-                (422, b"\xff"),
-                (422, b"null"),
-                (422, b"[" * 16_000),
-                (413, b" " * 17_000),
-                (422, b'{"closed": "\\ud800", "network": "\\ud800", "seconds": 60}'),
-                (422, b'{"closed": true, "network": "192.0.2.1", "seconds": true}'),
-            ):
-                answer = await api.request(method, path, content=body, headers=ADMIN | json)
-                assert answer.status_code == status, (path, body[:50])
-                assert answer.headers["content-type"] == "application/problem+json"
-                answer = await api.request(method, path, content=body, headers=json)
-                assert answer.status_code == 401, (path, body[:50])
-            text = ADMIN | {"Content-Type": "text/plain"}
-            answer = await api.request(method, path, content=b"{}", headers=text)
-            assert answer.status_code == 415
-        # Measured, as a post, without the white space around it.
-        words = {"closed": f" {'x' * 200} "}
-        assert (await api.patch("/control", json=words, headers=ADMIN)).status_code == 200
+    for method, path in (("PATCH", "/control"), ("POST", "/bans")):
+        for status, body in (
+            (422, b"{"),
+            (422, b"\xff"),
+            (422, b"null"),
+            (422, b"[" * 16_000),
+            (413, b" " * 17_000),
+            (422, b'{"closed": "\\ud800", "network": "\\ud800", "seconds": 60}'),
+            (422, b'{"closed": true, "network": "192.0.2.1", "seconds": true}'),
+        ):
+            answer = await api.request(method, path, content=body, headers=ADMIN | json)
+            assert answer.status_code == status, (path, body[:50])
+            assert answer.headers["content-type"] == "application/problem+json"
+            answer = await api.request(method, path, content=body, headers=json)
+            assert answer.status_code == 401, (path, body[:50])
+        text = ADMIN | {"Content-Type": "text/plain"}
+        answer = await api.request(method, path, content=b"{}", headers=text)
+        assert answer.status_code == 415
+    # Measured, as a post, without the white space around it.
+    words = {"closed": f" {'x' * 200} "}
+    assert (await api.patch("/control", json=words, headers=ADMIN)).status_code == 200
+    await api.patch("/control", json={"closed": None}, headers=ADMIN)

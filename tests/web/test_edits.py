@@ -14,16 +14,19 @@ import pytest
 import redis.asyncio as redis
 
 from guestbook.storage.keys import EVENTS
-from tests.conftest import Serve, two_pods
+from tests.conftest import Serve
+from tests.support.messages import ADMIN, TOKEN, problem, texts
 from tests.support.servers import Server, guestbook
 from tests.support.sse import EventStream
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_equal
 
-TOKEN = "edits-admin-token"
-ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 EDITS = "{guestbook}:edits"
 
 _keys = itertools.count()
+
+
+async def read(http: httpx.AsyncClient, message_id: str) -> Any:
+    return (await http.get(f"/messages/{message_id}")).json()
 
 
 class Author:
@@ -58,12 +61,6 @@ class Author:
 
 
 @pytest.fixture(scope="module")
-async def pods(serve_shared: Serve) -> list[Server]:
-    """Two pods on one Redis."""
-    return await two_pods(serve_shared, GUESTBOOK_ADMIN_TOKEN=TOKEN)
-
-
-@pytest.fixture(scope="module")
 async def author(pods: list[Server]) -> AsyncIterator[Author]:
     """The author, at the first pod."""
     async with pods[0].client() as http:
@@ -95,7 +92,7 @@ async def test_edited_message_is_seen_everywhere(pods: list[Server], author: Aut
         async with server.client() as http:
             listing = (await http.get("/messages?limit=3")).json()["messages"]
             assert listing == [after, edited, before]
-            assert (await http.get(f"/messages/{posted['id']}")).json() == edited
+            assert await read(http, posted["id"]) == edited
             since = await http.get(f"/messages?after={before['id']}")
             assert since.json()["messages"] == [edited, after]
             for path in ("/", "/feed.atom", "/wall"):
@@ -112,11 +109,7 @@ async def test_returning_stream_gets_the_new_words_and_the_edit(
     posted = await author.post("teh")
     edited = (await author.edit(posted["id"], "the")).json()
     async with pods[1].client() as http:
-
-        async def has_read_it() -> bool:
-            return bool((await http.get(f"/messages/{posted['id']}")).json() == edited)
-
-        await eventually(has_read_it)
+        await eventually_equal(lambda: read(http, posted["id"]), edited)
     async with EventStream(pods[1].url, last_event_id=before["id"]) as from_start:
         events = await from_start.entries(2)
     assert [(event.name, event.data) for event in events] == [
@@ -232,8 +225,7 @@ async def test_only_the_author_may_change_a_message(author: Author) -> None:
     unknown = {"Idempotency-Key": "unknown"}
     for headers in (stranger, unknown, ADMIN, {"X-Other": "1"}):
         answer = await author.edit(mine["id"], "changed", **headers)
-        assert answer.status_code == 403
-        assert answer.headers["content-type"] == "application/problem+json"
+        problem(answer, 403)
     for headers in (stranger, unknown):
         assert (await author.take_back(mine["id"], **headers)).status_code == 403
     wrong_token = {"Authorization": "Bearer wrong", "Idempotency-Key": author.keys[mine["id"]]}
@@ -319,14 +311,10 @@ async def test_new_words_are_read_from_redis_too(serve: Serve, redis_url: str) -
                 pipeline.xadd(EVENTS, {"text": long, "pod": "pod-b"})
             pipeline.xadd(EVENTS, {"text": "last", "pod": "pod-b"})
             last = (await pipeline.execute())[-1].decode()
-
-        async def has_last() -> bool:
-            return (await http.get(f"/messages/{last}")).status_code == 200
-
-        await eventually(has_last)
+        await server.until(f"/messages/{last}", 200)
         # Edited while it is in Redis only.
         edited = (await author.edit(posted["id"], "the one")).json()
-        assert (await http.get(f"/messages/{posted['id']}")).json() == edited
+        assert await read(http, posted["id"]) == edited
         assert (await http.get("/messages?after=0-0&limit=1")).json()["messages"] == [edited]
         before = f"/messages?before={posted['id'].partition('-')[0]}-1"
         assert (await http.get(before)).json()["messages"] == [edited]
@@ -366,8 +354,7 @@ async def test_words_of_trimmed_edits_are_forgotten(serve: Serve, redis_url: str
         raw: Any = await store.xrange(EVENTS)
         edited = {fields[b"edited"] for _, fields in raw if b"edited" in fields}
         assert set(await store.hkeys(EDITS)) == edited
-        texts = [each["text"] for each in (await http.get("/messages")).json()["messages"]]
-        assert texts == ["7!", "6!"]
+        assert await texts(http) == ["7!", "6!"]
 
 
 async def test_words_of_expired_edits_are_forgotten(serve: Serve, redis_url: str) -> None:

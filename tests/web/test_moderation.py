@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import Serve, two_pods
+from tests.support.messages import ADMIN, TOKEN, Message, texts
 from tests.support.metrics import Samples
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
@@ -18,29 +17,13 @@ from tests.support.sse import EventStream
 from tests.support.valkey import Valkey, redis_client
 from tests.support.waiting import allowed, eventually, eventually_equal
 
-TOKEN = "let-me"
-ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 MODERATED = {"GUESTBOOK_ADMIN_TOKEN": TOKEN, "GUESTBOOK_MODERATION": "before"}
-
-Message = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 async def pods(serve_shared: Serve) -> list[Server]:
     """Two servers on one Redis, with moderation."""
     return await two_pods(serve_shared, **MODERATED)
-
-
-@pytest.fixture(scope="module")
-async def api(pods: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
-    async with pods[0].client() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-async def other(pods: list[Server]) -> AsyncIterator[httpx.AsyncClient]:
-    async with pods[1].client() as client:
-        yield client
 
 
 async def hold(client: httpx.AsyncClient, text: str, key: str | None = None) -> Message:
@@ -50,6 +33,11 @@ async def hold(client: httpx.AsyncClient, text: str, key: str | None = None) -> 
     assert answer.status_code == 202, answer.text
     message: Message = answer.json()
     return message
+
+
+def queue_of(pod: Server) -> EventStream:
+    """Return a moderator's stream of what waits."""
+    return EventStream(pod.url, path="/held/events", Authorization=f"Bearer {TOKEN}")
 
 
 async def approve(client: httpx.AsyncClient, message: Message) -> httpx.Response:
@@ -64,11 +52,6 @@ async def waiting(client: httpx.AsyncClient, after: str = "0-0") -> list[Message
     answer = await client.get(f"/held?limit=1000&after={after}", headers=ADMIN)
     messages: list[Message] = answer.json()["messages"]
     return messages
-
-
-async def texts(client: httpx.AsyncClient) -> list[str]:
-    listing = (await client.get("/messages?limit=1000")).json()
-    return [message["text"] for message in listing["messages"]]
 
 
 async def test_held_message_is_seen_by_moderators_alone(
@@ -209,8 +192,8 @@ async def test_moderators_see_each_others_decisions(pods: list[Server]) -> None:
     """On each pod the stream of what waits shows posts and decisions of others soon."""
     async with (
         pods[0].client() as api,
-        EventStream(pods[0].url, path="/held/events", Authorization=f"Bearer {TOKEN}") as one,
-        EventStream(pods[1].url, path="/held/events", Authorization=f"Bearer {TOKEN}") as two,
+        queue_of(pods[0]) as one,
+        queue_of(pods[1]) as two,
     ):
         for stream in (one, two):
             assert (await stream.until("held")).data == {"messages": [], "waiting": 0}
@@ -316,9 +299,7 @@ async def test_metrics_of_the_queue(serve: Serve) -> None:
 async def test_moderators_stream_delays_no_stop(serve: Serve) -> None:
     """A pod that stops ends the stream with `bye`, and exits as if there were none."""
     server = await serve(GUESTBOOK_DRAIN_SECONDS="0.2", **MODERATED)
-    async with EventStream(
-        server.url, path="/held/events", Authorization=f"Bearer {TOKEN}"
-    ) as stream:
+    async with queue_of(server) as stream:
         await stream.until("held")
         server.signal(signal.SIGTERM)
         assert [event.name for event in await stream.rest()] == ["bye"]
@@ -335,9 +316,7 @@ async def test_moderator_who_leaves_ends_the_stream(serve: Serve) -> None:
             lines = (await api.get("/metrics")).text.splitlines()
             return sum('"/held/events"' in line for line in lines)
 
-        async with EventStream(
-            server.url, path="/held/events", Authorization=f"Bearer {TOKEN}"
-        ) as stream:
+        async with queue_of(server) as stream:
             await stream.until("held")
             assert await count() == 0
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import httpx
 from redis.asyncio import Redis
 
-from tests.conftest import Serve
+from tests.conftest import Serve, two_pods
+from tests.support.messages import ADMIN, TOKEN, problem
 from tests.support.proxy import Proxy
 from tests.support.servers import guestbook
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
 EVENTS = "{guestbook}:events"
-TOKEN = "token-of-polling"
 
 
 class Poller:
@@ -53,8 +54,7 @@ class Poller:
 
 async def test_poller_learns_of_all_that_happens(serve: Serve) -> None:
     """New messages, edits and deletions, each on any pod, on pages of any size."""
-    pods = [await serve(name, GUESTBOOK_ADMIN_TOKEN=TOKEN) for name in ("pod-a", "pod-b")]
-    admin = {"Authorization": f"Bearer {TOKEN}"}
+    pods = await two_pods(serve, GUESTBOOK_ADMIN_TOKEN=TOKEN)
     async with pods[0].client() as http, pods[1].client() as other:
         pollers = [Poller(http, limit=limit) for limit in (1, 2, 50)]
         ids = []
@@ -65,20 +65,15 @@ async def test_poller_learns_of_all_that_happens(serve: Serve) -> None:
         for poller in pollers:
             await poller.poll()
             assert poller.texts == ["0", "1", "2", "3", "4"]
-        await http.delete(f"/messages/{ids[0]}", headers=admin)
+        await http.delete(f"/messages/{ids[0]}", headers=ADMIN)
         key = {"Idempotency-Key": "key-1"}
         for text in ("once", "twice"):
             await http.patch(f"/messages/{ids[1]}", json={"text": text}, headers=key)
         last = (await http.post("/messages", json={"text": "5"})).json()["id"]
-        await http.delete(f"/messages/{last}", headers=admin)
+        await http.delete(f"/messages/{last}", headers=ADMIN)
         late = Poller(other)
         for poller in (*pollers, late):
-
-            async def is_up_to_date(poller: Poller = poller) -> bool:
-                await poller.poll()
-                return poller.texts == ["twice", "2", "3", "4"]
-
-            await eventually(is_up_to_date)
+            await eventually(partial(poller.sees, ["twice", "2", "3", "4"]))
             assert poller.resets == 0
             before = poller.next
             await poller.poll()
@@ -117,12 +112,7 @@ async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
         assert (poller.texts, poller.resets) == (["2", "3", "4"], 1)
         line = b'{"id": "5-0", "author": null, "text": "old", "pod": "p"}\n'
         assert guestbook("import", "--replace", "-", redis=redis_url, given=line).returncode == 0
-
-        async def is_replaced() -> bool:
-            await poller.poll()
-            return poller.texts == ["old"]
-
-        await eventually(is_replaced)
+        await eventually(lambda: poller.sees(["old"]))
         assert poller.resets == 2
         await poller.poll()
         assert poller.resets == 2
@@ -135,7 +125,7 @@ async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
 
 async def test_replaced_messages_come_in_pages(serve: Serve, redis_url: str) -> None:
     """A poller reads imported messages page by page to their end, from any pod, after one reset."""
-    pods = [await serve(name) for name in ("pod-a", "pod-b")]
+    pods = await two_pods(serve)
     async with pods[0].client() as http, pods[1].client() as other:
         poller, beginner = Poller(http, limit=2), Poller(other, limit=2)
         await http.post("/messages", json={"text": "replaced"})
@@ -168,11 +158,7 @@ async def test_pod_lags(shared_valkey: Valkey, redis_url: str, serve: Serve) -> 
         path = redis_url.replace(shared_valkey.address, proxy.address)
         pods = [await serve("ahead"), await serve("behind", redis=path)]
         proxy.loses = lambda request: b"XREAD\r\n" in request
-
-        async def is_behind() -> bool:
-            return proxy.lost > 0
-
-        await eventually(is_behind)
+        await eventually(lambda: proxy.lost > 0)
         async with pods[0].client() as ahead, pods[1].client() as behind:
             first = (await ahead.post("/messages", json={"text": "first"})).json()["id"]
             listed = await ahead.get("/messages")
@@ -184,18 +170,11 @@ async def test_pod_lags(shared_valkey: Valkey, redis_url: str, serve: Serve) -> 
             await poller.poll()
             assert (poller.texts, poller.resets) == ([], 0)
             proxy.loses = lambda _request: False
-
-            async def is_up_to_date() -> bool:
-                await poller.poll()
-                return poller.texts == ["second"]
-
-            await eventually(is_up_to_date)
+            await eventually(lambda: poller.sees(["second"]))
             assert poller.resets == 0
 
 
 async def test_changes_go_with_after(client: httpx.AsyncClient) -> None:
     """There is no other direction in which changes would make sense."""
     for query in ("", "&before=1-0", "&before=1-0&after=1-0"):
-        answer = await client.get(f"/messages?changes=true{query}")
-        assert answer.status_code == 422
-        assert answer.json()["errors"][0]["field"] == "changes"
+        problem(await client.get(f"/messages?changes=true{query}"), 422, "changes")
