@@ -6,7 +6,7 @@ import hmac
 import re
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from guestbook.core import EntryId, ProblemError, no_message, precondition_failed
@@ -17,6 +17,7 @@ from guestbook.web.csrf import CrossSiteCheck
 from guestbook.web.pages.renderer import Page
 from guestbook.web.public_url import public_address
 
+ID_SCHEMA: dict[str, Any] = {"pattern": r"^\d{1,20}(-\d{1,20})?$"}
 _KEY = re.compile(r"[!-~]{1,128}")
 
 
@@ -81,6 +82,27 @@ async def get_idempotency_key(
     return idempotency_key
 
 
+def parse_id(field: str, value: str) -> EntryId:
+    """Parse an id that a client sent; ProblemError 422 names the field."""
+    try:
+        return EntryId.parse(value)
+    except ValueError as error:
+        raise ProblemError(422, str(error), field=field) from None
+
+
+def query_id(name: str, description: str) -> Any:
+    """Return the dependency that is the id in a query, or None without one."""
+
+    async def get(
+        value: str | None = Query(
+            None, alias=name, description=description, json_schema_extra=ID_SCHEMA
+        ),
+    ) -> EntryId | None:
+        return None if value is None else parse_id(name, value)
+
+    return Depends(get)
+
+
 async def get_message_id(message_id: str) -> EntryId:
     """Return the id in the path; what is no id names no message."""
     try:
@@ -109,6 +131,8 @@ async def get_changeable_id(
     return entry_id
 
 
+Before = Annotated[EntryId | None, query_id("before", "Only messages older than this id")]
+After = Annotated[EntryId | None, query_id("after", "Only messages newer than this id")]
 ClientAddress = Annotated[str, Depends(get_client_address)]
 Language = Annotated[str, Depends(get_language)]
 PublicURL = Annotated[str, Depends(get_public_url)]

@@ -11,8 +11,13 @@ from guestbook.pod import Moderator
 from guestbook.settings import Settings
 from guestbook.storage import TooManyBansError
 from guestbook.web.body import JSON, json_body
-from guestbook.web.dependencies import ModeratorDep, SettingsDep, refuse_if_match, require_admin
-from guestbook.web.ids import parse_cursor
+from guestbook.web.dependencies import (
+    ModeratorDep,
+    SettingsDep,
+    parse_id,
+    refuse_if_match,
+    require_admin,
+)
 from guestbook.web.schemas import (
     BanIn,
     BanList,
@@ -103,7 +108,7 @@ async def _network(moderator: Moderator, wanted: BanIn) -> Network:
         raise ProblemError(422, "name either a network or a message", field="network")
     if wanted.message is None:
         return _parse(wanted.network or "")
-    network = await moderator.author_of(parse_cursor("message", wanted.message))
+    network = await moderator.author_of(parse_id("message", wanted.message))
     if network is None:
         raise ProblemError(
             404,

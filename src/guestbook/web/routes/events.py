@@ -16,7 +16,7 @@ from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
 from guestbook.telemetry import HEADER, current_id
 from guestbook.web.csrf import cors_headers
-from guestbook.web.ids import ID_SCHEMA, id_query, parse_cursor
+from guestbook.web.dependencies import ID_SCHEMA, parse_id, query_id
 from guestbook.web.schemas import problems
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
@@ -53,7 +53,9 @@ router = APIRouter()
     summary="Follow the guestbook",
 )
 async def events(
-    after: Annotated[str | None, id_query("Continue after this id (unset: from now on)")] = None,
+    after: Annotated[
+        EntryId | None, query_id("after", "Continue after this id (unset: from now on)")
+    ],
     last_event_id: Annotated[
         str | None,
         Header(
@@ -118,9 +120,9 @@ def _refuse_if_full(guestbook: Guestbook, address: str) -> None:
 def _cursor(scope: Scope) -> EntryId | None:
     for name, value in scope["headers"]:
         if name == b"last-event-id" and value:
-            return parse_cursor("Last-Event-ID", value.decode("latin-1"))
+            return parse_id("Last-Event-ID", value.decode("latin-1"))
     after = QueryParams(scope["query_string"]).get("after") if scope["query_string"] else None
-    return parse_cursor("after", after) if after else None
+    return parse_id("after", after) if after else None
 
 
 def _head(request_id: str, cors: dict[str, str]) -> bytes:

@@ -12,6 +12,8 @@ from guestbook.core import EntryId, ProblemError, no_message
 from guestbook.pod import Guestbook, Listing, edit, poll, withdraw, within_request
 from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
 from guestbook.web.dependencies import (
+    After,
+    Before,
     ChangeableId,
     ClientAddress,
     GuestbookDep,
@@ -20,8 +22,8 @@ from guestbook.web.dependencies import (
     MessageId,
     PageDep,
     get_author_key,
+    query_id,
 )
-from guestbook.web.ids import After, Before, id_query, parse_cursor
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.schemas import (
     ChangeList,
@@ -85,28 +87,26 @@ async def post_message(
 async def list_messages(
     response: Response,
     guestbook: GuestbookDep,
-    before: Before = None,
-    after: After = None,
-    limit: Limit = 50,
     *,
-    changes: Annotated[bool, Query(description="With `after`: also edits and deletions")] = False,
+    before: Before,
+    after: After,
     replaced: Annotated[
-        str | None, id_query("As in `next`: when all messages were replaced that it goes on with")
-    ] = None,
+        EntryId | None,
+        query_id("replaced", "As in `next`: when all messages were replaced that it goes on with"),
+    ],
+    limit: Limit = 50,
+    changes: Annotated[bool, Query(description="With `after`: also edits and deletions")] = False,
 ) -> ChangeList | MessageList:
-    older_than = None if before is None else parse_cursor("before", before)
-    newer_than = None if after is None else parse_cursor("after", after)
     if changes:
-        if newer_than is None or older_than is not None:
+        if after is None or before is not None:
             raise ProblemError(422, "goes with `after`, and without `before`", field="changes")
-        seen = None if replaced is None else parse_cursor("replaced", replaced)
-        return await _changes(guestbook, newer_than, limit, seen)
+        return await _changes(guestbook, after, limit, replaced)
     if guestbook.log.is_loaded:
         response.headers[CURSOR] = str(guestbook.log.last)
-    if newer_than is None:
-        return page_of(await guestbook.newest(limit, older_than), "/messages", limit, "before")
-    if older_than is None:
-        return page_of(await guestbook.since(newer_than, limit), "/messages", limit, "after")
+    if after is None:
+        return page_of(await guestbook.newest(limit, before), "/messages", limit, "before")
+    if before is None:
+        return page_of(await guestbook.since(after, limit), "/messages", limit, "after")
     raise ProblemError(422, "goes without `before`: ask for one direction", field="after")
 
 

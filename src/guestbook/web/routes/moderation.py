@@ -6,8 +6,13 @@ from fastapi import APIRouter, Depends, Response
 from starlette.responses import StreamingResponse
 
 from guestbook.core import ORIGIN, no_message
-from guestbook.web.dependencies import MessageId, ModeratorDep, refuse_if_match, require_admin
-from guestbook.web.ids import After, parse_cursor
+from guestbook.web.dependencies import (
+    After,
+    MessageId,
+    ModeratorDep,
+    refuse_if_match,
+    require_admin,
+)
 from guestbook.web.routes.messages import Limit, page_of
 from guestbook.web.schemas import MessageList, MessageOut, problems
 
@@ -21,13 +26,8 @@ router = APIRouter(
 
 
 @router.get("/held", responses=problems(422), summary="List messages that wait, oldest first")
-async def list_held(
-    moderator: ModeratorDep,
-    after: After = None,
-    limit: Limit = 50,
-) -> MessageList:
-    newer_than = ORIGIN if after is None else parse_cursor("after", after)
-    return page_of(await moderator.waiting(newer_than, limit), "/held", limit, "after")
+async def list_held(moderator: ModeratorDep, after: After, limit: Limit = 50) -> MessageList:
+    return page_of(await moderator.waiting(after or ORIGIN, limit), "/held", limit, "after")
 
 
 @router.get(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from guestbook.core import unavailable
-from guestbook.web.dependencies import Language, PageDep, PublicURL
-from guestbook.web.ids import parse_cursor
+from guestbook.web.dependencies import Language, PageDep, PublicURL, parse_id
 from guestbook.web.pages import feed as feeds
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import Page
@@ -22,7 +21,7 @@ async def index(request: Request) -> Response:
     before = request.query_params.get("before")
     if before is None:
         return page.current(language, is_held="held" in request.query_params)
-    return await page.older(language, parse_cursor("before", before))
+    return await page.older(language, parse_id("before", before))
 
 
 @router.get("/wall", include_in_schema=False)
