@@ -55,10 +55,9 @@ async def _newest(store: Store, limit: int, before: EntryId | None) -> AsyncIter
     """Yield at most `limit` messages older than `before`, newest first."""
     while limit:
         page = await store.older(before, min(limit, _PAGE))
-        for entry in page.entries:
-            if isinstance(entry, Message):
-                yield entry
-                limit -= 1
+        for message in page.messages:
+            yield message
+            limit -= 1
         if page.reached is None:
             return
         before = page.reached

@@ -68,7 +68,7 @@ async def exported(store: Store) -> AsyncIterator[list[Message]]:
     while reached is not None:
         page = await store.newer(reached, _PAGE)
         reached = page.reached
-        yield [entry for entry in page.entries if isinstance(entry, Message)]
+        yield page.messages
 
 
 def import_messages(

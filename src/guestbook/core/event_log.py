@@ -227,12 +227,16 @@ class EventLog:
         stop = len(self._entries)
         if before is not None:
             stop = bisect_left(self._entries, before, key=_by_id)
-        return _messages(self._entries[i] for i in range(stop - 1, -1, -1))
+        for index in range(stop - 1, -1, -1):
+            message = self._entries[index].message
+            if message is not None:
+                yield message
 
-    def oldest(self, after: EntryId) -> Iterator[Message]:
-        """Iterate over the messages in memory, oldest first, newer than `after`."""
+    def entries_after(self, after: EntryId) -> list[Entry]:
+        """Return what is in memory after an id, oldest first."""
         begin = bisect_right(self._entries, after, key=_by_id)
-        return _messages(self._entries[i] for i in range(begin, len(self._entries)))
+        contents = (entry.message or entry.change for entry in self._entries[begin:])
+        return [content for content in contents if content is not None]
 
     async def wait_for(self, entry_id: EntryId) -> None:
         """Wait until the stream has been read up to `entry_id`."""
@@ -251,7 +255,3 @@ class EventLog:
                 waiter.set_result(None)
             else:
                 self._waiters.append((entry_id, waiter))
-
-
-def _messages(entries: Iterable[LogEntry]) -> Iterator[Message]:
-    return (entry.message for entry in entries if entry.message is not None)

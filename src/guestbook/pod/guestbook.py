@@ -7,7 +7,7 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
@@ -41,8 +41,8 @@ from guestbook.storage import (
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
-READ_COUNT = 200
-"""How many entries a read asks Redis for at a time."""
+# How many entries a read asks Redis for at a time.
+_READ_COUNT = 200
 # Load balancers ask for readiness at least this often.
 _PROBE_SECONDS = 15.0
 # How long after the first of them has learned that the pod is not ready the others have, too.
@@ -266,7 +266,10 @@ class Guestbook:
             edge = self.log.low_watermark.after() if self.log.is_loaded else None
             if before is not None and (edge is None or before < edge):
                 edge = before
-            found += await self._read(self.store.older, edge, limit + 1 - len(found))
+            async for page in _pages(self.store.older, edge):
+                found += page.messages
+                if len(found) > limit:
+                    break
         return Listing.of(found, limit)
 
     async def since(self, after: EntryId, limit: int) -> Listing:
@@ -274,11 +277,21 @@ class Guestbook:
 
         Raises UnavailableError.
         """
-        if self.log.has_all_after(after):
-            found = list(itertools.islice(self.log.oldest(after), limit + 1))
-        else:
-            found = await self._read(self.store.newer, after, limit + 1)
+        found: list[Message] = []
+        async for page in self.pages_after(after):
+            found += page.messages
+            if len(found) > limit:
+                break
         return Listing.of(found, limit)
+
+    async def pages_after(self, after: EntryId) -> AsyncIterator[EntryPage]:
+        """Yield the entries after an id, oldest first. Raises UnavailableError."""
+        log = self.log
+        if log.has_all_after(after):
+            yield EntryPage(log.entries_after(after), log.last)
+        else:
+            async for page in _pages(self.store.newer, after):
+                yield page
 
     async def get(self, entry_id: EntryId) -> Message | None:
         """Return the message with this id. Raises UnavailableError."""
@@ -289,15 +302,14 @@ class Guestbook:
             return None
         return await within_request(self.store.get(entry_id))
 
-    async def _read(
-        self, read: Callable[..., Awaitable[EntryPage]], edge: EntryId | None, count: int
-    ) -> list[Message]:
-        """Read messages page by page, skipping deletions."""
-        found: list[Message] = []
-        while len(found) < count:
-            page = await within_request(read(edge, READ_COUNT))
-            if page.reached is None:
-                break
-            edge = page.reached
-            found += [entry for entry in page.entries if isinstance(entry, Message)]
-        return found[:count]
+
+async def _pages(
+    read: Callable[..., Awaitable[EntryPage]], edge: EntryId | None
+) -> AsyncIterator[EntryPage]:
+    """Yield what Redis has on one side of an id, page by page. Raises UnavailableError."""
+    while True:
+        page = await within_request(read(edge, _READ_COUNT))
+        if page.reached is None:
+            return
+        yield page
+        edge = page.reached

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from guestbook.core import ORIGIN, Deletion, Edit, Entry, EntryId, Message
-from guestbook.pod.guestbook import READ_COUNT, Guestbook
+from guestbook.core import ORIGIN, Change, Deletion, Edit, EntryId, Message
+from guestbook.pod.guestbook import Guestbook
 
 
 class Changes(NamedTuple):
@@ -44,18 +43,16 @@ async def poll(
     is_reset = after != ORIGIN and (is_replaced or await _is_outdated(guestbook, after, newest))
     cursor = ORIGIN if is_reset else after
     messages: list[Message] = []
-    changes: list[Edit | Deletion] = []
-    has_more = False
-    async for read_to, entry in _entries(guestbook, cursor):
-        if isinstance(entry, Message):
-            if len(messages) == limit:
-                has_more = True
-                break
-            messages.append(entry)
-        elif entry is not None:
-            changes.append(entry)
-        end = max(end, read_to)
+    changes: list[Change] = []
+    async for page in guestbook.pages_after(cursor):
+        messages += page.messages
+        changes += [entry for entry in page.entries if not isinstance(entry, Message)]
+        end = max(end, page.reached or end)
+        if len(messages) > limit:
+            break
+    has_more = len(messages) > limit
     if has_more:
+        messages = messages[:limit]
         end = messages[-1].id
         changes = [change for change in changes if change.id <= end]
     reached = end if is_reset else max(end, after)
@@ -79,22 +76,3 @@ async def _is_outdated(guestbook: Guestbook, after: EntryId, newest: EntryId) ->
     if after >= log.low_watermark:
         return False
     return log.is_complete or after < await guestbook.store.trimmed()
-
-
-async def _entries(
-    guestbook: Guestbook, after: EntryId
-) -> AsyncIterator[tuple[EntryId, Entry | None]]:
-    """Yield the entries after an id, each with the id up to which the stream has been read."""
-    log = guestbook.log
-    if log.has_all_after(after):
-        for entry in log.between(log.position_after(after), log.end):
-            yield entry.id, entry.message or entry.change
-        return
-    reached: EntryId | None = after
-    while reached is not None:
-        page = await guestbook.store.newer(reached, READ_COUNT)
-        for each in page.entries:
-            yield each.id, each
-        reached = page.reached
-        if reached is not None:
-            yield reached, None

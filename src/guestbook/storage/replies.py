@@ -19,6 +19,11 @@ class EntryPage(NamedTuple):
     entries: list[Entry]
     reached: EntryId | None
 
+    @property
+    def messages(self) -> list[Message]:
+        """The messages among the entries."""
+        return [entry for entry in self.entries if isinstance(entry, Message)]
+
     @classmethod
     def parse(cls, raw: list[tuple[bytes, dict[bytes, bytes] | None]]) -> Self:
         """Parse what Redis returned, without entries that this version does not know."""
