@@ -77,7 +77,7 @@ async def test_drain_cuts_streams_whose_clients_do_not_read() -> None:
 
 async def test_drain_leaves_time_to_take_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that is slow for a moment gets `bye`, too."""
-    monkeypatch.setattr(fanout, "_FAREWELL_SECONDS", PATIENCE)
+    monkeypatch.setattr(fanout, "_FLUSH_SECONDS", PATIENCE)
     book = filled(1)
     stream = book.open()
     stream.room = 0
@@ -94,12 +94,12 @@ async def test_addresses_are_counted_while_their_streams_are_open() -> None:
     """A stream that has ended frees its place, once."""
     book = filled(1)
     first, second = book.open(), book.open()
-    assert book.fanout.count_from("10.0.0.1") == len(book.fanout) == 2
+    assert book.fanout.count_streams_of("10.0.0.1") == len(book.fanout) == 2
     book.fanout.connection_lost(first)
     book.fanout.connection_lost(first)
-    assert book.fanout.count_from("10.0.0.1") == len(book.fanout) == 1
+    assert book.fanout.count_streams_of("10.0.0.1") == len(book.fanout) == 1
     book.fanout.connection_lost(second)
-    assert book.fanout.count_from("10.0.0.1") == len(book.fanout) == 0
+    assert book.fanout.count_streams_of("10.0.0.1") == len(book.fanout) == 0
     assert book.fanout.counts.closed["client gone"] == 2
     assert book.fanout.counts.opened == 2
 

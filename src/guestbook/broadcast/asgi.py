@@ -1,4 +1,4 @@
-"""Streams through ASGI's `send`, where the server does not hand over its connection."""
+"""Streams through ASGI's `send`, for servers that do not hand over a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catching up: streams that lack more than one write get it in turns, batch by batch."""
+"""Catching up: streams that are far behind take turns, batch by batch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from guestbook.broadcast.replay import ReadAfter, Replay, ReplayUnavailableError
 from guestbook.broadcast.stream import WRITE_BYTES, Counts, Stream
 from guestbook.core import EntryId, EventLog
 
-# What clients have not taken yet is in memory, so that only some streams catch up at a time.
-_TURNS_AT_ONCE = 8
-# How long a client that does not take its batch may keep others from their turn.
+# A batch stays in memory until its client has read it, so only some streams catch up at a time.
+_MAX_CONCURRENT = 8
+# How long a slow client may delay the others.
 _TURN_SECONDS = 0.1
 
 logger = structlog.get_logger(__name__)
@@ -28,8 +28,8 @@ def is_lagging(log: EventLog, position: int) -> bool:
 class CatchUp:
     """One task for each stream that catches up, from its cursor on.
 
-    `on_done` is called with a stream that lags no more (or, with the cursor None, whose cursor
-    has been trimmed), `on_failed` with one that cannot go on, and why.
+    `on_done` is called with a stream that has caught up (or has the cursor None, because its
+    cursor was trimmed), `on_failed` with one that cannot continue, and the reason.
     """
 
     def __init__(
@@ -48,20 +48,20 @@ class CatchUp:
         self._on_failed = on_failed
         self._tasks: dict[Stream, asyncio.Task[None]] = {}
         self._writable: dict[Stream, asyncio.Future[None]] = {}
-        self._turns = asyncio.Semaphore(_TURNS_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     def start(self, stream: Stream) -> None:
-        """Begin to write what a stream lacks."""
+        """Start to write the missing entries to a stream."""
         self._tasks[stream] = asyncio.create_task(self._run(stream))
 
     def stop(self, stream: Stream) -> None:
-        """Write no more to a stream."""
+        """Stop writing to a stream."""
         task = self._forget(stream)
         if task is not None:
             task.cancel()
 
     def resume(self, stream: Stream) -> None:
-        """Continue with a stream whose socket has room again."""
+        """Continue with a stream that can be written to again."""
         writable = self._writable.pop(stream, None)
         if writable is not None:
             writable.set_result(None)
@@ -91,7 +91,7 @@ class CatchUp:
 
     async def _catch_up(self, stream: Stream) -> None:
         while stream.cursor is not None and self._is_behind(stream.cursor):
-            async with self._turns:
+            async with self._slots:
                 await self._write_batch(stream, stream.cursor)
                 # Mostly nothing was waited for: let others have their turn.
                 await asyncio.sleep(0)
@@ -106,12 +106,12 @@ class CatchUp:
         source = "redis" if cursor < self._log.low_watermark else "memory"
         batch = await self._replay.after(cursor, stream.frame)
         if batch is None:
-            # What it missed has been trimmed: it goes on like a stream that has no cursor.
+            # The missing entries were trimmed: continue as without a cursor.
             stream.cursor = None
             return
         stream.cursor = batch.reached
         stream.cursor_at = time.monotonic()
-        missed, count = batch.beyond(cursor)
+        missed, count = batch.frames_after(cursor)
         if missed:
             stream.write(missed)
         stream.entries += count

@@ -1,4 +1,4 @@
-"""Every event to every open stream: the one place that writes live, and that opens and closes."""
+"""The fan-out: open and close streams, and write every event to all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import structlog
 from guestbook.broadcast.catchup import CatchUp, is_lagging
 from guestbook.broadcast.groups import Groups
 from guestbook.broadcast.replay import ReadAfter
-from guestbook.broadcast.stream import WRITE_BYTES, Counts, State, Stream, bye, hello
+from guestbook.broadcast.stream import WRITE_BYTES, Counts, State, Stream, bye, first_event
 from guestbook.core import EntryId, EventLog, LogEntry, sse
 
 PING_SECONDS = 15.0
@@ -21,7 +21,7 @@ _STALLED_SECONDS = 45.0
 # How long events are gathered before they go out: of many that are published at once, Redis
 # returns the first alone.
 _GATHER_SECONDS = 0.002
-_FAREWELL_SECONDS = 0.4
+_FLUSH_SECONDS = 0.4
 
 logger = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class Fanout:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def count_from(self, address: str) -> int:
+    def count_streams_of(self, address: str) -> int:
         """Return how many streams an address has open."""
         return self._addresses[address]
 
@@ -100,15 +100,15 @@ class Fanout:
         for stream in tuple(self._waiting):
             self._resume_at_cursor(stream)
         if not self._groups.flush():
-            # Other callbacks get a turn, then this goes on at once.
+            # Let other callbacks run in between.
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
         self._report_delivered()
 
     def _report_delivered(self) -> None:
-        before, reached = self._delivered_position, self._groups.furthest_back
+        before, reached = self._delivered_position, self._groups.min_position
         if before is None or reached is None:
-            # What was there when the process began was delivered long ago.
+            # Entries from before the process started were delivered long ago.
             self._skip_delivered()
         elif reached > before:
             self._on_delivered(self._log.between(before, reached))
@@ -126,7 +126,7 @@ class Fanout:
         self.schedule_flush()
 
     def reset_lost_cursors(self, last: EntryId, asked_at: float) -> None:
-        """Reset streams whose cursor is of data that Redis has lost.
+        """Reset the streams with a cursor in data that Redis has lost.
 
         `last` was Redis's newest id at some time after `asked_at`.
         """
@@ -146,12 +146,12 @@ class Fanout:
         stream.position = self._groups.newest
         if stream.cursor is None and self._log.is_loaded:
             stream.cursor = self._log.last
-        data = hello(self._greeting(), stream.cursor)
+        data = first_event(self._greeting(), stream.cursor)
         if self.is_draining:
             stream.write(stream.frame(data))
             self._finish(stream, "drain", bye())
         elif (start := self._find(stream.cursor)) is not None:
-            # What it missed goes out with the greeting: one packet instead of two.
+            # Missed entries are sent with the greeting: one packet instead of two.
             missed, end = self._log.frames(start, WRITE_BYTES)
             stream.write(stream.frame(data + missed))
             self.counts.replayed["memory"] += end - start
@@ -241,13 +241,13 @@ class Fanout:
             self._catchup.start(stream)
 
     def pause(self, stream: Stream) -> None:
-        """Write nothing more to a stream for now: its socket is full."""
+        """Pause a stream, because its socket is full."""
         stream.paused_at = time.monotonic()
         self._paused.add(stream)
         self._groups.leave(stream)
 
     def resume(self, stream: Stream) -> None:
-        """Continue with a stream whose socket has room again."""
+        """Continue with a stream that can be written to again."""
         stream.paused_at = None
         self._paused.discard(stream)
         if stream.state is State.CATCHING_UP:
@@ -256,7 +256,7 @@ class Fanout:
             asyncio.get_running_loop().call_soon(self._advance, stream)
 
     def connection_lost(self, stream: Stream) -> None:
-        """Remove a stream whose connection is gone."""
+        """Remove a stream that has lost its connection."""
         if stream not in self._streams:
             return
         self._close(stream, "client gone")
@@ -280,19 +280,19 @@ class Fanout:
         self._move_to(stream, State.CLOSED)
 
     def _abort(self, stream: Stream, reason: str) -> None:
-        """Cut a stream off; its client comes back with its cursor."""
+        """Cut a stream off; its client reconnects with its cursor."""
         self._close(stream, reason)
         stream.abort()
 
-    def _finish(self, stream: Stream, reason: str, farewell: bytes = b"") -> None:
+    def _finish(self, stream: Stream, reason: str, last_event: bytes = b"") -> None:
         """End a stream properly."""
         self._close(stream, reason)
-        if farewell:
-            stream.write(stream.frame(farewell))
+        if last_event:
+            stream.write(stream.frame(last_event))
         stream.finish()
 
     def cut(self) -> None:
-        """Cut all streams, as a failing network does; their clients come back."""
+        """Cut all streams, as a failing network does; their clients reconnect."""
         for stream in tuple(self._streams):
             self._abort(stream, "cut")
 
@@ -310,7 +310,7 @@ class Fanout:
                 self._finish(stream, "drain", bye())
         await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
         # Clients that are slow to take the end of their streams get a moment more.
-        until = time.monotonic() + _FAREWELL_SECONDS
+        until = time.monotonic() + _FLUSH_SECONDS
         while self._streams and time.monotonic() < until:  # noqa: ASYNC110  # some dozen turns
             await asyncio.sleep(0.01)
         for stream in tuple(self._streams):

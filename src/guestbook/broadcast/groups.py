@@ -19,8 +19,7 @@ _SLICE_SECONDS = 0.0015
 class Group:
     """Streams of one class at one position, by their channels.
 
-    The loop that sends to them then looks at no stream, which would be one more access to memory
-    that is in no cache.
+    So the loop that sends does not access the streams, which are rarely in the CPU's cache.
     """
 
     __slots__ = ("kind", "position", "streams")
@@ -55,12 +54,12 @@ class Groups:
         """The position of a stream that lacks nothing, as of the last `update`."""
 
     @property
-    def furthest_back(self) -> int | None:
+    def min_position(self) -> int | None:
         """The position in the log that all groups have reached; None if there are no groups."""
         return self._groups[0].position.entries if self._groups else None
 
     def set_pods(self, event: bytes) -> None:
-        """Have a new `pods` event written."""
+        """Set the `pods` event to write next."""
         self._pods_event = event
         self.update(pods=1)
 
@@ -102,7 +101,7 @@ class Groups:
         return skipped
 
     def flush(self) -> bool:
-        """Write to the groups that lack something, for a short time; return whether all is done."""
+        """Write to the groups that are behind, for a short time; return whether all are done."""
         self.update()
         deadline = time.monotonic() + _SLICE_SECONDS
         for _ in range(len(self._groups)):

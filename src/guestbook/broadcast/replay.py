@@ -25,7 +25,7 @@ stream has been trimmed. Raises ReplayUnavailableError.
 
 
 class ReplayUnavailableError(Exception):
-    """Entries that are no longer in memory cannot be read at the moment."""
+    """Redis cannot be read, and memory does not have the entries."""
 
 
 class ReplayBatch:
@@ -51,17 +51,17 @@ class ReplayBatch:
         """The size of all frames, in bytes."""
         return len(self._data)
 
-    def beyond(self, cursor: EntryId) -> tuple[memoryview, int]:
-        """Return the frames after a cursor, shared and not copied, and the number of entries."""
+    def frames_after(self, cursor: EntryId) -> tuple[memoryview, int]:
+        """Return the frames after a cursor, without a copy, and the number of entries."""
         index = bisect_right(self._ids, cursor)
         return self._data[self._offsets[index] :], len(self) - index
 
 
 class Replay:
-    """The batches that were read last.
+    """A cache of the batches that were read last.
 
-    Streams that were cut off together come back together and advance side by side: after the
-    first batch, wherever each of them began, they all get the same ones.
+    Streams that were cut off together reconnect together: after their first batch they all need the
+    same ones.
     """
 
     def __init__(self, log: EventLog, read_after: ReadAfter) -> None:
@@ -73,7 +73,7 @@ class Replay:
         self._count = _MIN_ENTRIES
 
     async def after(self, cursor: EntryId, frame: Frame) -> ReplayBatch | None:
-        """Return a batch that goes on after a cursor; None if that has been trimmed or replaced.
+        """Return the batch after a cursor; None if the cursor was trimmed or replaced.
 
         Raises ReplayUnavailableError.
         """

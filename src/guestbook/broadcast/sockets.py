@@ -20,8 +20,8 @@ HAS_EPOLL = hasattr(select, "epoll")
 class SocketWatcher:
     """Notices when clients leave, and when full sockets have room again.
 
-    The event loop watches nothing but the epoll. Its transports would double the memory of a
-    stream, and make a write a quarter dearer than the kernel does.
+    The event loop watches only the epoll. asyncio's transports would double the memory of a stream,
+    and make a write cost a quarter more.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class SocketWatcher:
         self._epoll.modify(descriptor, select.EPOLLIN | (select.EPOLLOUT if is_full else 0))
 
     def remove(self, descriptor: int) -> None:
-        """Watch a socket no more; before it is closed, as the next one may get its number."""
+        """Stop watching a socket. Call it before closing, as the next socket may get its number."""
         self._epoll.unregister(descriptor)
         del self._streams[descriptor]
         if not self._streams:
@@ -112,7 +112,7 @@ class SocketStream(Stream):
 
     def _is_disconnected(self) -> bool:
         try:
-            # What a client sends after its request is ignored; b"" means that it has left.
+            # Data after the request is ignored; b"" means that the client has left.
             return not self.channel.recv(_IGNORED_BYTES)
         except BlockingIOError:
             return False

@@ -28,24 +28,24 @@ _SOURCES = ("memory", "redis")
 
 
 class State(enum.Enum):
-    """What a stream is doing. `Fanout` changes it, in one function.
+    """The state of a stream. One function of `Fanout` changes it.
 
-    That its socket is full (`paused_at`) is a second fact beside it: a stream can be paused in
-    every state, and goes on in the same state when there is room again.
+    A stream can be paused in every state (`paused_at`), because its socket is full, and continues
+    in the same state.
     """
 
     WAITING = enum.auto()
-    """For the log: it has not been loaded yet, or not been read up to the stream's cursor."""
+    """It waits for the log, which is not loaded or not read up to the stream's cursor yet."""
     CATCHING_UP = enum.auto()
-    """It lacks more than one write, which a task of its own writes in turns with others."""
+    """It is far behind, and a task of its own writes the missing entries."""
     LIVE = enum.auto()
     """It has a position in the log, and belongs to a group unless it is paused."""
     CLOSED = enum.auto()
-    """It gets no more events; what was written before may still be on its way."""
+    """It gets no more events; earlier ones may still be in its buffer."""
 
 
 class Position(NamedTuple):
-    """What a stream has been sent: log entries, `pods` events and pings, each as a number."""
+    """How many log entries, `pods` events and pings a stream has been sent."""
 
     entries: int
     pods: int
@@ -79,7 +79,7 @@ class Stream(ABC):
     position: Position
     """While it is in a group, the group's position counts, not this one."""
     channel: Any
-    """What `send` sends to, hashable."""
+    """The hashable object to which `send` sends."""
 
     def __init__(
         self, fanout: Fanout, address: str, cursor: EntryId | None, request_id: str = ""
@@ -109,9 +109,9 @@ class Stream(ABC):
     @staticmethod
     @abstractmethod
     def send(channel: Any, framed: bytes | memoryview, /) -> int:
-        """Send as many of the framed events as a channel takes at once; return how many bytes.
+        """Send as much as the channel takes without blocking; return how many bytes.
 
-        Raises OSError if it takes none.
+        Raises OSError if it takes nothing.
         """
 
     @abstractmethod
@@ -124,14 +124,14 @@ class Stream(ABC):
 
     @abstractmethod
     def abort(self) -> None:
-        """Cut the connection, whatever is still to be sent."""
+        """Cut the connection, even if data is still to be sent."""
 
 
 def _retry() -> bytes:
     return sse.retry(int(random.uniform(*_RETRY_MS)))  # noqa: S311  # jitter
 
 
-def hello(greeting: bytes, cursor: EntryId | None) -> bytes:
+def first_event(greeting: bytes, cursor: EntryId | None) -> bytes:
     """Return the event with which a stream begins: `greeting`, with `retry:` and the cursor.
 
     With the cursor as its `id:`, a client that is cut off before its first message misses nothing.
@@ -141,14 +141,14 @@ def hello(greeting: bytes, cursor: EntryId | None) -> bytes:
 
 
 def bye() -> bytes:
-    """Return `retry:` and the event with which a stream ends that its server closes."""
+    """Return the `bye` event with `retry:`, which ends a stream that the server closes."""
     return _retry() + sse.event(b"{}", name="bye")
 
 
 class Counts:
-    """What has happened to streams since the process began, for metrics.
+    """Counts of streams since the process started, for metrics.
 
-    Every label that can occur is there from the start.
+    Every label exists from the start.
     """
 
     def __init__(self) -> None:

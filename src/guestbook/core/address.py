@@ -37,8 +37,8 @@ class Host(NamedTuple):
     def authority(self) -> str:
         """Return `host` or `host:port`, without the port if it is a default one.
 
-        Whether TLS is used does not matter here: behind a proxy that ends it the scheme may not be
-        known, and no browser names these ports where they are meant.
+        TLS makes no difference: behind a proxy the scheme may be unknown, and browsers leave
+        default ports out.
         """
         if self.port is None or self.port in _DEFAULT_PORTS.values():
             return self.name

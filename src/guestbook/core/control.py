@@ -20,7 +20,7 @@ HELD_SEQ = 1_000_000_000
 """Ids of held messages have a second half from here on, so that they differ from all others."""
 
 CLOSED_MAX = 200
-"""The longest words with which the guestbook is closed."""
+"""The longest text with which the guestbook may be closed."""
 BAN_DAYS_MAX = 366
 """The longest ban."""
 
@@ -61,9 +61,9 @@ class Control:
     """The decisions that apply to all pods."""
 
     closed: str | None = None
-    """The words with which the guestbook is closed; None: it is open."""
+    """The text for visitors while the guestbook is closed; None: it is open."""
     moderation: Moderation | None = None
-    """None: as the setting says."""
+    """None: the setting decides."""
     bans: Mapping[Network, int] = field(default_factory=dict)
     """The networks from which posts are refused, and until when in ms of Redis's clock."""
 
@@ -84,7 +84,7 @@ class Control:
         return cls(texts.get("closed") or None, moderation if is_known else None, bans)
 
     def notices(self, setting: Moderation) -> dict[str, str]:
-        """Return what pages have to know; `setting` is the moderation if none was decided."""
+        """Return the decisions that pages show; `setting` is the moderation if none was chosen."""
         moderation = self.moderation or setting
         return {
             **({} if self.closed is None else {"closed": self.closed}),
@@ -92,7 +92,7 @@ class Control:
         }
 
     def refusal(self, address: str, now_ms: float) -> ProblemError | None:
-        """Return why an address may not post now."""
+        """Return the error for an address that may not post now."""
         if self.closed is not None:
             return ProblemError(403, self.closed, code="closed")
         if self.bans and self._is_banned(address, now_ms):

@@ -30,7 +30,7 @@ class LogEntry:
 
     @property
     def kind(self) -> str:
-        """What it is: a message, an edit or a deletion."""
+        """The type of the entry: message, edit or deletion."""
         if self.change is None:
             return "message"
         return "edit" if isinstance(self.change, Edit) else "deletion"
@@ -75,7 +75,7 @@ class EventLog:
         self.is_loaded = False
         """Whether the log has been loaded from Redis since the process started."""
         self.revision = 0
-        """Goes up with each change and reload: what was read of the stream before is outdated."""
+        """Grows with each edit, deletion and reload, which make earlier reads outdated."""
 
     @property
     def size(self) -> int:
@@ -127,7 +127,7 @@ class EventLog:
 
     def _apply(self, change: Change) -> None:
         target = self._find(change.target)
-        # What has been deleted stays deleted.
+        # A deleted message stays deleted.
         if target is not None and target.message is not None:
             self._replace(target, change.message if isinstance(change, Edit) else None)
         for replaced in map(self._find, change.replaces):
@@ -170,10 +170,10 @@ class EventLog:
         return self.is_loaded and (cursor >= self.low_watermark or self.is_complete)
 
     def is_outdated(self, cursor: EntryId) -> bool:
-        """Return whether a cursor is of messages that have been replaced since.
+        """Return whether the messages of a cursor have been replaced since.
 
-        A client that has just loaded the list goes on after its newest message, which may be older,
-        or after 0-0 if it was empty.
+        A client that has just loaded the list may continue after its newest message, which may be
+        older than the replacement, or after 0-0 if the list was empty.
         """
         if cursor >= self.replaced_at or cursor == ORIGIN:
             return False

@@ -167,8 +167,7 @@ def _json(value: object) -> bytes:
 class InvalidMessageError(ValueError):
     """The text or the author of a new message breaks a rule.
 
-    `field` names the part, `reason` is the rule as a sentence, and `code` as one word, from which
-    the page makes a sentence in the visitor's language.
+    `reason` is the rule in English; the page translates `code`.
     """
 
     def __init__(self, field: str, code: str, reason: str) -> None:
@@ -180,7 +179,7 @@ class InvalidMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message that is not stored yet. From `parse` it is valid."""
+    """A message that is not stored yet. `parse` returns only valid ones."""
 
     text: str
     author: str | None
@@ -215,7 +214,7 @@ def _clean(field: str, value: object, max_length: int) -> str:
 def normalise(value: str) -> str:
     """Make every line end LF, remove control characters other than tabs, and trim.
 
-    A text in which nothing is visible becomes empty. static/js/text.js does the same.
+    A text without a visible character becomes empty. static/js/text.js does the same.
     """
     kept = _CONTROL.sub("", _LINE_END.sub("\n", value)).strip()
     return kept if _VISIBLE.search(kept) else ""

@@ -13,7 +13,7 @@ PROBLEM_TYPE = "application/problem+json"
 class ProblemError(Exception):
     """End a request with a problem. `field` names the part of the request at fault, if any.
 
-    `code` is the reason in one word, for clients that show it in another language.
+    `code` is the reason in one word, for clients that translate it.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ def event(data: bytes, *, id: str | None = None, name: str | None = None) -> byt
 
 
 def last_id(id: str) -> bytes:
-    """Frame the id of the event in whose block this line stands."""
+    """Frame the `id:` line of an event."""
     return b"id: %s\n" % id.encode()
 
 

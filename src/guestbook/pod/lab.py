@@ -41,7 +41,7 @@ _DEFAULT_BYTES = 1 << 30
 _EXCESS_BYTES = 64 << 20
 _CHUNKS = 100
 _ALLOCATE_SECONDS = 10.0
-_FAREWELL_SECONDS = 0.1
+_ANNOUNCE_SECONDS = 0.1
 _POP_SECONDS = 1
 _TIMEOUT = 1.0
 _PAUSE_SECONDS = 1.0
@@ -190,7 +190,7 @@ class Lab:
         """Announce a fault that keeps this process from sending anything later."""
         await self._announce(fault)
         # Let the streams of this process be told too.
-        await asyncio.sleep(_FAREWELL_SECONDS)
+        await asyncio.sleep(_ANNOUNCE_SECONDS)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Hand a connection over to the application: uvicorn does so for WebSockets, and for HTTP not.
+"""Hand a connection over to the application, as uvicorn does only for WebSockets.
 
 This file relies on attributes of uvicorn's protocol that its documentation does not mention.
 `test_uvicorn_has_what_the_server_relies_on` guards them, and pyproject.toml bounds the version.
@@ -47,12 +47,12 @@ class DetachableProtocol(HttpToolsProtocol):
             _send_without_chunks(self.cycle)
 
     def detach(self) -> socket.socket | None:
-        """Return the connection's socket, which is the application's to write to and to close.
+        """Return the connection's socket; the application now has to write to it and close it.
 
-        To be called before a response was started. What the application sends afterwards is
-        ignored. Returns None where the connection cannot be detached: the client is gone or speaks
-        HTTP/1.0, an earlier response has not been sent completely, another request was pipelined
-        behind this one, or the process has too many files open.
+        Call this before a response was started; `send` is ignored afterwards. Returns None if the
+        connection cannot be detached: the client is gone or speaks HTTP/1.0, an earlier response
+        has not been sent completely, another request was pipelined, or the process has too many
+        open files.
         """
         cycle = self.cycle
         if (

@@ -1,4 +1,4 @@
-"""The head of a request: what RFC 9110 and 9112 ask of it, and uvicorn does not."""
+"""Checks of a request's head that RFC 9110 and 9112 require and uvicorn does not make."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def values(headers: Headers, name: bytes) -> list[bytes]:
 
 
 def check(version: str, headers: Headers) -> None:
-    """Raise ProblemError for a head that no request may have."""
+    """Raise ProblemError for an invalid head."""
     hosts = values(headers, b"host")
     if version not in ("1.1", "1.0"):
         raise ProblemError(400, "Only versions 1.1 and 1.0 of HTTP are supported.")
@@ -43,7 +43,7 @@ def split_target(url: bytes) -> tuple[bytes, bytes]:
 
 
 def without_upgrade(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:
-    """Return a head as if it had not asked for another protocol."""
+    """Return the head without its request to upgrade to another protocol."""
     lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
     for name, value in headers:
         if name == b"connection":

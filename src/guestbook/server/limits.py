@@ -1,8 +1,7 @@
-"""Bounds on what a client may send, and on the time it may take: uvicorn has hardly any.
+"""Limits for the size of requests and the time that clients may take; uvicorn has hardly any.
 
-The server works without this file, too: `server.py` then names `DetachableProtocol`. As
-server/detach.py does, it relies on attributes that uvicorn does not document; the same test guards
-them.
+The server also works without this file: `server.py` then names `DetachableProtocol`. Like
+server/detach.py, it relies on attributes that uvicorn does not document; the same test guards them.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from guestbook.server.timeouts import ConnectionTimeouts
 
 logger = structlog.get_logger(__name__)
 
-# Of a request's body, the framing of chunks included: the application reads less.
+# The size of a body, chunk framing included; the application reads less.
 _MAX_BODY_BYTES = 256 * 1024
-# What may be received ahead of its turn before reading is paused.
+# The size of pipelined requests at which reading is paused.
 _MAX_PENDING_BYTES = 64 * 1024
 # RFC 9112, section 3: a token, a target without spaces, and the version.
 _REQUEST_LINE = re.compile(rb"[\w!#$%&'*+.^`|~-]+ [^ ]+ HTTP/1\.[01]\r\n", re.ASCII)
@@ -36,7 +35,7 @@ _REQUEST_LINE = re.compile(rb"[\w!#$%&'*+.^`|~-]+ [^ ]+ HTTP/1\.[01]\r\n", re.AS
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a server's connections have in common."""
+    """The limits and callbacks that all connections of a server share."""
 
     timeouts: ConnectionTimeouts
     max_head_bytes: int
@@ -46,18 +45,18 @@ class Bounds:
 
 
 class BoundedProtocol(DetachableProtocol):
-    """An HTTP connection that reads one request at a time, each of them within the bounds.
+    """An HTTP connection that reads one request at a time, and limits it.
 
-    What a client sends ahead waits until the request before is answered. So an error is always in
-    the only request there is, and can be answered unless its response has begun.
+    Pipelined requests wait until the one before is answered. So an error always belongs to the
+    current request, and can be answered unless its response has begun.
     """
 
-    # Which part of a request is being read, and how much of it was received.
+    # The part of the request that is being read, and the bytes received of it.
     _part: Literal["head", "body"] | None = None
     _size = 0
-    # How much of a body is missing, where its length is known.
+    # The missing bytes of a body with a known length.
     _missing = 0
-    # What was received and not parsed; and the last three bytes that were parsed.
+    # Received bytes that are not parsed yet, and the last three parsed bytes.
     _pending = b""
     _tail = b""
     _is_rejected = False
@@ -90,7 +89,7 @@ class BoundedProtocol(DetachableProtocol):
             except ProblemError as problem:
                 self._reject(problem)
             except httptools.HttpParserError as error:
-                # What a callback raised is the parser's context.
+                # The parser keeps an exception of a callback as its context.
                 known = error.__context__ if isinstance(error.__context__, ProblemError) else None
                 if _REQUEST_LINE.match(piece) and isinstance(error, InvalidMethodError):
                     known = ProblemError(501, "There is no such method.")
@@ -104,7 +103,7 @@ class BoundedProtocol(DetachableProtocol):
             return
         except httptools.HttpParserUpgrade:
             pass
-        # For an upgrade this parser would keep all that follows, the body included.
+        # For an upgrade this parser would keep everything that follows, even the body.
         parser = self.parser
         version = parser.get_http_version()
         head = heads.without_upgrade(parser.get_method(), self.url, version, self.headers)
@@ -117,7 +116,7 @@ class BoundedProtocol(DetachableProtocol):
         return self._part is None and self.cycle is not None and not self.cycle.response_complete
 
     def _next_piece(self) -> bytes:
-        """Take from the pending bytes what cannot reach beyond the end of a request.
+        """Take pending bytes up to a possible end of the request.
 
         A head and a chunked body end with an empty line, any other body after its length. (Cutting
         at an empty line elsewhere does no harm.)
@@ -222,7 +221,7 @@ class BoundedProtocol(DetachableProtocol):
             self.transport.abort()
             return
         self._disconnect()
-        # Closed now, the kernel would drop the answer as soon as more data arrived.
+        # If it were closed now, the kernel would drop the answer when more data arrives.
         self.transport.write_eof()
 
     @property
@@ -278,7 +277,7 @@ class BoundedProtocol(DetachableProtocol):
         return True
 
     def evict(self) -> None:
-        """Close the connection, because another one needs its place."""
+        """Close the connection to make room for another one."""
         crowded = unavailable("Too many connections: try again.")
         self._close(crowded if self._part or self.cycle is None else None)
 
@@ -287,5 +286,5 @@ class BoundedProtocol(DetachableProtocol):
         super().connection_lost(exc)
 
     def detach(self) -> socket.socket | None:
-        """Return the socket, or None also where a request waits behind this one."""
+        """Return the socket, or None if another request was pipelined."""
         return None if self._pending else super().detach()

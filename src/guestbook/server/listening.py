@@ -11,7 +11,7 @@ _MISSING = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Return sockets bound to a host; `::` means all addresses of this machine, IPv4 included.
+    """Return sockets bound to a host; `::` means all IPv4 and IPv6 addresses.
 
     IPv4 has a socket of its own, so that its clients' addresses look as usual (192.0.2.1). Raises
     OSError or UnicodeError.
@@ -32,7 +32,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 raise
             reasons.append(error)
         else:
-            # Where any free port will do, it is the same for both.
+            # Use the same free port for both families.
             port = listeners[-1].getsockname()[1]
     if not listeners:
         raise reasons[0]

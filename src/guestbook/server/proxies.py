@@ -1,4 +1,4 @@
-"""uvicorn's reading of what proxies report, for an application that has to know more of it."""
+"""uvicorn's middleware for proxy headers, which also tells the application whom it trusts."""
 
 from __future__ import annotations
 

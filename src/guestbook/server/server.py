@@ -1,8 +1,7 @@
 """uvicorn's server, with a drain before its shutdown.
 
-Asked to stop, uvicorn closes its listeners at once and then waits for all connections: event
-streams would keep it waiting until the time is up. So they are ended first, while the listeners
-still answer.
+At SIGTERM uvicorn closes its listeners and waits for all connections, which event streams would
+keep open. So the streams are ended first, while the listeners still answer.
 """
 
 from __future__ import annotations

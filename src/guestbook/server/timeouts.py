@@ -1,4 +1,4 @@
-"""The deadlines of the connections, and the bound on their number."""
+"""Time limits for connections, and a limit for their number."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ logger = structlog.get_logger(__name__)
 
 
 class Connection(Protocol):
-    """What `ConnectionTimeouts` needs of a connection."""
+    """A connection as `ConnectionTimeouts` uses it."""
 
     def time_out(self) -> bool:
         """Close the connection; return False if the client is still reading a response."""
 
     def evict(self) -> None:
-        """Close the connection, because another one needs its place."""
+        """Close the connection to make room for another one."""
 
 
 class ConnectionTimeouts:
-    """The deadlines of all connections that wait for their clients, the oldest first.
+    """The deadlines of all connections that wait for their clients, oldest first.
 
-    `sweep` looks through them once a second: that costs a request next to nothing, while a timer
-    for each connection would have to be set and cancelled. Where there are more connections than
-    `max_connections`, or more open files than `max_open`, the one that has waited longest is
-    closed, so that idle connections cannot keep others out.
+    `sweep` checks them once a second, which is cheaper than a timer for each connection. Beyond
+    `max_connections`, or `max_open` open files, the connection that has waited the longest is
+    closed.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class ConnectionTimeouts:
         return self._connections
 
     def add(self, connection: Connection) -> None:
-        """Count a new connection and expect its first request; evict another if need be."""
+        """Count a new connection and expect its first request; evict another if necessary."""
         self._connections += 1
         self.expect_request(connection)
         is_crowded = self._connections > self._max_connections
@@ -73,24 +72,24 @@ class ConnectionTimeouts:
         self.clear(connection)
 
     def expect_request(self, connection: Connection) -> None:
-        """Start the time within which the rest of a request has to arrive."""
+        """Start the time limit for the rest of a request."""
         self._start(connection, self._request_seconds)
 
     def expect_more(self, connection: Connection) -> None:
-        """Start the time within which the client has to read, or to send another request."""
+        """Start the time limit for reading the response, or for the next request."""
         self._start(connection, self._keep_alive_seconds)
 
     def _start(self, connection: Connection, seconds: float) -> None:
-        # Deleted first, so that the order is that of the starts.
+        # Delete first, to move the connection to the end.
         self._deadlines.pop(connection, None)
         self._deadlines[connection] = time.monotonic() + seconds
 
     def clear(self, connection: Connection) -> None:
-        """Stop the time: nothing is expected of the client."""
+        """Remove the time limit."""
         self._deadlines.pop(connection, None)
 
     def sweep(self) -> None:
-        """Close the connections whose time is over."""
+        """Close the connections that have passed their deadline."""
         now = time.monotonic()
         for connection in [each for each, until in self._deadlines.items() if until <= now]:
             if connection.time_out():

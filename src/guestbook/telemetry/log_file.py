@@ -1,7 +1,6 @@
 """Standard error as a file to which a write never fails.
 
-A log that cannot be written costs its lines and nothing else: an error while an error is being
-logged would end the task that logs.
+If the log cannot be written, lines are lost. An exception instead would end the task that logs.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import sys
 from typing import Any, TextIO
 
 # How long to wait for a log that is not being read, before lines are dropped.
-_PATIENCE_MS = 200
+_TIMEOUT_MS = 200
 _BUFFER = 64 * 1024
 
 
@@ -32,11 +31,11 @@ class DescriptorFile(io.FileIO):
 
 
 class LogFile(DescriptorFile):
-    """Standard error, to which a write never fails: what cannot be written is dropped."""
+    """Standard error; lines that cannot be written are dropped."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
-        self._patience_ms = _PATIENCE_MS
+        self._timeout_ms = _TIMEOUT_MS
         self._is_line_cut = False
 
     def write(self, data: Any) -> int:
@@ -44,18 +43,18 @@ class LogFile(DescriptorFile):
         left = memoryview(b"\n" + data if self._is_line_cut else bytes(data))
         size = len(left)
         with contextlib.suppress(OSError):
-            while left and self.wait(self._patience_ms):
+            while left and self.wait(self._timeout_ms):
                 # A pipe that is writable takes this much without blocking.
                 left = left[os.write(self.fileno(), left[: select.PIPE_BUF]) :]
         # Wait only once for a log that is not being read.
-        self._patience_ms = 0 if left else _PATIENCE_MS
+        self._timeout_ms = 0 if left else _TIMEOUT_MS
         if len(left) < size:
             self._is_line_cut = bool(left)
         return len(data)
 
 
 def open_log() -> TextIO:
-    """Return standard error as such a file; without one, every line is dropped."""
+    """Return standard error as a LogFile; if it is closed, every line is dropped."""
     if sys.stderr is None:
         return open(os.devnull, "w", encoding="utf-8")
     buffer = io.BufferedWriter(LogFile(2), _BUFFER)

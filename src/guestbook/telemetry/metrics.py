@@ -18,7 +18,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_1_0_0
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-# From the answer of a local Redis to what a visitor no longer waits for.
+# From a local Redis to the longest that visitors wait.
 _REDIS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # The requests that post a message, and the meaning of a status that refuses it.
 _POSTS = frozenset({("POST", "/messages"), ("GET", "/rpush/{key}/{value:text}")})
@@ -98,10 +98,7 @@ class Metrics:
     def count_request(
         self, method: str, route: str, status: int, seconds: float | None, *, code: str = ""
     ) -> None:
-        """Count an answer; `seconds` is None for a stream, which takes as long as it likes.
-
-        `code` is that of its problem, if it is one.
-        """
+        """Count an answer; `seconds` is None for a stream, `code` that of a problem."""
         if method not in _METHODS:
             method = "other"
         self._requests_by(method, route, status).inc()

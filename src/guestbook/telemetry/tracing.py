@@ -1,11 +1,10 @@
 """Traces by OpenTelemetry, imported only if OpenTelemetry's own variables ask for them.
 
-A request is a span, and so is the script that stores its message. The script's span context is
-stored in the stream's entry, and each process that delivers the entry adds a span below it: one
-trace shows a message's whole way from its author to the readers.
+A request is a span, and so is the script that stores its message. The entry in Redis contains the
+script's span context, and each process that delivers the entry adds a span below it.
 
-FastAPI can make the requests' spans too, but it would report every stream as a failure, because a
-stream that was handed over sends no response through ASGI.
+FastAPI's own spans would report every detached stream as a failure, because it sends no response
+through ASGI.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def create_app(settings: Settings, *, drains_on_signal: bool = False) -> FastAPI
     """Create the application. Its lifespan opens the guestbook, as `app.state.guestbook`.
 
     `drains_on_signal` is for servers that do not end the streams before they stop. Raises
-    SettingsError for OTEL_* variables that ask for something impossible.
+    SettingsError for wrong OTEL_* variables.
     """
     metrics = Metrics()
     tracing = _tracing()

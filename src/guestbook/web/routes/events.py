@@ -109,7 +109,7 @@ def _refuse_if_full(guestbook: Guestbook, address: str) -> None:
         raise unavailable(
             "This pod has all the streams that it may have: try again later.", **_RETRY_AFTER
         )
-    if most_per_address is not None and fanout.count_from(address) >= most_per_address:
+    if most_per_address is not None and fanout.count_streams_of(address) >= most_per_address:
         fanout.counts.refused["address limit"] += 1
         raise unavailable(
             f"Your address has {most_per_address} streams open, as many as it may: close one.",
