@@ -7,16 +7,18 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import httpx
 import pytest
 from playwright.async_api import (
     Browser,
     BrowserContext,
+    CDPSession,
     ConsoleMessage,
     Page,
     Route,
+    ViewportSize,
     WebError,
     async_playwright,
     expect,
@@ -39,7 +41,10 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # The tabs of a visitor share one process: to start one takes as long as to load the page.
+    "--renderer-process-limit=1",
 )
+_VIEWPORT = ViewportSize(width=1280, height=800)
 _REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error("CSP violation:", event.violatedDirective, event.blockedURI));
@@ -120,6 +125,10 @@ class Complaints:
         context.on("console", self._hear_console)
         context.on("weberror", self._hear_error)
 
+    def ignore(self, context: BrowserContext) -> None:
+        context.remove_listener("console", self._hear_console)
+        context.remove_listener("weberror", self._hear_error)
+
     def _hear_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.heard.append(message.text)
@@ -143,9 +152,49 @@ async def complaints() -> AsyncIterator[Complaints]:
     assert complaints.unexpected() == []
 
 
+class Profile:
+    """A browser context that one visitor after the other uses.
+
+    An empty tab stays in it, and with that the process in which the next visitor's page runs.
+    """
+
+    def __init__(self, context: BrowserContext, empty: Page, session: CDPSession) -> None:
+        self.context = context
+        self._empty = empty
+        self._session = session
+
+    @classmethod
+    async def create(cls, browser: Browser, **options: Any) -> Self:
+        context = await browser.new_context(**options)
+        await context.add_init_script(_REPORT_VIOLATIONS)
+        empty = await context.new_page()
+        await empty.route("**", lambda route: route.fulfill(body=""))
+        # Of the same site as the servers, whose pages otherwise have a process of their own.
+        await empty.goto("http://127.0.0.1/")
+        return cls(context, empty, await context.new_cdp_session(empty))
+
+    async def clear(self) -> None:
+        """Close the visitor's tabs, and forget everything that they have stored."""
+        for page in self.context.pages:
+            if page is not self._empty:
+                await page.close()
+        await self.context.set_offline(False)
+        await self.context.clear_cookies()
+        await self._session.send("Network.clearBrowserCache")
+        everything = {"origin": "*", "storageTypes": "all"}
+        await self._session.send("Storage.clearDataForOrigin", everything)
+
+
+@pytest.fixture(scope="session")
+def profiles() -> list[Profile]:
+    """The profiles that no visitor uses."""
+    return []
+
+
 @pytest.fixture
 async def visit(
     browser: Browser,
+    profiles: list[Profile],
     complaints: Complaints,
     serve: Serve,  # asked for so that pages are closed before their servers
 ) -> AsyncIterator[Visit]:
@@ -153,9 +202,10 @@ async def visit(
 
     `expects` are patterns of what the browser may complain of, for this test's sake. With
     `clock` the test can let the page's timers run ahead. `before` is a script that runs before
-    the page's own.
+    the page's own, in this tab.
     """
     contexts: list[BrowserContext] = []
+    used: list[Profile] = []
 
     async def open_page(
         url: str,
@@ -165,29 +215,38 @@ async def visit(
         script: bool = True,
         before: str = "",
         clock: bool = False,
-        width: int = 1280,
-        height: int = 800,
+        width: int = _VIEWPORT["width"],
+        height: int = _VIEWPORT["height"],
         locale: str = "en-GB",
         theme: Literal["light", "dark"] = "light",
         routes: Mapping[str, Handler] | None = None,
     ) -> Page:
         complaints.expected.update(expects)
-        context = await browser.new_context(
-            java_script_enabled=script,
-            viewport={"width": width, "height": height},
-            reduced_motion="reduce",
-            locale=locale,
-            color_scheme=theme,
-        )
-        contexts.append(context)
+        options: dict[str, Any] = {
+            "viewport": _VIEWPORT,
+            "reduced_motion": "reduce",
+            "locale": locale,
+            "color_scheme": theme,
+        }
+        if not script or clock or routes or (locale, theme) != ("en-GB", "light"):
+            context = await browser.new_context(java_script_enabled=script, **options)
+            contexts.append(context)
+            if script:
+                await context.add_init_script(_REPORT_VIOLATIONS)
+        else:
+            profile = profiles.pop() if profiles else await Profile.create(browser, **options)
+            used.append(profile)
+            context = profile.context
         complaints.listen(context)
-        if script:
-            await context.add_init_script(_REPORT_VIOLATIONS + before)
         if clock:
             await context.clock.install()
         for pattern, handler in (routes or {}).items():
             await context.route(pattern, handler)
         page = await context.new_page()
+        if (viewport := ViewportSize(width=width, height=height)) != _VIEWPORT:
+            await page.set_viewport_size(viewport)
+        if before:
+            await page.add_init_script(before)
         await page.goto(url)
         if script and until:
             await expect(page.locator("html")).to_have_attribute("data-state", until)
@@ -196,3 +255,7 @@ async def visit(
     yield open_page
     for context in contexts:
         await context.close()
+    for profile in used:
+        await profile.clear()
+        complaints.ignore(profile.context)
+    profiles.extend(used)

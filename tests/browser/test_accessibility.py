@@ -13,6 +13,7 @@ from tests.browser.visitor import (
     UNPROCESSABLE,
     form_is,
     post,
+    scroll_to,
     shows,
     sign,
 )
@@ -29,9 +30,7 @@ async def test_every_state(pods: Pods, visit: Visit) -> None:
     await sign(page, " ")
     await form_is(page, "refused")
     await is_accessible(page)
-    await page.locator("#messages > li.entry").last.scroll_into_view_if_needed()
-    # The page knows of it with the next frame.
-    await page.evaluate("new Promise(requestAnimationFrame)")
+    await scroll_to(page.locator("#messages > li.entry").last)
     await post(pods.a, "new")
     await expect(page.locator("#unseen")).to_be_visible()
     await is_accessible(page)

@@ -153,7 +153,7 @@ async def test_any_text_is_shown_as_it_is(pods: Pods, visit: Visit, texts: list[
     await page.reload()
     await _assert_shows(page, posted)
     await _clear(pods, posted)
-    await page.context.close()
+    await page.close()
 
 
 HOSTILE = "</p></li></ol></main><h1>x</h1><script>hacked = 1</script>{{ 7 * 7 }}" + "W" * 400

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from guestbook.core.messages import normalise
 from guestbook.storage.keys import EVENTS
 from tests.browser.conftest import ADMIN, Pods, Visit
-from tests.browser.visitor import form_is, listed, post, shows, shows_only, sign
+from tests.browser.visitor import form_is, listed, post, scroll_to, shows, shows_only, sign
 from tests.conftest import Serve
 from tests.support.servers import Server
 from tests.support.valkey import redis_client
@@ -168,7 +168,7 @@ async def test_older_messages_load_on_scrolling(pods: Pods, visit: Visit) -> Non
     await expect(page.locator("#older")).to_be_hidden()
 
     reading = page.get_by_text("number 30", exact=True)
-    await reading.scroll_into_view_if_needed()
+    await scroll_to(reading)
     top = "(element) => element.getBoundingClientRect().top"
     before = await reading.evaluate(top)
     await post(pods.b, "one", "two", "three")
@@ -229,14 +229,14 @@ async def test_clock_of_the_visitor_is_wrong(serve: Serve, redis_url: str, visit
     server = await serve()
     await post(server, "a moment ago")
     for hours in (3, -3):
-        page = await visit(
-            server.url, before=f"const now = Date.now; Date.now = () => now() + {hours} * 3600e3;"
-        )
+        shifted = f"const now = Date.now; Date.now = () => now() + {hours} * 3600e3;"
+        page = await visit(server.url, before=shifted)
         times = page.locator("#messages > li.entry time")
         count = await times.count()
         await expect(times.last).to_have_text("2 hr ago")
         await expect(times.nth(count - 2)).to_have_text("now")
         other = await page.context.new_page()
+        await other.add_init_script(shifted)
         await other.goto(server.url)
         await post(server, "just now")
         for tab in (page, other):

@@ -70,6 +70,7 @@ async def test_two_tabs_that_cannot_talk(pods: Pods, visit: Visit) -> None:
     """Each has its own stream, and what one tab sends is one message in both."""
     page = await visit(pods.a.url, before=_COUNT + CHANNEL_THROWS)
     other = await page.context.new_page()
+    await other.add_init_script(CHANNEL_THROWS)
     await other.goto(pods.a.url)
     await is_state(other, "live", "Live")
     await _works(page, pods)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.support.servers import Server
 from tests.support.waiting import allowed
@@ -42,6 +42,12 @@ async def sign(page: Page, text: str) -> None:
     """Writes a message into the form and sends it."""
     await page.fill("#text", text)
     await page.click("button")
+
+
+async def scroll_to(target: Locator) -> None:
+    """Scrolls, and waits until the page knows: the event comes with the next frame."""
+    await target.scroll_into_view_if_needed()
+    await target.page.evaluate("new Promise(requestAnimationFrame)")
 
 
 async def shows(page: Page, *texts: str, within: float = 10) -> None:
