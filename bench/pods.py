@@ -175,14 +175,15 @@ def _account(client: Any) -> tuple[float, float, float]:
 
 
 async def _post(port: int, posts: int, seconds: float) -> None:
-    store = Store(create_client(RedisURL.parse(f"127.0.0.1:{port}"), timeout=10), RETENTION)
+    client = create_client(RedisURL.parse(f"127.0.0.1:{port}"), timeout=10)
+    store = Store(client, RETENTION)
     started = time.monotonic()
     for number in range(int(posts * seconds)):
         await asyncio.sleep(started + number / posts - time.monotonic())
         draft = NewMessage.parse(repr(time.time()), "Ada")
         await store.post(draft, "bench", key=f"own:{number}", until_ms=0, address="", rate=None)
     await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
-    await store.close()
+    await client.aclose()
 
 
 def table(rows: list[Row]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -40,8 +42,10 @@ async def run(*arguments: str, redis: str, given: bytes = b"") -> tuple[int, str
     return done.returncode, done.stderr.decode()
 
 
-def archive(url: str) -> Archive:
-    return Archive(create_client(RedisURL.parse(url), timeout=5), Retention(1000, 0))
+@contextlib.asynccontextmanager
+async def archive(url: str) -> AsyncIterator[Archive]:
+    async with create_client(RedisURL.parse(url), timeout=5) as client:
+        yield Archive(client, Retention(1000, 0))
 
 
 async def test_clear_empties_every_open_page(serve: Serve, redis_url: str) -> None:
@@ -92,8 +96,7 @@ async def test_message_right_after_clear_comes_after_the_reset(
 ) -> None:
     """No page shows the next message beside the old ones."""
     pod = await serve()
-    store = archive(redis_url)
-    async with Redis.from_url(redis_url) as redis:
+    async with archive(redis_url) as store, Redis.from_url(redis_url) as redis:
         await redis.xadd(EVENTS, {"text": "old", "pod": "p"})
         async with EventStream(pod.url, after="0-0") as stream:
             await stream.entries(1)
@@ -102,7 +105,6 @@ async def test_message_right_after_clear_comes_after_the_reset(
             (event,) = await stream.entries(1)
             assert event.name == "reset"
             assert await texts(pod.url) == ["new"]
-    await store.close()
 
 
 async def test_clear_asks_on_a_terminal(redis_url: str) -> None:
@@ -234,8 +236,7 @@ async def test_bad_file_replaces_nothing(redis_url: str, given: bytes, reason: s
 
 async def test_edits_are_replaced_with_their_messages(redis_url: str) -> None:
     """Only words that were edited while the file was imported go on."""
-    store = archive(redis_url)
-    async with Redis.from_url(redis_url) as redis:
+    async with archive(redis_url) as store, Redis.from_url(redis_url) as redis:
         for n in (1, 2):
             await redis.xadd(EVENTS, {"text": "x", "pod": "p"}, id=f"{n}-0")
 
@@ -257,13 +258,11 @@ async def test_edits_are_replaced_with_their_messages(redis_url: str) -> None:
         ]
         await store.clear()
         assert not await redis.exists("{guestbook}:edits")
-    await store.close()
 
 
 async def test_deletions_made_meanwhile_are_kept(redis_url: str) -> None:
     """A message that is deleted while a file with it is imported does not come back."""
-    store = archive(redis_url)
-    async with Redis.from_url(redis_url) as redis:
+    async with archive(redis_url) as store, Redis.from_url(redis_url) as redis:
         for n in (1, 2):
             await redis.xadd(EVENTS, {"text": "x", "pod": "p"}, id=f"{n}-0")
         since = (await store.head()).last_id
@@ -274,7 +273,6 @@ async def test_deletions_made_meanwhile_are_kept(redis_url: str) -> None:
         assert [entry.id for entry in (await store.newer(EntryId(0, 0), 9)).entries] == [
             EntryId(2, 0)
         ]
-    await store.close()
 
 
 async def test_emptied_guestbook_takes_older_messages_by_replacing(redis_url: str) -> None:

@@ -80,8 +80,8 @@ async def stopped(valkey: Valkey) -> AsyncIterator[Watched]:
     clients = [create_client(settings.redis_url, timeout=5) for _ in range(2)]
     stores = [Store(client, settings.retention) for client in clients]
     yield Watched(*stores)
-    for store in stores:
-        await store.close()
+    for client in clients:
+        await client.aclose()
 
 
 @pytest.fixture

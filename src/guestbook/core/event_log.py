@@ -60,7 +60,8 @@ class EventLog:
         self._entries: list[LogEntry] = []
         # How many entries have a frame; the others keep their position.
         self._framed = 0
-        self._bytes = 0
+        self.size = 0
+        """The bytes of all frames."""
         self._waiters: list[tuple[EntryId, asyncio.Future[None]]] = []
         self.start = 0
         """The position of the oldest entry in memory."""
@@ -76,11 +77,6 @@ class EventLog:
         """Whether the log has been loaded from Redis since the process started."""
         self.revision = 0
         """Grows with each edit, deletion and reload, which make earlier reads outdated."""
-
-    @property
-    def size(self) -> int:
-        """The bytes of all frames."""
-        return self._bytes
 
     def count_by_kind(self) -> Counter[str]:
         """Count the entries in memory by their kind, without what was deleted or replaced."""
@@ -104,7 +100,7 @@ class EventLog:
         # Skip one position: one from before the reload must never be valid.
         self.start = self.end + 1 if self.is_loaded else self.end
         self._entries = []
-        self._framed = self._bytes = 0
+        self._framed = self.size = 0
         self.low_watermark = low_watermark
         self.is_complete = is_complete
         self.replaced_at = replaced_at
@@ -117,7 +113,7 @@ class EventLog:
         for entry in entries:
             self._entries.append(entry)
             self._framed += 1
-            self._bytes += len(entry.frame)
+            self.size += len(entry.frame)
             if entry.change is not None:
                 self.revision += 1
                 self._apply(entry.change)
@@ -136,14 +132,14 @@ class EventLog:
 
     def _replace(self, entry: LogEntry, message: Message | None) -> None:
         """Replace the content of an entry, or remove it; its place in the order stays."""
-        self._bytes -= len(entry.frame)
+        self.size -= len(entry.frame)
         entry.frame = b"" if message is None else LogEntry.encode(message).frame
         entry.message, entry.change = message, None
-        self._bytes += len(entry.frame)
+        self.size += len(entry.frame)
         self._framed -= message is None
 
     def _trim(self) -> None:
-        while self._framed > self.max_entries or self._bytes > self.max_bytes:
+        while self._framed > self.max_entries or self.size > self.max_bytes:
             # Redis limits the number of messages too, but not their bytes.
             self.is_complete = self.is_complete and self._framed > self.max_entries
             self.low_watermark = self._entries[0].id
@@ -161,7 +157,7 @@ class EventLog:
         """Drop the oldest entries."""
         for entry in self._entries[:count]:
             self._framed -= bool(entry.frame)
-            self._bytes -= len(entry.frame)
+            self.size -= len(entry.frame)
         del self._entries[:count]
         self.start += count
 

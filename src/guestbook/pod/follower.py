@@ -186,18 +186,18 @@ class Follower:
         cursor: EntryId | None = last.before()
         count = 1
         while cursor is not None:
-            page, trimmed = await self._store.replay(cursor, count)
+            entries, reached, trimmed = await self._store.replay(cursor, count)
             # The entry itself may be of a kind that is not among the decoded ones.
             if (
-                last == page.reached
+                last == reached
                 or trimmed >= last
                 or any(
                     not isinstance(entry, Message) and last in (entry.target, *entry.replaces)
-                    for entry in page.entries
+                    for entry in entries
                 )
             ):
                 return True
-            cursor, count = page.reached, _PAGE
+            cursor, count = reached, _PAGE
         return False
 
     async def _load(self) -> None:

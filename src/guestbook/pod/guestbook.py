@@ -27,6 +27,7 @@ from guestbook.pod.presence import Presence
 from guestbook.pod.retry import REQUEST_SECONDS, RETRY_PAUSE, retry, within_request
 from guestbook.settings import Settings
 from guestbook.storage import (
+    LONG_AGO,
     DeadlineExceededError,
     Decision,
     EntryPage,
@@ -182,10 +183,9 @@ class Guestbook:
                 key=key,
                 address=address,
                 rate=self.settings.post_rate,
-                until_ms=until_ms,
-                trace=trace,
                 # A message that was accepted before is returned all the same.
-                only_known=refusal is not None,
+                until_ms=until_ms if refusal is None else LONG_AGO,
+                trace=trace,
                 hold=self.is_moderated,
                 remember_address=self.settings.admin_token is not None,
             )

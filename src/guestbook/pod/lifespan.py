@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from guestbook.broadcast import Fanout, ReadAfter, ReplayUnavailableError
+from guestbook.broadcast import Fanout, ReplayUnavailableError
 from guestbook.core import Entry, EntryId, EventLog, LogEntry
 from guestbook.pod.follower import READ_TIMEOUT, Follower
 from guestbook.pod.guestbook import Guestbook
@@ -68,6 +68,14 @@ async def open_guestbook(
         stack.push_async_callback(client.aclose)
         return client
 
+    async def read_after(
+        cursor: EntryId, count: int
+    ) -> tuple[list[Entry], EntryId | None, EntryId]:
+        try:
+            return await store.replay(cursor, count)
+        except REDIS_ERRORS as error:
+            raise ReplayUnavailableError from error
+
     # Callbacks between parts that are made later.
     def greeting() -> bytes:
         return presence.event()
@@ -98,7 +106,7 @@ async def open_guestbook(
         commands = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
         store = ModerationStore(commands, settings.retention)
         log = EventLog(settings.max_messages, _LOG_BYTES)
-        fanout = Fanout(log, _replay_from(store), greeting=greeting, on_delivered=on_delivered)
+        fanout = Fanout(log, read_after, greeting=greeting, on_delivered=on_delivered)
         presence = Presence(
             Store(connect(TIMEOUT), settings.retention),
             name=own_name(),
@@ -132,21 +140,6 @@ async def open_guestbook(
             observe_command=observe_command,
             tracing=tracing,
         )
-
-
-def _replay_from(store: Store) -> ReadAfter:
-    """Adapt the store to the fan-out, which reads from it for streams that lag behind memory."""
-
-    async def read_after(
-        cursor: EntryId, count: int
-    ) -> tuple[list[Entry], EntryId | None, EntryId]:
-        try:
-            page, trimmed = await store.replay(cursor, count)
-        except REDIS_ERRORS as error:
-            raise ReplayUnavailableError from error
-        return page.entries, page.reached, trimmed
-
-    return read_after
 
 
 @contextlib.asynccontextmanager

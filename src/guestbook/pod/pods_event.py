@@ -54,10 +54,11 @@ class PodsEvent:
         further members: that the guestbook is closed or moderated.
         """
         has_time = now_ms is not None
-        key = (own["state"], str(own.get("lab")), is_away, notices, has_time)
+        listed: Record = {**own, "streams": _OWN_COUNT}
+        key = (listed, is_away, notices, has_time)
         if self._peers is not peers or self._key != key:
             self._peers, self._key = peers, key
-            pods = by_name([{**own, "streams": _OWN_COUNT}, *peers.values()])
+            pods = by_name([listed, *peers.values()])
             if len(pods) > LISTED_MAX:
                 # This pod is always listed.
                 pods = sorted(pods, key=lambda pod: pod["name"] != own["name"])[:LISTED_MAX]

@@ -25,13 +25,14 @@ from guestbook.storage.replies import (
     StreamHead,
     replaced_at,
 )
-from guestbook.storage.store import Store
+from guestbook.storage.store import LONG_AGO, Store
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
 
 __all__ = [
     "CLOCK_AHEAD_SECONDS",
     "EVENTS",
+    "LONG_AGO",
     "QUEUE_MAX",
     "REDIS_ERRORS",
     "WAIT_MS",

@@ -16,6 +16,7 @@ from guestbook.core import (
     ORIGIN,
     Deletion,
     Edit,
+    Entry,
     EntryId,
     Message,
     NewMessage,
@@ -50,8 +51,8 @@ from guestbook.storage.keys import (
 from guestbook.storage.lua import load_script
 from guestbook.storage.replies import EntryPage, HeartbeatReply, Stored, StreamHead, parse_receipt
 
-# A deadline that has passed.
-_LONG_AGO = 1
+LONG_AGO = 1
+"""A deadline that has passed: a post with it stores nothing, but returns what is stored."""
 
 
 class Store:
@@ -70,10 +71,6 @@ class Store:
             "INFO", lambda response, **_: response.decode(errors="replace")
         )
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
     async def post(
         self,
         new: NewMessage,
@@ -84,15 +81,13 @@ class Store:
         rate: PostRate | None,
         until_ms: int,
         trace: str = "",
-        only_known: bool = False,
         hold: bool = False,
         remember_address: bool = False,
     ) -> Stored:
         """Store a message once for each `key`; for a known key return what it has stored.
 
         A client's key is remembered for 24 hours, a key of our own for as long as a request may
-        be repeated. `trace` is stored with the entry. `only_known` stores nothing: an unknown key
-        raises DeadlineExceededError. `hold` has the message wait for a moderator.
+        be repeated. `trace` is stored with the entry. `hold` has the message wait for a moderator.
         `remember_address` keeps the address for 24 hours, so that it can be banned. Raises
         DeadlineExceededError, TooManyPostsError where `rate` does not allow the post,
         QueueFullError, MessageRefusedError and MessageWithdrawnError.
@@ -101,7 +96,6 @@ class Store:
         is_own = is_own_key(key)
         memo = b"" if is_own else to_json((new.author, new.text, pod))
         lifetime = MINUTE_MS if is_own else DAY_MS
-        deadline = _LONG_AGO if only_known else until_ms
         posts, seconds = rate or (0, 0)
         fields = encode(new.author, new.text, pod, trace)
         if hold:
@@ -119,7 +113,7 @@ class Store:
             args=[
                 *self._retention,
                 lifetime,
-                deadline,
+                until_ms,
                 memo,
                 posts,
                 seconds * 1000,
@@ -240,10 +234,12 @@ class Store:
         raw = await self._client.xrevrange(EVENTS, newest, "-", count=count)
         return await self._with_edits(raw)
 
-    async def replay(self, after: EntryId, count: int) -> tuple[EntryPage, EntryId]:
-        """Return up to `count` entries newer than `after`, and the newest id trimmed by then."""
-        page = await self.newer(after, count)
-        return page, await self.trimmed()
+    async def replay(
+        self, after: EntryId, count: int
+    ) -> tuple[list[Entry], EntryId | None, EntryId]:
+        """Return what `newer` does, and the newest id that has been trimmed by then."""
+        entries, reached = await self.newer(after, count)
+        return entries, reached, await self.trimmed()
 
     async def newer(self, after: EntryId, count: int) -> EntryPage:
         """Return up to `count` entries newer than `after`, oldest first."""
