@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from typing import Any, NoReturn
 
-from guestbook.telemetry.log_file import DescriptorFile, open_log
+from guestbook.telemetry.log_file import open_log
 
 BUFFER = 64 * 1024
 
@@ -26,11 +27,11 @@ class OutputError(Exception):
         self.is_broken_pipe = isinstance(error, BrokenPipeError)
 
 
-class OutputFile(DescriptorFile):
+class OutputFile(io.FileIO):
     """A file to which everything is written. Raises OutputError, once, if that is impossible."""
 
     def __init__(self, descriptor: int, name: str) -> None:
-        super().__init__(descriptor)
+        super().__init__(descriptor, "wb", closefd=False)
         self._name = name
         self.is_abandoned = False
         """Whether to ignore what is still in a buffer."""
@@ -43,7 +44,7 @@ class OutputFile(DescriptorFile):
             try:
                 left = left[os.write(self.fileno(), left) :]
             except BlockingIOError:
-                self.wait()
+                select.select([], [self], [])
             except OSError as error:
                 self._fail(error)
         return len(data)

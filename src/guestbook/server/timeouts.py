@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
+if TYPE_CHECKING:
+    from guestbook.server.limits import BoundedProtocol
+
 logger = structlog.get_logger(__name__)
-
-
-class Connection(Protocol):
-    """A connection as `ConnectionTimeouts` uses it."""
-
-    def time_out(self) -> bool:
-        """Close the connection; return False if the client is still reading a response."""
-
-    def evict(self) -> None:
-        """Close the connection to make room for another one."""
 
 
 class ConnectionTimeouts:
@@ -35,10 +27,10 @@ class ConnectionTimeouts:
         *,
         request_seconds: float,
         keep_alive_seconds: float,
-        max_connections: int = sys.maxsize,
-        max_open: int = sys.maxsize,
-        count_detached: Callable[[], int] = lambda: 0,
-        on_evict: Callable[[], None] = lambda: None,
+        max_connections: int,
+        max_open: int,
+        count_detached: Callable[[], int],
+        on_evict: Callable[[], None],
     ) -> None:
         self._request_seconds = request_seconds
         self._keep_alive_seconds = keep_alive_seconds
@@ -46,15 +38,11 @@ class ConnectionTimeouts:
         self._max_open = max_open
         self._count_detached = count_detached
         self._on_evict = on_evict
-        self._deadlines: dict[Connection, float] = {}
+        self._deadlines: dict[BoundedProtocol, float] = {}
         self._connections = 0
         self._evicted = 0
 
-    def __len__(self) -> int:
-        """Return the number of open connections, without the detached ones."""
-        return self._connections
-
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: BoundedProtocol) -> None:
         """Count a new connection and expect its first request; evict another if necessary."""
         self._connections += 1
         self.expect_request(connection)
@@ -66,25 +54,25 @@ class ConnectionTimeouts:
             self._on_evict()
             oldest.evict()
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: BoundedProtocol) -> None:
         """Forget a connection that was closed or detached."""
         self._connections -= 1
         self.clear(connection)
 
-    def expect_request(self, connection: Connection) -> None:
+    def expect_request(self, connection: BoundedProtocol) -> None:
         """Start the time limit for the rest of a request."""
         self._start(connection, self._request_seconds)
 
-    def expect_more(self, connection: Connection) -> None:
+    def expect_more(self, connection: BoundedProtocol) -> None:
         """Start the time limit for reading the response, or for the next request."""
         self._start(connection, self._keep_alive_seconds)
 
-    def _start(self, connection: Connection, seconds: float) -> None:
+    def _start(self, connection: BoundedProtocol, seconds: float) -> None:
         # Delete first, to move the connection to the end.
         self._deadlines.pop(connection, None)
         self._deadlines[connection] = time.monotonic() + seconds
 
-    def clear(self, connection: Connection) -> None:
+    def clear(self, connection: BoundedProtocol) -> None:
         """Remove the time limit."""
         self._deadlines.pop(connection, None)
 

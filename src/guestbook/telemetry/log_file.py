@@ -17,24 +17,13 @@ _TIMEOUT_MS = 200
 _BUFFER = 64 * 1024
 
 
-class DescriptorFile(io.FileIO):
-    """An open file descriptor to write to."""
+class LogFile(io.FileIO):
+    """Standard error; lines that cannot be written are dropped."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "wb", closefd=False)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
-
-    def wait(self, milliseconds: int | None = None) -> bool:
-        """Wait until it can be written to; return False if that takes too long."""
-        return bool(self._poll.poll(milliseconds))
-
-
-class LogFile(DescriptorFile):
-    """Standard error; lines that cannot be written are dropped."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor)
         self._timeout_ms = _TIMEOUT_MS
         self._is_line_cut = False
 
@@ -43,7 +32,7 @@ class LogFile(DescriptorFile):
         left = memoryview(b"\n" + data if self._is_line_cut else bytes(data))
         size = len(left)
         with contextlib.suppress(OSError):
-            while left and self.wait(self._timeout_ms):
+            while left and self._poll.poll(self._timeout_ms):
                 # A pipe that is writable takes this much without blocking.
                 left = left[os.write(self.fileno(), left[: select.PIPE_BUF]) :]
         # Wait only once for a log that is not being read.

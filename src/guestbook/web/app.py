@@ -85,13 +85,7 @@ def create_app(settings: Settings, *, drains_on_signal: bool = False) -> FastAPI
         redirect_slashes=False,
         # A stream that took over its connection would be traced as a failure: the middleware
         # makes the spans of requests.
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-            "operation_spans": False,
-            "auto_configure": False,
-        },
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     app.state.metrics = metrics

@@ -23,19 +23,15 @@ def drain_on_signal(guestbook: Guestbook) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    drains: list[asyncio.Task[None]] = []
     servers_handlers = {
         number: handler
         for number in (signal.SIGTERM, signal.SIGINT)
         if callable(handler := signal.getsignal(number))
     }
 
-    def drain() -> None:
-        if not drains:
-            drains.append(loop.create_task(guestbook.drain(guestbook.settings.drain_seconds)))
-
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(drain)
+        drain = guestbook.drain(guestbook.settings.drain_seconds)
+        asyncio.run_coroutine_threadsafe(drain, loop)
         servers_handlers[signal.Signals(number)](number, frame)
 
     for number in servers_handlers:
@@ -44,5 +40,4 @@ def drain_on_signal(guestbook: Guestbook) -> Iterator[None]:
         yield
     finally:
         for number, handler in servers_handlers.items():
-            if signal.getsignal(number) is handle:
-                signal.signal(number, handler)
+            signal.signal(number, handler)

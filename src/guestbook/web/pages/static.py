@@ -73,7 +73,7 @@ class Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Return the file at a path, without a look at the disk."""
         if scope["method"] not in ("GET", "HEAD"):
-            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+            raise HTTPException(405)
         hashed = _HASHED.fullmatch(path)
         is_current = hashed is not None and hashed["version"] == self._version
         files = self._current if is_current else self._others
