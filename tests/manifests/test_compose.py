@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from guestbook import settings
-from tests.manifests.test_manifests import ROOT
+from tests.manifests.objects import ROOT
 from tools.version import RELEASE
 
 _SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())[

