@@ -18,16 +18,13 @@ from redis.asyncio import Redis
 
 from guestbook.cli.terminal import progress_bar
 from tests.conftest import Serve
+from tests.support.messages import exported, store
 from tests.support.servers import command_env, guestbook
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
 _EVENTS = "{guestbook}:events"
-
-
-def _line(number: int) -> bytes:
-    return b'{"id": "%d-0", "author": null, "text": "%d", "pod": "p"}\n' % (number, number)
 
 
 async def test_list_shows_the_newest_first(serve: Serve, redis_url: str) -> None:
@@ -102,9 +99,7 @@ async def test_deleted_message_vanishes_from_open_pages(serve: Serve, redis_url:
 
 async def test_text_of_a_message_is_not_taken_for_an_id(redis_url: str) -> None:
     """In what `list` prints only the lines with the ids count, whatever visitors write."""
-    async with Redis.from_url(redis_url) as redis:
-        await redis.xadd(_EVENTS, {"text": "the victim", "pod": "p"}, id="1-0")
-        await redis.xadd(_EVENTS, {"text": "1-0 cheap pills", "pod": "p"}, id="2-0")
+    await store(redis_url, "the victim", "1-0 cheap pills")
     listed = guestbook("list", "--limit", "1", redis=redis_url).stdout
     assert b"    1-0 cheap" in listed
     done = guestbook("delete", "-", redis=redis_url, given=listed)
@@ -114,9 +109,7 @@ async def test_text_of_a_message_is_not_taken_for_an_id(redis_url: str) -> None:
 
 async def test_messages_are_found_by_their_words(redis_url: str) -> None:
     """`guestbook list --json | grep WORD | guestbook delete -` deletes in every language."""
-    async with Redis.from_url(redis_url) as redis:
-        for text in ("Grüße aus Köln", "你好", "hello"):
-            await redis.xadd(_EVENTS, {"text": text, "pod": "p"})
+    await store(redis_url, "Grüße aus Köln", "你好", "hello")
     command = f"{sys.executable} -m guestbook"
     for word in ("Grüße", "你好"):
         done = subprocess.run(
@@ -133,8 +126,8 @@ async def test_messages_are_found_by_their_words(redis_url: str) -> None:
             b"guestbook: deleted 0 messages: no id was given\n",
         )
     assert b"hello" in guestbook("list", redis=redis_url).stdout
-    exported = guestbook("export", redis=redis_url).stdout
-    done = guestbook("delete", "-", redis=redis_url, given=exported)
+    whole = guestbook("export", redis=redis_url).stdout
+    done = guestbook("delete", "-", redis=redis_url, given=whole)
     assert (done.returncode, done.stderr) == (0, b"guestbook: deleted 1 message\n")
 
 
@@ -176,7 +169,7 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
     async def is_shown() -> bool:
         nonlocal shown
         assert process.stdin is not None
-        process.stdin.write(b"".join(_line(next(numbers)) for _ in range(250)))
+        process.stdin.write(b"".join(exported(next(numbers)) for _ in range(250)))
         process.stdin.flush()
         try:
             shown += os.read(terminal, 2**16)
@@ -199,7 +192,7 @@ async def test_long_work_shows_how_far_it_is(redis_url: str) -> None:
     await redis.aclose()
     assert there >= 250
     again = guestbook(
-        "import", "-", redis=redis_url, given=b"".join(map(_line, range(1, there + 11)))
+        "import", "-", redis=redis_url, given=b"".join(map(exported, range(1, there + 11)))
     )
     assert again.stderr.decode() == f"guestbook: imported 10 messages, {there} were there\n"
 

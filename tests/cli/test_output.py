@@ -14,17 +14,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
+from tests.support.messages import store
 from tests.support.servers import command_env, start_command
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
-_EVENTS = "{guestbook}:events"
+_PROGRAM = (sys.executable, "-m", "guestbook")
 # More than a pipe and a buffer hold.
 _MESSAGES = 300
 
-BUFFERED = pytest.mark.parametrize("unbuffered", ["", "1"])
 COMMANDS = [
     ("export", "-"),
     ("export", "--format", "csv"),
@@ -42,11 +41,7 @@ COMMANDS = [
 async def redis_url(shared_valkey: Valkey) -> str:
     """A database with messages in it."""
     url = shared_valkey.new_database()
-    async with Redis.from_url(url) as redis:
-        await redis.flushdb()
-        for number in range(1, _MESSAGES + 1):
-            fields = {"text": f"{number} {'x' * 400}", "pod": "p"}
-            await redis.xadd(_EVENTS, fields, id=f"{number}-0")  # type: ignore[arg-type]
+    await store(url, *(f"{number} {'x' * 400}" for number in range(_MESSAGES)))
     return url
 
 
@@ -55,16 +50,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a command from a shell that does something before."""
     return subprocess.Popen(
-        [
-            "/bin/sh",
-            "-c",
-            f'{before}; exec "$@"',
-            "sh",
-            sys.executable,
-            "-m",
-            "guestbook",
-            *arguments,
-        ],
+        ["/bin/sh", "-c", f'{before}; exec "$@"', "sh", *_PROGRAM, *arguments],
         env=command_env(redis, **env),
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -97,8 +83,7 @@ def test_full_disk_fails_every_command(
         assert stderr.read().decode() == f"guestbook: {name}: No space left on device\n"
 
 
-@BUFFERED
-@pytest.mark.parametrize("form", ["jsonl", "csv", "html"])
+@pytest.mark.parametrize(("form", "unbuffered"), [("jsonl", "1"), ("csv", ""), ("html", "")])
 def test_disk_that_becomes_full_fails_an_export(
     redis_url: str, tmp_path: Path, form: str, unbuffered: str
 ) -> None:
@@ -126,8 +111,9 @@ def test_disk_that_becomes_full_fails_an_export(
     assert list(tmp_path.iterdir()) == [piped]
 
 
-@BUFFERED
-@pytest.mark.parametrize("command", ["export", "list --json --limit 1000"])
+@pytest.mark.parametrize(
+    ("command", "unbuffered"), [("export", "1"), ("export", ""), ("list --json --limit 1000", "")]
+)
 async def test_slow_reader_gets_everything(redis_url: str, command: str, unbuffered: str) -> None:
     """A command waits for a full pipe that does not block: no line is lost."""
     reading, writing = os.pipe()
@@ -148,7 +134,7 @@ async def test_slow_reader_gets_everything(redis_url: str, command: str, unbuffe
 def test_closed_output_fails_a_command(redis_url: str, command: str) -> None:
     """`guestbook export >&-` does not end with status 0."""
     done = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "guestbook", command],
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *_PROGRAM, command],
         env=command_env(redis_url),
         stderr=subprocess.PIPE,
         check=False,
@@ -164,8 +150,7 @@ def test_command_needs_no_standard_error(redis_url: str, tmp_path: Path) -> None
         file = tmp_path / "messages.jsonl"
         for arguments, status in ((["export", str(file)], 0), (["delete", "99999-0"], 1)):
             done = subprocess.run(
-                ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m",
-                 "guestbook", *arguments],
+                ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *_PROGRAM, *arguments],
                 env=command_env(redis_url), check=False, timeout=60,
             )  # fmt: skip
             assert done.returncode == status
@@ -181,7 +166,7 @@ async def test_closed_terminal_ends_a_command_and_leaves_nothing(
     valkey.freeze()
     pid, terminal = pty.fork()
     if pid == 0:
-        command = [sys.executable, "-m", "guestbook", "export", str(tmp_path / "messages.csv")]
+        command = [*_PROGRAM, "export", str(tmp_path / "messages.csv")]
         os.execve(sys.executable, command, command_env(valkey.address))
     await eventually(partial.exists)
     os.close(terminal)

@@ -10,30 +10,23 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from redis.asyncio import Redis
 
 from guestbook.core import EntryId, Message, Retention
 from guestbook.storage import Archive, RedisURL, create_client
-from tests.conftest import Serve
-from tests.support.servers import command_env, guestbook
+from tests.conftest import Serve, two_pods
+from tests.support.messages import exported, store
+from tests.support.servers import Server, command_env, guestbook
 from tests.support.sse import EventStream
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_equal
 
 EVENTS = "{guestbook}:events"
 
 
-def line(number: int, text: str = "") -> bytes:
-    return b'{"id": "%d-0", "author": null, "text": "%s", "pod": "p"}\n' % (
-        number,
-        text.encode() or b"%d" % number,
-    )
-
-
-async def texts(url: str, query: str = "") -> list[str]:
-    async with httpx.AsyncClient() as http:
-        answer = await http.get(f"{url}/messages{query}")
+async def listed(pod: Server, query: str = "") -> list[str]:
+    async with pod.client() as http:
+        answer = await http.get(f"/messages{query}")
     return [message["text"] for message in answer.json()["messages"]]
 
 
@@ -43,14 +36,14 @@ async def run(*arguments: str, redis: str, given: bytes = b"") -> tuple[int, str
 
 
 @contextlib.asynccontextmanager
-async def archive(url: str) -> AsyncIterator[Archive]:
+async def open_archive(url: str) -> AsyncIterator[Archive]:
     async with create_client(RedisURL.parse(url), timeout=5) as client:
         yield Archive(client, Retention(1000, 0))
 
 
 async def test_clear_empties_every_open_page(serve: Serve, redis_url: str) -> None:
     """Each stream gets one `reset`, also one that comes back; ids go on, and keys are kept."""
-    pods = [await serve(name) for name in ("pod-a", "pod-b")]
+    pods = await two_pods(serve)
     key = {"Idempotency-Key": "k"}
     async with (
         pods[0].client() as http,
@@ -73,7 +66,7 @@ async def test_clear_empties_every_open_page(serve: Serve, redis_url: str) -> No
             assert reset.name == "reset"
             assert EntryId.parse(reset.id) > EntryId.parse(last)
         for pod in pods:
-            assert await texts(pod.url) == await texts(pod.url, "?after=0-0") == []
+            assert await listed(pod) == await listed(pod, "?after=0-0") == []
         again = await http.post("/messages", json={"text": "2"}, headers=key)
         assert (again.status_code, again.json()["id"]) == (201, last)
         new = (await http.post("/messages", json={"text": "new"})).json()
@@ -96,15 +89,15 @@ async def test_message_right_after_clear_comes_after_the_reset(
 ) -> None:
     """No page shows the next message beside the old ones."""
     pod = await serve()
-    async with archive(redis_url) as store, Redis.from_url(redis_url) as redis:
+    async with open_archive(redis_url) as archive, Redis.from_url(redis_url) as redis:
         await redis.xadd(EVENTS, {"text": "old", "pod": "p"})
         async with EventStream(pod.url, after="0-0") as stream:
             await stream.entries(1)
-            await store.clear()
+            await archive.clear()
             await redis.xadd(EVENTS, {"text": "new", "pod": "p"})
             (event,) = await stream.entries(1)
             assert event.name == "reset"
-            assert await texts(pod.url) == ["new"]
+            assert await listed(pod) == ["new"]
 
 
 async def test_clear_asks_on_a_terminal(redis_url: str) -> None:
@@ -112,10 +105,7 @@ async def test_clear_asks_on_a_terminal(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
         await redis.xadd(EVENTS, {"text": "x", "pod": "p"})
         status, said = await run("clear", redis=redis_url)
-        assert (status, said) == (
-            2,
-            "guestbook: clear cannot ask without a terminal: add --yes\n",
-        )
+        assert (status, said) == (2, "guestbook: clear cannot ask without a terminal: add --yes\n")
         for answer, expected, left in ((b"n\n", 1, 1), (b"y\n", 0, 0)):
             terminal, theirs = pty.openpty()
             os.write(terminal, answer)
@@ -136,7 +126,7 @@ async def test_clear_asks_on_a_terminal(redis_url: str) -> None:
 
 async def test_replace_is_all_or_nothing_for_readers(serve: Serve, redis_url: str) -> None:
     """Until the whole file is read all pods have the old messages; what is posted then is kept."""
-    pods = [await serve(name) for name in ("pod-a", "pod-b")]
+    pods = await two_pods(serve)
     async with (
         pods[0].client() as http,
         Redis.from_url(redis_url) as redis,
@@ -150,7 +140,7 @@ async def test_replace_is_all_or_nothing_for_readers(serve: Serve, redis_url: st
             command, env=command_env(redis_url), stdin=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert process.stdin is not None
-        process.stdin.write(b"".join(line(n) for n in range(1, 601)))
+        process.stdin.write(b"".join(exported(n) for n in range(1, 601)))
         process.stdin.flush()
 
         async def is_staged() -> bool:
@@ -161,12 +151,9 @@ async def test_replace_is_all_or_nothing_for_readers(serve: Serve, redis_url: st
         deleted = guestbook("delete", kept["id"], redis=redis_url)
         assert deleted.returncode == 0
         kept = (await http.post("/messages", json={"text": "meanwhile"})).json()
-
-        async def has_all_of_them() -> bool:
-            return await texts(pods[1].url) == ["meanwhile", "old 2", "old 1", "old 0"]
-
-        await eventually(has_all_of_them)
-        _, said = await asyncio.to_thread(process.communicate, line(601))
+        old = ["old 2", "old 1", "old 0"]
+        await eventually_equal(lambda: listed(pods[1]), ["meanwhile", *old])
+        _, said = await asyncio.to_thread(process.communicate, exported(601))
         assert (process.returncode, said.decode().splitlines()) == (
             0,
             [
@@ -177,8 +164,8 @@ async def test_replace_is_all_or_nothing_for_readers(serve: Serve, redis_url: st
         for stream in (near, far):
             await stream.until("reset")
         for pod in pods:
-            assert await texts(pod.url, "?limit=3") == ["meanwhile", "601", "600"]
-            assert len(await texts(pod.url, "?after=0-0&limit=1000")) == 602
+            assert await listed(pod, "?limit=3") == ["meanwhile", "601", "600"]
+            assert len(await listed(pod, "?after=0-0&limit=1000")) == 602
         new = (await http.post("/messages", json={"text": "new"})).json()
         for stream in (near, far):
             assert [event.data for event in await stream.entries(1)] == [new]
@@ -190,14 +177,15 @@ async def test_cursor_of_replaced_messages_is_reset(serve: Serve, redis_url: str
     """A client that was away loads the list again; its newest message is a cursor at once."""
     pod = await serve()
     async with Redis.from_url(redis_url) as redis:
-        for n in range(10, 15):
-            await redis.xadd(EVENTS, {"text": "old", "pod": "p"}, id=f"{n}-0")
-        await run("import", "--replace", "-", redis=redis_url, given=line(3) + line(12) + line(14))
-
-        async def is_replaced() -> bool:
-            return await texts(pod.url) == ["14", "12", "3"]
-
-        await eventually(is_replaced)
+        await store(redis_url, *["old"] * 5, first=10)
+        await run(
+            "import",
+            "--replace",
+            "-",
+            redis=redis_url,
+            given=exported(3) + exported(12) + exported(14),
+        )
+        await eventually_equal(lambda: listed(pod), ["14", "12", "3"])
         # 13 is not in the file, 12 is, and 1 is older than all of it.
         for cursor in ("13-0", "12-0", "1-0"):
             async with EventStream(pod.url, last_event_id=cursor) as back:
@@ -212,9 +200,9 @@ async def test_cursor_of_replaced_messages_is_reset(serve: Serve, redis_url: str
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (line(1) + b"no\n", "line 2 is not a message as `guestbook export` writes it"),
-        (b'{"export": "guestbook"}\n' + line(1), "the file is not a complete export"),
-        (line(2) + line(1), "the messages are not in the order of their ids"),
+        (exported(1) + b"no\n", "line 2 is not a message as `guestbook export` writes it"),
+        (b'{"export": "guestbook"}\n' + exported(1), "the file is not a complete export"),
+        (exported(2) + exported(1), "the messages are not in the order of their ids"),
         (b"", "the file is empty"),
         (
             b'{"export": "guestbook"}\n{"end": true, "messages": 0}\n',
@@ -236,53 +224,49 @@ async def test_bad_file_replaces_nothing(redis_url: str, given: bytes, reason: s
 
 async def test_edits_are_replaced_with_their_messages(redis_url: str) -> None:
     """Only words that were edited while the file was imported go on."""
-    async with archive(redis_url) as store, Redis.from_url(redis_url) as redis:
-        for n in (1, 2):
-            await redis.xadd(EVENTS, {"text": "x", "pod": "p"}, id=f"{n}-0")
+    async with open_archive(redis_url) as archive, Redis.from_url(redis_url) as redis:
+        await store(redis_url, "x", "x")
 
         async def edit(n: int, text: str) -> None:
             message = Message(EntryId(n, 0), None, "x", "p")
-            edit = store.edit(message, text, key="x" + text, address="", rate=None, until_ms=0)
+            edit = archive.edit(message, text, key="x" + text, address="", rate=None, until_ms=0)
             assert await edit is not None
 
         await edit(1, "before")
-        since = (await store.head()).last_id
+        since = (await archive.head()).last_id
         messages = [Message(EntryId(n, 0), None, "imported", "p") for n in (1, 2)]
-        await store.restore(messages, is_staged=True)
+        await archive.restore(messages, is_staged=True)
         await edit(2, "meanwhile")
-        assert await store.replace(since) == (0, 0)
-        page = await store.older(None, 9)
+        assert await archive.replace(since) == (0, 0)
+        page = await archive.older(None, 9)
         assert [entry.text for entry in page.entries if isinstance(entry, Message)] == [
             "meanwhile",
             "imported",
         ]
-        await store.clear()
+        await archive.clear()
         assert not await redis.exists("{guestbook}:edits")
 
 
 async def test_deletions_made_meanwhile_are_kept(redis_url: str) -> None:
     """A message that is deleted while a file with it is imported does not come back."""
-    async with archive(redis_url) as store, Redis.from_url(redis_url) as redis:
-        for n in (1, 2):
-            await redis.xadd(EVENTS, {"text": "x", "pod": "p"}, id=f"{n}-0")
-        since = (await store.head()).last_id
-        await store.delete(EntryId(1, 0), key="own:x", until_ms=0)
+    await store(redis_url, "x", "x")
+    async with open_archive(redis_url) as archive:
+        since = (await archive.head()).last_id
+        await archive.delete(EntryId(1, 0), key="own:x", until_ms=0)
         messages = [Message(EntryId(n, 0), None, "x", "p") for n in (1, 2)]
-        await store.restore(messages, is_staged=True)
-        assert await store.replace(since) == (0, 0)
-        assert [entry.id for entry in (await store.newer(EntryId(0, 0), 9)).entries] == [
-            EntryId(2, 0)
-        ]
+        await archive.restore(messages, is_staged=True)
+        assert await archive.replace(since) == (0, 0)
+        left = (await archive.newer(EntryId(0, 0), 9)).entries
+        assert [entry.id for entry in left] == [EntryId(2, 0)]
 
 
 async def test_emptied_guestbook_takes_older_messages_by_replacing(redis_url: str) -> None:
     """After `list --json | delete -` an import says what to do, and that works."""
-    async with Redis.from_url(redis_url) as redis:
-        await redis.xadd(EVENTS, {"text": "x", "pod": "p"})
+    await store(redis_url, "x", first=2)
     listed = guestbook("list", "--json", redis=redis_url).stdout
     assert guestbook("delete", "-", redis=redis_url, given=listed).returncode == 0
-    status, said = await run("import", "-", redis=redis_url, given=line(1))
+    status, said = await run("import", "-", redis=redis_url, given=exported(1))
     assert status == 2
     assert said.endswith("or replace all messages with --replace\n")
-    assert (await run("import", "--replace", "-", redis=redis_url, given=line(1)))[0] == 0
+    assert (await run("import", "--replace", "-", redis=redis_url, given=exported(1)))[0] == 0
     assert b"1-0" in guestbook("list", redis=redis_url).stdout

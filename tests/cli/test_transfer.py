@@ -14,9 +14,7 @@ import time
 from html import unescape
 from pathlib import Path
 
-import httpx
 import pytest
-import redis.asyncio
 from redis.asyncio import Redis
 
 from guestbook import __version__
@@ -25,15 +23,9 @@ from guestbook.cli.restore import ImportFileError, restore
 from guestbook.core import Retention
 from guestbook.storage import Archive, RedisURL, create_client
 from tests.conftest import Serve
+from tests.support.messages import exported, store, texts
 from tests.support.servers import command_env, guestbook
 from tests.support.valkey import Valkey
-
-
-async def _all(url: str) -> list[dict[str, object]]:
-    async with httpx.AsyncClient() as client:
-        answer = await client.get(f"{url}/messages", params={"limit": 1000})
-        messages: list[dict[str, object]] = answer.json()["messages"]
-        return messages
 
 
 async def test_export_and_import_give_same_messages(
@@ -42,8 +34,6 @@ async def test_export_and_import_give_same_messages(
     """An export that is imported into an empty guestbook, once or twice, restores its messages."""
     here = await serve()
     there_url = shared_valkey.new_database()
-    async with redis.asyncio.from_url(there_url) as there:
-        await there.flushdb()
     async with here.client() as client:
         for number in range(20):
             message = {
@@ -52,8 +42,8 @@ async def test_export_and_import_give_same_messages(
             }
             await client.post("/messages", json=message)
     file = tmp_path / "messages.jsonl"
-    exported = guestbook("export", str(file), redis=redis_url)
-    assert exported.stderr == b"guestbook: exported 20 messages\n"
+    done = guestbook("export", str(file), redis=redis_url)
+    assert done.stderr == b"guestbook: exported 20 messages\n"
     assert guestbook("export", redis=redis_url).stdout == file.read_bytes()
 
     first = guestbook("import", str(file), redis=there_url)
@@ -61,7 +51,9 @@ async def test_export_and_import_give_same_messages(
     again = guestbook("import", "-", redis=there_url, given=file.read_bytes())
     assert again.stderr == b"guestbook: imported 0 messages, 20 were there\n"
     other = await serve("pod-b", redis=there_url)
-    assert await _all(other.url) == await _all(here.url)
+    async with here.client() as left, other.client() as right:
+        listings = [await each.get("/messages?limit=1000") for each in (left, right)]
+    assert listings[0].json() == listings[1].json()
 
 
 async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis_url: str) -> None:
@@ -69,8 +61,7 @@ async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis
     server = await serve()
     async with server.client() as client:
         await client.post("/messages", json={"text": "new"})
-    line = b'{"id": "5-0", "author": null, "text": "old", "pod": "p"}\n'
-    answer = guestbook("import", "-", redis=redis_url, given=line)
+    answer = guestbook("import", "-", redis=redis_url, given=exported(5))
     assert answer.returncode == 2
     assert b"1 message older than the guestbook's newest one" in answer.stderr
 
@@ -78,11 +69,9 @@ async def test_older_messages_are_refused_by_newer_guestbook(serve: Serve, redis
 @pytest.mark.slow
 async def test_import_notices_an_export_that_was_cut_off(redis_url: str) -> None:
     """All its messages are imported, with one line on standard error and status 1."""
-    async with Redis.from_url(redis_url) as redis:
-        for number in range(1, 11):
-            await redis.xadd("{guestbook}:events", {"text": "x", "pod": "p"}, id=f"{number}-0")
-    exported = guestbook("export", redis=redis_url).stdout
-    first, *messages, last = lines = exported.splitlines(keepends=True)
+    await store(redis_url, *["x"] * 10)
+    whole = guestbook("export", redis=redis_url).stdout
+    first, *messages, last = lines = whole.splitlines(keepends=True)
     assert json.loads(first) == {"export": "guestbook", "version": __version__}
     assert json.loads(last) == {"end": True, "messages": 10}
     cases: list[tuple[list[bytes], bool]] = [
@@ -113,10 +102,7 @@ async def test_import_notices_an_export_that_was_cut_off(redis_url: str) -> None
 def test_export_cut_off_in_a_line_is_imported_up_to_it(redis_url: str) -> None:
     """Wherever a download stopped, even inside a character."""
     first = b'{"export": "guestbook", "version": "1.0"}\n'
-    lines = [
-        '{"id": "%d-0", "author": null, "text": "\u00e9", "pod": "p"}\n'.encode() % n
-        for n in (1, 2)
-    ]
+    lines = [exported(1, "\u00e9"), exported(2, "\u00e9")]
     half = lines[1].index("\u00e9".encode()) + 1
     for cut in (1, half, len(lines[1]) - 2):
         done = guestbook("import", "-", redis=redis_url, given=first + lines[0] + lines[1][:cut])
@@ -133,14 +119,14 @@ def test_empty_file_is_not_imported(redis_url: str) -> None:
     """An export was cut off before its first byte: also that of an empty guestbook has lines."""
     done = guestbook("import", "-", redis=redis_url)
     assert (done.stderr, done.returncode) == (b"guestbook: the file is empty\n", 2)
-    exported = guestbook("export", "-", redis=redis_url).stdout
-    done = guestbook("import", "-", redis=redis_url, given=exported)
+    whole = guestbook("export", "-", redis=redis_url).stdout
+    done = guestbook("import", "-", redis=redis_url, given=whole)
     assert (done.stderr, done.returncode) == (b"guestbook: imported 0 messages, 0 were there\n", 0)
 
 
 def test_listed_messages_can_be_imported(redis_url: str, shared_valkey: Valkey) -> None:
     """`guestbook list --json`, with the oldest first, is a file that `import` takes."""
-    lines = [b'{"id": "%d-0", "author": null, "text": "x", "pod": "p"}\n' % n for n in range(1, 4)]
+    lines = [exported(number) for number in range(1, 4)]
     assert guestbook("import", "-", redis=redis_url, given=b"".join(lines)).returncode == 0
     listed = guestbook("list", "--json", redis=redis_url).stdout.splitlines(keepends=True)
     there = shared_valkey.new_database()
@@ -190,7 +176,7 @@ def test_unknown_format_is_refused(redis_url: str, tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"id,")
 
 
-_GOOD = b'{"id": "5-0", "author": null, "text": "x", "pod": "p"}\n'
+_GOOD = exported(5)
 
 
 @pytest.mark.parametrize(
@@ -250,8 +236,9 @@ async def test_legacy_list_is_taken_over_once(serve: Serve, redis_url: str) -> N
         again = guestbook("import", "--legacy-list", "guestbook", redis=redis_url)
         assert again.stderr == b"guestbook: imported 1 message\n"
     server = await serve()
-    texts = [message["text"] for message in await _all(server.url)]
-    assert texts == ["third", "x" * 500, "x" * 1000, "second", "first"]
+    async with server.client() as http:
+        said = await texts(http)
+    assert said == ["third", "x" * 500, "x" * 1000, "second", "first"]
 
 
 def test_redis_away_is_one_line() -> None:
@@ -366,9 +353,7 @@ async def test_import_keeps_within_what_is_kept(redis_url: str) -> None:
     """Messages that are too old or too many are left out, and both are reported."""
     now = time.time_ns() // 1_000_000
     ids = [now - 7_200_000 + n for n in range(3)] + [now - 60_000 + n for n in range(5)]
-    lines = b"".join(
-        b'{"id": "%d-0", "author": null, "text": "x", "pod": "p"}\n' % ms for ms in ids
-    )
+    lines = b"".join(map(exported, ids))
     kept = {"GUESTBOOK_MAX_AGE": "1h", "GUESTBOOK_MAX_MESSAGES": "4"}
     done = guestbook("import", "-", redis=redis_url, given=lines, **kept)
     assert (done.returncode, done.stderr.decode().splitlines()) == (

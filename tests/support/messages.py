@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx
+
+from tests.support.valkey import redis_client
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 JSON = {"Content-Type": "application/json"}
@@ -90,3 +93,17 @@ async def post_all(client: httpx.AsyncClient, *texts: str, author: str | None = 
 def names(header: str) -> set[str]:
     """Return what a header lists, in lower case."""
     return {name.strip().lower() for name in header.split(",")}
+
+
+async def store(url: str, *texts: str, first: int = 1) -> None:
+    """Write messages into Redis, past all servers; their ids are `first`-0 and so on."""
+    async with redis_client(url) as redis, redis.pipeline(transaction=False) as pipeline:
+        for number, text in enumerate(texts, first):
+            pipeline.xadd("{guestbook}:events", {"text": text, "pod": "p"}, id=f"{number}-0")
+        await pipeline.execute()
+
+
+def exported(number: int, text: str = "") -> bytes:
+    """Return a message as a line of an export; its id is `number`-0."""
+    message = {"id": f"{number}-0", "author": None, "text": text or str(number), "pod": "p"}
+    return json.dumps(message, ensure_ascii=False).encode() + b"\n"

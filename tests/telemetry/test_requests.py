@@ -11,10 +11,10 @@ import pytest
 from guestbook.settings import Settings
 from guestbook.web.app import create_app
 from tests.conftest import Serve
+from tests.support.messages import store
 from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import redis_client
 from tests.support.waiting import eventually
 
 _TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -199,15 +199,13 @@ async def test_line_of_a_post_names_its_message(serve: Serve) -> None:
 
 async def test_stream_counts_entries_from_redis(serve: Serve, redis_url: str) -> None:
     """Entries replayed from Redis count as those from memory do."""
-    async with redis_client(redis_url) as redis:
-        for number in range(40):
-            await redis.xadd("{guestbook}:events", {"text": str(number)}, id=f"{number + 1}-0")
-        server = await serve(GUESTBOOK_MAX_MESSAGES="10")
-        named: Any = {"X-Request-ID": "long"}
-        async with EventStream(server.url, after="5-0", **named) as stream:
-            await stream.entries(35)
-            await redis.xadd("{guestbook}:events", {"text": "live"})
-            await stream.entries(1)
+    await store(redis_url, *map(str, range(40)))
+    server = await serve(GUESTBOOK_MAX_MESSAGES="10")
+    named: Any = {"X-Request-ID": "long"}
+    async with EventStream(server.url, after="5-0", **named) as stream:
+        await stream.entries(35)
+        await store(redis_url, "live", first=41)
+        await stream.entries(1)
     assert (await line(server, request_id="long"))["entries"] == 36
 
 

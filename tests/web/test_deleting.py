@@ -18,6 +18,7 @@ from tests.support.messages import (
     fresh,
     post,
     problem,
+    store,
     texts,
     walk,
 )
@@ -33,8 +34,8 @@ async def test_deletion_is_not_a_message(api: httpx.AsyncClient, pods: list[Serv
     first = await post(api, fresh())
     second = await post(api, fresh())
     await api.delete(f"/messages/{first['id']}", headers=ADMIN)
-    async with redis_client(pods[0].env["REDIS_URL"]) as store:
-        ((raw, fields),) = await store.xrevrange(EVENTS, count=1)
+    async with redis_client(pods[0].env["REDIS_URL"]) as redis:
+        ((raw, fields),) = await redis.xrevrange(EVENTS, count=1)
     assert fields == {"deleted": first["id"]}
     problem(await api.get(f"/messages/{raw}"), 404)
     problem(await api.delete(f"/messages/{raw}", headers=ADMIN), 404)
@@ -143,17 +144,13 @@ async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> No
 
     Also if more were kept before, by pods with a larger number.
     """
-    async with redis_client(redis_url) as store:
-        pipeline = store.pipeline(transaction=False)
-        for number in range(2500):
-            pipeline.xadd(EVENTS, {"text": str(number), "pod": "pod-x"})
-        await pipeline.execute()
+    await store(redis_url, *map(str, range(2500)))
     pods = await two_pods(serve, GUESTBOOK_MAX_MESSAGES="5", GUESTBOOK_ADMIN_TOKEN=TOKEN)
-    async with redis_client(redis_url) as store, pods[0].client() as one, pods[1].client() as two:
+    async with redis_client(redis_url) as redis, pods[0].client() as one, pods[1].client() as two:
         await asyncio.gather(*(post(client, str(n)) for n in range(10) for client in (one, two)))
-        assert await store.xlen(EVENTS) == 5
+        assert await redis.xlen(EVENTS) == 5
         last = [await post(one, f"last-{n}") for n in range(5)]
-        assert await store.xlen(EVENTS) == 5
+        assert await redis.xlen(EVENTS) == 5
         said = [message["text"] for message in last[::-1]]
         assert await texts(one) == said
         assert [m["text"] for m in Document((await one.get("/")).text).messages] == said
@@ -166,7 +163,7 @@ async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> No
         for message in last[2:]:
             await one.delete(f"/messages/{message['id']}", headers=ADMIN)
         await asyncio.gather(*(post(one, f"more-{n}") for n in range(8)))
-        assert await store.xlen(EVENTS) == 5
+        assert await redis.xlen(EVENTS) == 5
         assert len(await texts(one)) == 5
 
 
@@ -176,14 +173,12 @@ async def test_old_messages_expire(serve: Serve, redis_url: str) -> None:
     A stream with a cursor before the oldest kept entry gets `reset`, one with a later cursor
     misses nothing, and an open one is not affected. This includes a pod with another setting.
     """
-    async with redis_client(redis_url) as store:
-        for number in range(3):
-            await store.xadd(EVENTS, {"text": str(number), "pod": "p"}, id=f"{number + 1}-0")
+    await store(redis_url, "1", "2", "3")
     strict, lax = await asyncio.gather(
         serve("pod-a", GUESTBOOK_MAX_AGE="4s", GUESTBOOK_ADMIN_TOKEN=TOKEN), serve("pod-b")
     )
     async with (
-        redis_client(redis_url) as store,
+        redis_client(redis_url) as redis,
         strict.client() as one,
         lax.client() as two,
         EventStream(lax.url) as stream,
@@ -202,7 +197,7 @@ async def test_old_messages_expire(serve: Serve, redis_url: str) -> None:
         gone = await post(two, "deleted")
         await one.delete(f"/messages/{gone['id']}", headers=ADMIN)
         await show([])
-        await eventually_equal(lambda: store.xlen(EVENTS), 0)
+        await eventually_equal(lambda: redis.xlen(EVENTS), 0)
         problem(await two.get(f"/messages/{old['id']}"), 404)
         assert flat(await walk(two, "/messages?after=0-0&limit=2")) == []
         late = await serve("pod-c")

@@ -8,19 +8,8 @@ import httpx
 import pytest
 
 from guestbook.core.messages import EntryId
-from guestbook.storage.keys import EVENTS
 from tests.conftest import Serve
-from tests.support.messages import (
-    ADMIN,
-    TOKEN,
-    Message,
-    flat,
-    fresh,
-    post,
-    problem,
-    walk,
-)
-from tests.support.valkey import redis_client
+from tests.support.messages import ADMIN, TOKEN, Message, flat, fresh, post, problem, store, walk
 from tests.support.waiting import eventually
 
 
@@ -94,12 +83,7 @@ async def test_polling_returns_every_message_once(api: httpx.AsyncClient) -> Non
 async def test_list_continues_beyond_memory(serve: Serve, redis_url: str) -> None:
     """What is not in memory is read from Redis: pages, one message, a deletion."""
     total = 2300
-    async with redis_client(redis_url) as store:
-        pipeline = store.pipeline(transaction=False)
-        for number in range(total):
-            text = f"{number} " + "😀" * 990
-            pipeline.xadd(EVENTS, {"text": text, "pod": "pod-x"}, id=f"{number + 1}-0")
-        await pipeline.execute()
+    await store(redis_url, *(f"{number} " + "😀" * 990 for number in range(total)))
     server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)
     async with server.client() as client:
         expected = list(range(1, total + 1))

@@ -190,11 +190,7 @@ async def test_list_of_what_waits_has_pages(api: httpx.AsyncClient) -> None:
 
 async def test_moderators_see_each_others_decisions(pods: list[Server]) -> None:
     """On each pod the stream of what waits shows posts and decisions of others soon."""
-    async with (
-        pods[0].client() as api,
-        queue_of(pods[0]) as one,
-        queue_of(pods[1]) as two,
-    ):
+    async with pods[0].client() as api, queue_of(pods[0]) as one, queue_of(pods[1]) as two:
         for stream in (one, two):
             assert (await stream.until("held")).data == {"messages": [], "waiting": 0}
         held = [await hold(api, "one"), await hold(api, "two")]

@@ -10,12 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from guestbook.storage.keys import EVENTS
 from tests.conftest import Serve
-from tests.support.messages import ADMIN, BROWSER, TOKEN, names, post_all
+from tests.support.messages import ADMIN, BROWSER, TOKEN, names, post_all, store
 from tests.support.page import Document
 from tests.support.servers import Server
-from tests.support.valkey import Valkey, redis_client
+from tests.support.valkey import Valkey
 from tests.web.test_page import ROOT
 
 PAGES = ("/", "/wall", "/feed.atom")
@@ -254,9 +253,7 @@ async def test_older_messages_are_pages_of_their_own(serve: Serve) -> None:
 
 async def test_older_page_reaches_what_only_redis_has(redis_url: str, serve: Serve) -> None:
     """Messages that are not in the memory of the pod are read from Redis, page by page."""
-    async with redis_client(redis_url) as redis:
-        for number in range(1, 101):
-            await redis.xadd(EVENTS, {"text": "x"}, id=f"{number}-0")
+    await store(redis_url, *["x"] * 100)
     # A pod's memory holds as many entries as it would keep; it trims only when it posts.
     server = await serve(GUESTBOOK_MAX_MESSAGES="10")
     async with server.client() as client:

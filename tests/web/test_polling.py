@@ -6,13 +6,12 @@ from functools import partial
 from typing import Any
 
 import httpx
-from redis.asyncio import Redis
 
 from tests.conftest import Serve, two_pods
-from tests.support.messages import ADMIN, TOKEN, problem
+from tests.support.messages import ADMIN, TOKEN, exported, problem, store
 from tests.support.proxy import Proxy
 from tests.support.servers import guestbook
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, redis_client
 from tests.support.waiting import eventually
 
 EVENTS = "{guestbook}:events"
@@ -82,13 +81,11 @@ async def test_poller_learns_of_all_that_happens(serve: Serve) -> None:
 
 async def test_poller_reads_what_memory_has_not(serve: Serve, redis_url: str) -> None:
     """Entries that are only in Redis come from there, changes too."""
-    async with Redis.from_url(redis_url) as redis:
-        for number in range(1, 31):
-            await redis.xadd(EVENTS, {"text": str(number), "pod": "p"}, id=f"{number}-0")
+    await store(redis_url, *map(str, range(1, 31)))
+    async with redis_client(redis_url) as redis:
         await redis.xdel(EVENTS, "5-0")
         await redis.xadd(EVENTS, {"deleted": "5-0"}, id="31-0")
-        for number in range(32, 72):
-            await redis.xadd(EVENTS, {"text": str(number), "pod": "p"}, id=f"{number}-0")
+    await store(redis_url, *map(str, range(32, 72)), first=32)
     # A pod's memory holds as many entries as it would keep; it trims only when it posts.
     pod = await serve(GUESTBOOK_MAX_MESSAGES="10")
     async with pod.client() as http:
@@ -110,7 +107,7 @@ async def test_poller_learns_of_gaps(serve: Serve, redis_url: str) -> None:
             await http.post("/messages", json={"text": str(number)})
         await poller.poll()
         assert (poller.texts, poller.resets) == (["2", "3", "4"], 1)
-        line = b'{"id": "5-0", "author": null, "text": "old", "pod": "p"}\n'
+        line = exported(5, "old")
         assert guestbook("import", "--replace", "-", redis=redis_url, given=line).returncode == 0
         await eventually(lambda: poller.sees(["old"]))
         assert poller.resets == 2
@@ -130,11 +127,9 @@ async def test_replaced_messages_come_in_pages(serve: Serve, redis_url: str) -> 
         poller, beginner = Poller(http, limit=2), Poller(other, limit=2)
         await http.post("/messages", json={"text": "replaced"})
         await poller.poll()
-        lines = "".join(
-            f'{{"id": "{n}-0", "author": null, "text": "{n}", "pod": "p"}}\n' for n in range(1, 6)
-        )
+        lines = b"".join(map(exported, range(1, 6)))
         for resets in (1, 2):
-            importing = guestbook("import", "--replace", "-", redis=redis_url, given=lines.encode())
+            importing = guestbook("import", "--replace", "-", redis=redis_url, given=lines)
             assert importing.returncode == 0
 
             async def is_reset(resets: int = resets) -> bool:
