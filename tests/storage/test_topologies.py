@@ -247,7 +247,7 @@ async def tls(folder: Path, begin: asyncio.Barrier) -> None:
             await _works(server, begin)
         for url, reason in {
             _tls(port, ours.authority): "ssl_certfile",
-            _tls(port, theirs.authority, mine): "not signed by an authority",
+            _tls(port, theirs.authority, mine): "not signed by a trusted",
             _tls(port, ours.authority, theirs.issue("client")): "ssl_certfile",
             _tls(old_port, ours.authority, mine): "its certificate has expired",
         }.items():

@@ -1,4 +1,4 @@
-"""One process of the guestbook: it follows the stream, takes messages, and knows the other pods."""
+"""One process of the guestbook: follows the stream, stores messages, knows the other pods."""
 
 from guestbook.pod.authors import edit, exists, withdraw
 from guestbook.pod.guestbook import Guestbook, Listing

@@ -1,4 +1,4 @@
-"""What authors do to their own messages: edit them, and take them back."""
+"""Authors edit and take back their own messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def edit(
     address: str,
     has_left: Callable[[], Awaitable[bool]],
 ) -> Message | None:
-    """Change the text of a message whose author has the key; None if there is none any more.
+    """Change the text of a message that was posted with this key; None if it does not exist.
 
     Raises ProblemError for another key, too late, or if the client `has_left`; TooManyPostsError
     and UnavailableError.
@@ -35,10 +35,10 @@ async def edit(
     if guestbook.is_moderated or is_held(target):
         if not await exists(guestbook, target):
             return None
-        # New words would be seen without a moderator.
+        # The new text would appear without approval.
         raise ProblemError(403, "A moderator approves messages as they are.", code="approved")
     if await has_left():
-        # This process was frozen: the client may have sent newer words to another one.
+        # This process was frozen: the client may have sent a newer edit to another one.
         raise ProblemError(400, "The client has closed the connection.")
     edit = functools.partial(
         guestbook.store.edit, posted, text, address=address, rate=guestbook.settings.post_rate
@@ -48,7 +48,7 @@ async def edit(
 
 
 async def withdraw(guestbook: Guestbook, target: EntryId, *, key: str | None) -> bool:
-    """Delete a message whose author has the key; return False if there is none any more.
+    """Delete a message that was posted with this key; return False if it does not exist.
 
     Raises ProblemError for another key or too late, and UnavailableError.
     """
@@ -66,7 +66,7 @@ async def exists(guestbook: Guestbook, target: EntryId) -> bool:
 
 
 async def _posted(guestbook: Guestbook, target: EntryId, key: str | None) -> Message | None:
-    """Return the message as it was posted, if with this key and within the time for changes."""
+    """Return the message as it was posted, if the key is right and it is not too late."""
     posted = await within_request(guestbook.store.posted(client_key(key))) if key else None
     if posted is None or posted.id != target:
         if not await exists(guestbook, target):

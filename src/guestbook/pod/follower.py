@@ -30,11 +30,11 @@ logger = structlog.get_logger(__name__)
 class Follower:
     """Reads the stream from the log's last id on.
 
-    `on_entries` is called when the log has new entries, `on_break` when it was loaded again, so
-    that positions in it are void, and `on_lost` while Redis cannot be reached.
+    `on_entries` is called when the log has new entries, `on_break` when it was loaded again, which
+    makes positions invalid, and `on_lost` while Redis cannot be reached.
 
-    Redis may come back with other data. The follower notices it when it reconnects, and the
-    heartbeat when it compares replies (`check`): the log is loaded once, for the first of both.
+    Redis may come back with other data. The follower notices this when it reconnects, the heartbeat
+    when it compares replies (`check`). The one that is first loads the log again.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Follower:
         self._reading: asyncio.Timeout | None = None
         self._is_connected = False
         self._turned_at = self._lost_at = time.monotonic()
-        # What the next heartbeat is compared with, and since when it is known.
+        # For comparison with the next heartbeat, and when it was read.
         self._head = StreamHead("", ORIGIN, 0)
         self._known_at = 0.0
 
@@ -97,7 +97,7 @@ class Follower:
             self._needs_load = True
             logger.warning("Redis has lost data: loading it again", last=str(head.last_id))
             return False
-        # The next request for a heartbeat comes after all that has been read by now.
+        # A heartbeat that is requested from now on is newer than everything read so far.
         self._know(head._replace(last_id=self._log.last))
         return True
 
@@ -112,7 +112,7 @@ class Follower:
             try:
                 await self._turn()
             except Exception:
-                # Even the report of an error may fail. If this goes on the loop counts as stuck.
+                # Even reporting an error may fail. If this continues, the loop counts as stuck.
                 with contextlib.suppress(Exception):
                     logger.exception("the stream's reader has failed")
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -132,7 +132,7 @@ class Follower:
                 self._reading = None
             self._is_connected = True
         except REDIS_ERRORS as error:
-            # Also where it was the verification that failed.
+            # Also if the verification itself failed.
             self._needs_verification = True
             if not self._is_woken:
                 self._note_loss(error)
@@ -147,7 +147,7 @@ class Follower:
             logger.warning("the stream cannot be read", error=explain(error))
 
     async def _read(self) -> None:
-        # The first reply shows that the connection works: that one is not waited for.
+        # Do not wait for entries the first time: the reply shows that the connection works.
         block_ms = BLOCK_MS if self._is_connected else 1
         async with asyncio.timeout(READ_TIMEOUT):
             page, trimmed, dataset_id = await self._store.read(
@@ -173,7 +173,7 @@ class Follower:
     def _is_other(self, dataset_id: str) -> bool:
         """Return whether the messages have been replaced since the log was loaded."""
         if not self._head.dataset_id and replaced_at(dataset_id) <= self._log.replaced_at:
-            # The log was loaded from a Redis whose data had no identity yet.
+            # The log was loaded before the data had an identity.
             self._head = self._head._replace(dataset_id=dataset_id)
         return dataset_id not in ("", self._head.dataset_id)
 
@@ -187,7 +187,7 @@ class Follower:
         count = 1
         while cursor is not None:
             entries, reached, trimmed = await self._store.replay(cursor, count)
-            # The entry itself may be of a kind that is not among the decoded ones.
+            # This version may not know the entry itself.
             if (
                 last == reached
                 or trimmed >= last
@@ -202,7 +202,7 @@ class Follower:
 
     async def _load(self) -> None:
         self._needs_verification = False
-        # Entries that are stored or deleted from here on come with the first read.
+        # The first read returns entries that are stored or deleted from now on.
         head = await self._store.head()
         entries, older = await self._read_newest(head.last_id)
         trimmed = await self._store.trimmed()

@@ -1,4 +1,4 @@
-"""The guestbook as one process serves it: what the routes read and write, and what probes ask."""
+"""The guestbook of one process: reads and writes for the routes, and answers for probes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Guestbook:
     async def drain(self, seconds: float) -> None:
         """Stop being ready, and end the streams, spread over `seconds`.
 
-        Without a stream return as soon as load balancers know: at once if none asks for readiness.
+        Without streams return as soon as load balancers know; at once if none queries readiness.
         """
         self.presence.drain()
         if not len(self.fanout):
@@ -183,7 +183,7 @@ class Guestbook:
                 key=key,
                 address=address,
                 rate=self.settings.post_rate,
-                # A message that was accepted before is returned all the same.
+                # Too late for a new message, but one that was stored before is returned.
                 until_ms=until_ms if refusal is None else LONG_AGO,
                 trace=trace,
                 hold=self.is_moderated,
@@ -229,15 +229,15 @@ class Guestbook:
         self, name: str, command: Callable[..., Awaitable[T]], receipt: str, deadline: float
     ) -> T:
         """Repeat a command until Redis, and as many replicas as wanted, have taken it."""
-        # The span's value goes along in the entry.
+        # The entry carries the span's context.
         with _UNTRACED if self.tracing is None else self.tracing.command(name) as trace:
 
             async def attempt() -> T:
                 clock = self.presence.clock
-                # After that, when `retry` has given up, it must do nothing.
+                # A command that arrives after `retry` has given up must do nothing.
                 until_ms = clock.deadline(deadline - 2 * RETRY_PAUSE) if clock else 0
                 result = await command(key=receipt, until_ms=until_ms, trace=trace)
-                # Also that there is nothing to change has to outlast a fail-over.
+                # Even "there is nothing to change" has to survive a fail-over.
                 await self.replicas.have(receipt)
                 return result
 
@@ -254,7 +254,7 @@ class Guestbook:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self.log.wait_for(entry_id)
 
-    # Reads: from memory, and from Redis only for what is older
+    # Reads: from memory, and from Redis only for older messages
 
     async def newest(self, limit: int, before: EntryId | None = None) -> Listing:
         """Return the newest messages before `before`, at most `limit`, newest first.

@@ -32,7 +32,7 @@ from guestbook.storage import (
 if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
-# Of frames; the messages beside them take about as much again.
+# The size of the frames in the log; the messages take about as much again.
 _LOG_BYTES = 4 * 1024 * 1024
 _COMMAND_TIMEOUT = 1.0
 _CANCEL_SECONDS = 0.1
@@ -57,10 +57,10 @@ async def open_guestbook(
     observe_command: Callable[[str, float], None] = _ignore,
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Guestbook]:
-    """Open the guestbook of this process; on exit the other pods learn that it is gone.
+    """Open the guestbook of this process; on exit tell the other pods that it is gone.
 
-    `observe_lag` gets the seconds from Redis's time of an entry until it was written to the
-    streams; `observe_command` gets the name of a command and the seconds that Redis took.
+    `observe_lag` is called with the seconds from storing an entry until it was written to the
+    streams, `observe_command` with the name of a command and the seconds that Redis took.
     """
 
     def connect(timeout: float, **options: Any) -> Any:
@@ -101,8 +101,8 @@ async def open_guestbook(
             fanout.reset_lost_cursors(reply.head.last_id, asked_at)
 
     async with contextlib.AsyncExitStack() as stack:
-        # Each part has a client of its own, because a timeout that suits one is wrong for another:
-        # a blocking read may take long, a heartbeat may not.
+        # Each part has its own client, because they need different timeouts: a blocking read may
+        # take long, a heartbeat may not.
         commands = connect(_COMMAND_TIMEOUT, redis_class=PipeliningRedis)
         store = ModerationStore(commands, settings.retention)
         log = EventLog(settings.max_messages, _LOG_BYTES)
@@ -116,7 +116,7 @@ async def open_guestbook(
             on_reply=on_reply,
         )
         stack.push_async_callback(presence.leave)
-        # Of this class too, because it needs one timer where redis-py has one for each reply.
+        # This class needs one timer for a round trip; redis-py's needs one for each reply.
         reading = connect(READ_TIMEOUT, on_connect=on_connect, redis_class=PipeliningRedis)
         follower = Follower(
             Store(reading, settings.retention),
@@ -146,7 +146,7 @@ async def open_guestbook(
 async def _supervised(
     *coroutines: Coroutine[Any, Any, None],
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Run endless tasks beside the body. One that ends is logged; the liveness probe reports it."""
+    """Run endless tasks during the body. If one ends, log it; the liveness probe reports it."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     for task in tasks:
         task.add_done_callback(_log_end)
@@ -160,8 +160,8 @@ async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks, and wait until they have ended."""
     pending = set(tasks)
     while pending:
-        # Repeated, because before Python 3.12 `asyncio.wait_for`, with which redis-py sends, may
-        # swallow a cancellation.
+        # Repeat it: before Python 3.12, `asyncio.wait_for`, which redis-py uses, may swallow a
+        # cancellation.
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_SECONDS)

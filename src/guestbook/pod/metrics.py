@@ -1,4 +1,4 @@
-"""Metrics of a guestbook's state, read when Prometheus asks so that keeping them costs nothing."""
+"""Metrics that are read from a guestbook's state when Prometheus scrapes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from guestbook.pod.guestbook import Guestbook
 
 
 class GuestbookCollector(Collector):
-    """Reads one guestbook: its streams, its messages, and its Redis."""
+    """The metrics of one guestbook: its streams, its messages, and its Redis."""
 
     def __init__(self, guestbook: Guestbook) -> None:
         self._guestbook = guestbook

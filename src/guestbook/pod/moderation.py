@@ -42,19 +42,19 @@ class Moderator:
     # Held messages
 
     async def waiting(self, after: EntryId, limit: int) -> Listing:
-        """Return messages that wait, oldest first, posted after one."""
+        """Return held messages newer than `after`, oldest first."""
         found = await within_request(self._store.waiting(after, limit + 1))
         return Listing.of(found, limit)
 
     async def get(self, entry_id: EntryId) -> Message | None:
-        """Return a message that waits."""
+        """Return a held message."""
         found = await within_request(self._store.waiting(entry_id.before(), 1))
         return next((message for message in found if message.id == entry_id), None)
 
     async def approve(self, entry_id: EntryId) -> Message | None:
-        """Move a message to the stream, once, and return it with its new id; None for no message.
+        """Move a held message to the stream, and return it with its new id; None if there is none.
 
-        It is returned again within 24 hours, also if it was deleted since.
+        Repeating it within 24 hours returns the same message, even if it was deleted since.
         """
         decision = await self.decide(entry_id, "approve")
         if decision is None:
@@ -62,7 +62,7 @@ class Moderator:
         return decision.message or await self._guestbook.get(decision.id)
 
     async def decide(self, entry_id: EntryId, verdict: Verdict) -> Decision | None:
-        """Decide about a message that waits; return None if none does."""
+        """Decide about a held message; return None if there is none."""
         decide = functools.partial(self._store.decide, entry_id, verdict)
         key = decision_key(entry_id, verdict)
         decision = await self._guestbook.run_command(verdict, decide, key=key)
@@ -81,7 +81,7 @@ class Moderator:
                     yield event or await self.event()
                     sent, event = held, b""
                 except UnavailableError:
-                    # It can be read again when the heartbeat can.
+                    # The next heartbeat tells when Redis is back.
                     sent = None
             try:
                 async with asyncio.timeout(PING_SECONDS):
@@ -91,7 +91,7 @@ class Moderator:
         yield bye()
 
     async def event(self) -> bytes:
-        """Return the event with the messages that wait, oldest first."""
+        """Return the event with the held messages, oldest first."""
         found = await within_request(self._store.waiting(ORIGIN, _QUEUE_MAX))
         waiting = len(found)
         if waiting == _QUEUE_MAX:
@@ -102,16 +102,16 @@ class Moderator:
     # Closing, moderation, bans
 
     async def control(self) -> Control:
-        """Return what is decided."""
+        """Return the decisions that apply to all pods."""
         return await within_request(self._store.control())
 
     async def set_control(self, fields: Mapping[str, str | None]) -> Control:
-        """Change `closed` or `moderation`; None opens, or leaves it to the setting."""
+        """Change `closed` or `moderation`; None opens, or lets the setting decide."""
         set_control = functools.partial(self._store.set_control, fields)
         return await self._apply(set_control, "changed what is decided", **fields)
 
     async def author_of(self, message: EntryId) -> Network | None:
-        """Return the network that posted a message within 24 hours; None: it is not known."""
+        """Return the network of a message's author, known for 24 hours; else None."""
         return await within_request(self._store.author_of(message))
 
     async def ban(self, network: Network, seconds: int) -> int:

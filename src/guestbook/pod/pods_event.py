@@ -17,7 +17,7 @@ _NOW_JSON = b'"now":%d' % _NOW
 
 
 class Record(TypedDict):
-    """What a process announces."""
+    """The announcement of a process."""
 
     name: str
     version: str
@@ -29,9 +29,9 @@ class Record(TypedDict):
 
 
 class PodsEvent:
-    """The event of one pod, encoded ahead but for the counts and the time of the moment.
+    """The event of one pod, encoded in advance except for the counts and the time.
 
-    Thousands of streams may open at once, and each of them gets it first.
+    Thousands of streams may open at once, and each begins with it.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ class PodsEvent:
             if len(pods) > LISTED_MAX:
                 # This pod is always listed.
                 pods = sorted(pods, key=lambda pod: pod["name"] != own["name"])[:LISTED_MAX]
-            # The load balancer chose the pod: a client learns only here which one serves it.
+            # The load balancer chose the pod; here the client learns which one.
             data = {"pods": pods, "streams": _TOTAL, "pod": own["name"], **notices}
             if has_time:
-                # Visitors' clocks may be wrong: a message's age is a difference of Redis's times.
+                # Visitors' clocks may be wrong, so pages compute ages from Redis's time.
                 data["now"] = _NOW
             if is_away:
                 data["redis"] = "away"
@@ -84,12 +84,12 @@ def by_name(pods: Iterable[Record]) -> list[Record]:
 
 
 def without_counts(pods: list[Record]) -> list[Record]:
-    """Return the pods as if no stream were open, to compare the rest."""
+    """Return the pods without their counts of streams, for comparison."""
     return [{**pod, "streams": 0} for pod in pods]
 
 
 def parse(record: Mapping[str, Any]) -> Record:
-    """Return another process's record in the form of this version; it may have any version."""
+    """Parse the record of a process of any version."""
     streams = record.get("streams")
     lab = record.get("lab")
     parsed: Record = {

@@ -1,4 +1,4 @@
-"""What happened after a cursor, for clients that poll instead of opening a stream."""
+"""Changes after a cursor, for clients that poll instead of opening a stream."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ class Changes(NamedTuple):
     edited: list[Message]
     deleted: list[EntryId]
     cursor: EntryId
-    """From where to go on: what was after it is not in here."""
+    """The cursor for the next poll."""
     has_more: bool
-    """Whether there are more messages already."""
+    """Whether more messages are available already."""
     is_reset: bool
-    """Whether entries after the given cursor are missing: these are from the beginning."""
+    """Whether the given cursor was too old, so that these begin with the oldest message."""
     replaced: EntryId | None
-    """Where the cursor is among messages that replaced all others: up to where they did."""
+    """While the cursor is within messages that replaced all others: the id of the replacement."""
 
 
 async def poll(
     guestbook: Guestbook, after: EntryId, limit: int, replaced: EntryId | None = None
 ) -> Changes:
-    """Return what happened after a cursor, with at most `limit` messages, oldest first.
+    """Return the changes after a cursor, with at most `limit` messages, oldest first.
 
-    `replaced` is what came with the cursor. Messages that replaced others have older ids, so that
-    their cursors are else taken for those of the others.
+    `replaced` is the value that came with the cursor: it distinguishes a cursor within messages
+    that replaced all others from an outdated one.
 
-    It may take long where memory does not reach back that far, and raises what Redis does.
+    Old cursors are read from Redis, which may take long, or raise its errors.
     """
     log = guestbook.log
     end = newest = log.last
     if log.is_loaded and after > end:
-        # Another pod may be a moment ahead, or Redis has lost what was there.
+        # Another pod may be a moment ahead, or Redis has lost data.
         newest = max(end, (await guestbook.store.head()).last_id)
     is_replaced = replaced != log.replaced_at and log.is_outdated(after)
     is_reset = after != ORIGIN and (is_replaced or await _is_outdated(guestbook, after, newest))

@@ -1,4 +1,4 @@
-"""Presence: each process announces itself in Redis once a second, and learns of the others."""
+"""Presence: each process announces itself in Redis once a second, and reads the others."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Presence:
         self._count_streams = count_streams
         self._on_change = on_change
         self._on_reply = on_reply
-        # Identifies the data of a Redis that has no id yet.
+        # The id for data that has none yet.
         self._dataset_id = secrets.token_hex(8)
         self._woken = asyncio.Event()
         self._peers: dict[str, Record] = {}
@@ -124,7 +124,7 @@ class Presence:
             try:
                 await self.heartbeat()
             except Exception:
-                # Even the report of an error may fail: the next heartbeat comes all the same.
+                # Even reporting an error may fail; the next heartbeat is sent all the same.
                 with contextlib.suppress(Exception):
                     logger.exception("the heartbeat has failed")
             pause = INTERVAL if self.error is None else _RETRY_SECONDS
@@ -143,7 +143,7 @@ class Presence:
         self._notify_moderators()
 
     def apply(self, control: Control) -> None:
-        """Heed at once what was just decided; the other pods do with their next heartbeat."""
+        """Apply new decisions at once; the other pods do so with their next heartbeat."""
         self._controlled_at = time.monotonic()
         self.control = control
         self._publish_changes()
@@ -154,7 +154,7 @@ class Presence:
 
     async def leave(self) -> None:
         """Tell the other pods that this process is gone, after `run` was cancelled."""
-        # If Redis does not answer they notice it by three missed heartbeats.
+        # If Redis does not answer, they notice three missed heartbeats.
         with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(TIMEOUT):
                 await self._store.heartbeat(self.process, None, self._dataset_id)
@@ -183,7 +183,7 @@ class Presence:
         self._failures += 1
         if self._failures == _AWAY_AFTER:
             self._publish_changes()
-        # Each reason once in an outage: the first may be only that Redis was slow.
+        # Log each reason once in an outage: at first Redis may only be slow.
         if reason not in self._reasons:
             self._reasons.add(reason)
             logger.warning("Redis is away", error=reason)
@@ -195,11 +195,11 @@ class Presence:
         self._failures = 0
         self._reasons.clear()
         self.error = None
-        # Redis read its clock before `now`, so that deadlines come rather too early.
+        # Redis read its clock before `now`, so deadlines are rather too early.
         self.clock = RedisClock(reply.now_ms, now, now - asked_at)
         self._note_clock_ahead(max(reply.head.last_id.ms - reply.now_ms, 0) / 1000)
         if now - self._replied_at > 2 * INTERVAL:
-            # No pod could announce itself while Redis was away: give all of them time.
+            # While Redis was away no pod could announce itself: give all of them time.
             self._keep_peers_until = now + _GONE_AFTER_MS / 1000
         self._replied_at = now
         if asked_at >= self._controlled_at:
@@ -235,7 +235,7 @@ class Presence:
         self._read_peers_at = now + (len(alive) / _PEERS_EACH_SECOND - 1) * INTERVAL
 
     def records(self) -> dict[str, Record]:
-        """Return what each live process announces, by process; several may have one name."""
+        """Return the record of each live process; several processes may have the same name."""
         return {self.process: self._own_record(), **self._peers}
 
     def _own_record(self) -> Record:
@@ -258,12 +258,12 @@ class Presence:
 
     @property
     def now_ms(self) -> int | None:
-        """Redis's time; None: it is not known yet."""
+        """Redis's time; None if not known yet."""
         return None if self.clock is None else int(self.clock.time(time.monotonic()))
 
     @property
     def notices(self) -> dict[str, str]:
-        """What pages have to know, as far as it is known: `closed`, `moderation`."""
+        """The decisions that pages show, `closed` and `moderation`, as far as known."""
         return {} if self.control is None else self.control.notices(self._moderation)
 
     def _publish_changes(self) -> None:

@@ -36,8 +36,8 @@ async def retry(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
     reason = ""
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            # The clock decides too: before Python 3.12 `asyncio.wait_for`, with which redis-py
-            # sends, may swallow the cancellation.
+            # Check the clock too: before Python 3.12, `asyncio.wait_for`, which redis-py uses, may
+            # swallow the cancellation.
             while time.monotonic() < deadline:
                 try:
                     return await attempt()

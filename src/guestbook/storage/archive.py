@@ -17,7 +17,7 @@ _STAGING = "{guestbook}:import:"
 _IMPORTED_LEGACY = "{guestbook}:taken-over:"
 _LEGACY_BATCH = 500
 
-# What an import that was interrupted leaves behind is removed.
+# Remove what an interrupted import has left behind.
 _STAGING_MS = 10 * 60 * 1000
 
 

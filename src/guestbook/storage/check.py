@@ -1,4 +1,4 @@
-"""Check a Redis: reachable, recent enough, durable, and with the rights that the settings need."""
+"""Check a Redis: reachable, new enough, durable, and with the rights that the settings need."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Mark = Literal["ok", "warn", "fail"]
 
 
 class Finding(NamedTuple):
-    """One result, with what to do about it."""
+    """One result, with advice."""
 
     mark: Mark
     text: str
@@ -72,9 +72,9 @@ class Finding(NamedTuple):
 async def inspect(
     url: RedisURL, *, wait_replicas: int = 0, lab: bool = False, legacy_api: bool = False
 ) -> list[Finding]:
-    """Return all findings; about these settings only where they are on.
+    """Return all findings, also about those of these settings that are on.
 
-    Changes nothing but a key of its own that lives for a second.
+    Changes only a key of its own, which expires after a second.
     """
     client: Any = create_client(url, timeout=_TIMEOUT)
     try:
@@ -183,13 +183,13 @@ async def _rights(
 
 
 async def _waiting(client: Any, wanted: int) -> Finding:
-    """Try whether as many replicas confirm a write as GUESTBOOK_WAIT_REPLICAS asks for."""
+    """Try whether GUESTBOOK_WAIT_REPLICAS replicas confirm a write."""
     by = f"GUESTBOOK_WAIT_REPLICAS={wanted}"
     rights = await _rights(client, _WAIT_TRIALS, by=by)
     if rights.mark != "ok":
         return rights
     pipeline = client.pipeline(transaction=False)
-    # WAIT is about the writes of its own connection.
+    # WAIT waits for the writes of its own connection.
     pipeline.set(_SCRATCH, "text", px=_SCRATCH_MS)
     pipeline.execute_command("WAIT", wanted, WAIT_MS)
     _, reached = await pipeline.execute(raise_on_error=False)
@@ -249,7 +249,7 @@ def _memory(info: dict[str, Any]) -> Finding:
 
 
 async def _clock(client: Any) -> AsyncIterator[Finding]:
-    """Compare Redis's clock with the newest id, which it made."""
+    """Compare Redis's clock with the newest id, which that clock has made."""
     try:
         stream = await client.xinfo_stream(EVENTS)
         now, _ = await client.time()

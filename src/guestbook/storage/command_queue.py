@@ -1,6 +1,6 @@
 """The lab's commands on their way to a process, through Redis.
 
-A load balancer may hand a request to any process: the command waits until its own takes it.
+A load balancer may hand a request to any process, so commands wait here for their process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _QUEUE = "{guestbook}:orders:"
 
 
 class Command(NamedTuple):
-    """What a process is to do, and the pod that was asked for it."""
+    """The action for a process, and the pod that received the request."""
 
     action: str
     by: str
@@ -29,7 +29,7 @@ class Command(NamedTuple):
 class CommandQueue:
     """A short list of commands for each process, which expires.
 
-    One that waits in `pop` keeps its connection busy: push over another client.
+    `pop` blocks its connection, so push with another client.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -42,6 +42,6 @@ class CommandQueue:
         return bool(await self._push([_QUEUE + process], args))
 
     async def pop(self, process: str, *, seconds: int) -> Command | None:
-        """Wait up to so many seconds for the next command, and remove it from the queue."""
+        """Wait for the next command, and remove it from the queue."""
         found = await self._client.blpop([_QUEUE + process], timeout=seconds)
         return None if found is None else Command(*json.loads(found[1]))

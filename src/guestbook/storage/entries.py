@@ -17,12 +17,12 @@ def encode(author: str | None, text: str, pod: str, trace: str = "") -> list[str
 
 
 def encode_trace(trace: str) -> list[str]:
-    """Return the field that takes a trace along, if there is one."""
+    """Return the field for a trace, if there is one."""
     return ["trace", trace] if trace else []
 
 
 def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
-    """Return the entry that Redis returned; None for one that this version does not know."""
+    """Decode an entry; None for one that this version does not know."""
     own_id = EntryId.from_bytes(entry_id)
     values = {name: value.decode(errors="replace") for name, value in fields.items()}
     trace = values.get(b"trace", "")
@@ -42,7 +42,7 @@ def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry | None:
 
 
 def with_edit(message: Message, known: bytes | None) -> Message:
-    """Return the message with the words of its newest edit; `known` has that edit's id first."""
+    """Return the message with the text of its newest edit; `known` begins with that edit's id."""
     if known is None:
         return message
     ids, _, text = known.decode(errors="replace").partition(" ")

@@ -1,4 +1,4 @@
-"""What a command may raise, and what that means."""
+"""The errors of commands, and their meanings for operators."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 # uvloop raises RuntimeError for a write to a connection that was lost just before, and redis-py
 # passes it on.
 REDIS_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
-"""What a command may raise while Redis is away, overloaded, or in a state without service."""
+"""The errors of a command while Redis is away, overloaded, or out of service."""
 
 FAILOVER_ERRORS = (ReadOnlyError, MovedError, ClusterDownError)
 """The server is not the master (any more): a new connection may lead to the one that is."""
@@ -24,7 +24,7 @@ _CUT = (
     "(ssl_certfile, ssl_keyfile)"
 )
 
-# Parts of errors whose text does not say what to do.
+# Parts of unclear errors, and what to tell operators instead.
 _MEANINGS = {
     "alert certificate required": "it asks for a certificate: name one with ssl_certfile and "
     "ssl_keyfile",
@@ -33,10 +33,10 @@ _MEANINGS = {
     "alert certificate expired": "the certificate of ssl_certfile has expired",
     "certificate has expired": "its certificate has expired",
     "mismatch, certificate": "its certificate is for another host name",
-    "certificate verify failed": "its certificate is not signed by an authority that is trusted: "
-    "name the one that did with ssl_ca_certs",
-    # In TLS 1.3 a server refuses a certificate after the client considers itself connected. Its
-    # alert is lost when it closes the connection at once.
+    "certificate verify failed": "its certificate is not signed by a trusted authority: name yours "
+    "with ssl_ca_certs",
+    # In TLS 1.3 a server may refuse a certificate after the client has connected, and close the
+    # connection before its alert arrives.
     "Connection reset by peer": _CUT,
     "Connection closed by server": _CUT,
     "Connection lost": _CUT,
@@ -51,7 +51,7 @@ _MEANINGS = {
 
 
 class QueueFullError(Exception):
-    """As many messages wait for a moderator as may be kept."""
+    """The queue of messages that wait for a moderator is full."""
 
 
 class MessageRefusedError(Exception):
@@ -75,7 +75,7 @@ class DeadlineExceededError(Exception):
 
 
 def explain(error: Exception) -> str:
-    """Return why a command failed, in words for an operator."""
+    """Return the reason of a failed command, for operators."""
     text = str(error)
     if not text or (isinstance(error, RedisTimeoutError) and text.startswith("Timeout")):
         return "it did not answer in time"

@@ -25,7 +25,7 @@ _OWN = "own:"
 
 
 def own_key() -> str:
-    """Return a key for the receipt of a command that only its sender repeats."""
+    """Return a new key for the receipt of a command that only this process may retry."""
     return f"{_OWN}{secrets.token_hex(16)}"
 
 

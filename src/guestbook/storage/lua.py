@@ -1,4 +1,4 @@
-"""The Lua scripts, each of which Redis runs as one atomic step."""
+"""The Lua scripts. Redis runs each as one atomic step."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class ModerationStore(Store):
         self._ban = client.register_script(load_script("ban"))
 
     async def waiting(self, after: EntryId, count: int) -> list[Message]:
-        """Return up to `count` messages that wait, oldest first, posted after one."""
+        """Return up to `count` held messages newer than `after`, oldest first."""
         if after == LAST:  # Redis takes it for an error to ask for what is larger
             return []
         raw = await self._client.xrange(HELD, f"({after}", "+", count=count)
@@ -93,11 +93,11 @@ class ModerationStore(Store):
         return Decision(new_id, message, outcome == b"new")
 
     async def control(self) -> Control:
-        """Return what is decided."""
+        """Return the decisions that apply to all pods."""
         return Control.parse(await self._client.hgetall(CONTROL))
 
     async def set_control(self, fields: Mapping[str, str | None]) -> Control:
-        """Change what is decided, and return it; None removes a field."""
+        """Change the decisions, and return them; None removes a field."""
         for name, value in fields.items():
             if value is None:
                 await self._client.hdel(CONTROL, name)
@@ -106,7 +106,7 @@ class ModerationStore(Store):
         return await self.control()
 
     async def ban(self, network: Network, seconds: int) -> Control:
-        """Refuse posts from a network for some time from now. Raises TooManyBansError."""
+        """Refuse posts from a network for some time. Raises TooManyBansError."""
         if not await self._ban([CONTROL], [ban_field(network), seconds * 1000, BANS_MAX]):
             raise TooManyBansError
         return await self.control()
@@ -125,5 +125,5 @@ class ModerationStore(Store):
 
 
 def decision_key(entry_id: EntryId, verdict: Verdict) -> str:
-    """Return the key of a decision: all approvals of a message share one, refusals do not."""
+    """Return the key of a decision; all approvals of a message share one."""
     return f"approved:{entry_id}" if verdict == "approve" else own_key()

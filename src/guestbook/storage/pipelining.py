@@ -33,9 +33,9 @@ class _Queued(NamedTuple):
 class PipeliningRedis(Redis):
     """A client that pipelines by itself: one connection serves any number of callers.
 
-    What is asked for during a round trip is sent with the next one, so a flood of requests needs
-    no flood of connections. A command waits for its turn at most `socket_timeout` seconds, and a
-    round trip takes at most as long, connecting included.
+    Commands that are issued during a round trip are sent together with the next one. A command
+    waits for its turn at most `socket_timeout` seconds, and a round trip takes at most as long,
+    connecting included.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -50,7 +50,7 @@ class PipeliningRedis(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Return the answer to a command, or raise its error. It is never sent twice."""
-        # An argument that cannot be encoded is its caller's error alone.
+        # If an argument cannot be encoded, only its caller should fail.
         encoded = (args[0], *map(self._encode, args[1:]))
         answer = asyncio.get_running_loop().create_future()
         self._queue.append(_Queued(encoded, options, time.monotonic(), answer))

@@ -1,4 +1,4 @@
-"""What commands of the store return."""
+"""The results of the store's commands."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Stored(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What was decided about a message that waited."""
+    """The decision about a held message."""
 
     id: EntryId
-    """That of the message in the stream; 0-0 where it is not approved."""
+    """The id of the message in the stream; 0-0 if it was not approved."""
     message: Message | None
     """As it was held; None where a pod of an older version decided."""
     is_new: bool
@@ -75,7 +75,7 @@ class Decision(NamedTuple):
 
 
 class HeldState(NamedTuple):
-    """The messages that wait for a moderator: how many, since when, and how many ever did."""
+    """The number of held messages, the oldest one's id, and how many were ever held."""
 
     waiting: int = 0
     oldest: EntryId | None = None

@@ -66,7 +66,7 @@ class Store:
         self._edit = client.register_script(load_script("edit"))
         self._delete = client.register_script(load_script("delete"))
         self._heartbeat = client.register_script(load_script("heartbeat"))
-        # The text, of which redis-py would make a dictionary.
+        # Return the text; redis-py would parse it into a dictionary.
         client.set_response_callback(
             "INFO", lambda response, **_: response.decode(errors="replace")
         )
@@ -86,11 +86,10 @@ class Store:
     ) -> Stored:
         """Store a message once for each `key`; for a known key return what it has stored.
 
-        A client's key is remembered for 24 hours, a key of our own for as long as a request may
-        be repeated. `trace` is stored with the entry. `hold` has the message wait for a moderator.
-        `remember_address` keeps the address for 24 hours, so that it can be banned. Raises
-        DeadlineExceededError, TooManyPostsError where `rate` does not allow the post,
-        QueueFullError, MessageRefusedError and MessageWithdrawnError.
+        A client's key is remembered for 24 hours, an own key for as long as a request may be
+        retried. `hold` lets the message wait for a moderator. `remember_address` keeps the address
+        for 24 hours, for bans. Raises DeadlineExceededError, TooManyPostsError, QueueFullError,
+        MessageRefusedError and MessageWithdrawnError.
         """
         # A client that repeats its key with another text gets the first message back.
         is_own = is_own_key(key)
@@ -125,11 +124,11 @@ class Store:
         _raise_refusal(outcome, *rest)
         entry_id, known = parse_receipt(rest[0])
         if entry_id == ORIGIN:
-            # What was withdrawn has no words any more; those of a key of our own are never kept.
+            # Withdrawing removes the text from the receipt; receipts of own keys never have it.
             raise MessageRefusedError if known or is_own else MessageWithdrawnError
         author, text, pod = known or (new.author, new.text, pod)
         message = Message(entry_id, author, text, pod)
-        # A key of our own is known only to the request that tries again.
+        # Only a retry of the same request knows an own key.
         return Stored(message, outcome == b"new" or is_own, is_held(message.id))
 
     async def posted(self, key: str) -> Message | None:
@@ -155,7 +154,7 @@ class Store:
         DeadlineExceededError and TooManyPostsError.
         """
         posts, seconds = rate or (0, 0)
-        # Without the name "text" a pod of an older version takes it for something unknown.
+        # Older versions ignore entries without a field named "text".
         _, *fields = encode(message.author, text, message.pod, trace)
         outcome, *rest = await self._edit(
             keys=[EVENTS, TRIMMED, EDITS, RECEIPT + key, RATE + rate_key(address)],
@@ -221,7 +220,7 @@ class Store:
         pipeline.get(TRIMMED)
         pipeline.get(DATASET_ID)
         streams, trimmed, dataset_id = await pipeline.execute()
-        # Without the words of later edits: those edits follow.
+        # Without the texts of later edits: the edits themselves follow.
         page = EntryPage.parse(streams[0][1] if streams else [])
         newest_trimmed = EntryId.from_bytes(trimmed or b"0-0")
         return page, newest_trimmed, (dataset_id or b"").decode()
@@ -274,7 +273,7 @@ class Store:
         return EntryId.from_bytes(await self._client.get(TRIMMED) or b"0-0")
 
     async def head(self) -> StreamHead:
-        """Return where the stream ends, and of which data it is."""
+        """Return the end of the stream, and the identity of the data."""
         dataset_id = (await self._client.get(DATASET_ID) or b"").decode()
         if not await self._client.exists(EVENTS):
             return StreamHead(dataset_id, ORIGIN, 0)

@@ -44,17 +44,17 @@ def create_client(
 ) -> Redis:
     """Return a client that fails after `timeout` seconds without an answer and never retries.
 
-    Only the caller knows whether a command may be sent again. `on_connect` is called whenever a
-    connection has been made. Answers are bytes.
+    Only callers know whether a command may be sent again. `on_connect` is called for each new
+    connection. Answers are bytes.
     """
     options = {
         **url.options,
         "socket_timeout": timeout,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "protocol": 2,
-        # Sending the name of the library would cost a round trip for each connection.
+        # Sending the library's name would cost a round trip for each connection.
         "driver_info": None,
-        # No attempt is repeated; but after these errors the connection is closed.
+        # Nothing is retried, but the connection is closed after these errors.
         "retry": Retry(NoBackoff(), 0, (RedisConnectionError, RedisTimeoutError, *FAILOVER_ERRORS)),
     }
     sentinels = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
@@ -94,7 +94,7 @@ def _is_tls(options: Mapping[str, Any]) -> bool:
 
 
 class LocatingPool(ConnectionPool):
-    """Connections to a server that is located before each of them is made."""
+    """Connections to a server that is looked up before each connection."""
 
     def __init__(self, locate: Locate, **options: Any) -> None:
         super().__init__(**options)
@@ -119,8 +119,8 @@ class LocatingPool(ConnectionPool):
 class NameLookup:
     """Look up a host name before it is connected to.
 
-    The lookup has a time limit of its own, so that an error names DNS as its reason; and one that
-    was given up leaves nothing behind, which uvloop's own lookup while connecting does.
+    The lookup has a time limit of its own, so that an error can name DNS as the reason. A cancelled
+    lookup leaves nothing behind, unlike uvloop's own while connecting.
     """
 
     def __init__(
@@ -134,8 +134,8 @@ class NameLookup:
     async def __call__(self, timeouts: int) -> Address:
         """Return the name, or one of its addresses in turn while connecting times out.
 
-        Connecting to a name takes its addresses one after the other: if the first is silent, the
-        others are never reached in time.
+        asyncio tries the addresses of a name one after the other: if the first is silent, the
+        others are not reached in time.
         """
         loop = asyncio.get_running_loop()
         where = f"{self._host}:{self._port}"
@@ -158,8 +158,8 @@ class NameLookup:
 class Discovery:
     """Ask Sentinels, or nodes of a Cluster, in turn where the master is.
 
-    redis-py's own clients would look up names while they connect. Besides, that of Sentinels hides
-    the reasons of errors, and that of a Cluster runs COMMAND, which needs one more right.
+    redis-py's own clients look up names while they connect. Besides, its Sentinel client hides the
+    reasons of errors, and its Cluster client needs the right to run COMMAND.
     """
 
     def __init__(self, url: RedisURL, options: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ class Discovery:
         """Return the first answer among the servers that are known."""
         reason: Exception | None = None
         for server in tuple(self._nodes):
-            # Next time another is asked first: this one may hang, or not know of a fail-over yet.
+            # Ask another one first next time: this one may hang, or not know of a fail-over yet.
             self._nodes.rotate(-1)
             try:
                 async with Redis.from_pool(self.connect(server)) as redis:
@@ -222,7 +222,7 @@ class Discovery:
 
 
 class ClusterRedis(Redis):
-    """A client of the node that has the guestbook's keys; for other keys it asks their node."""
+    """A client of the node with the guestbook's keys; for other keys it asks their node."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Return the answer to a command, or raise its error."""

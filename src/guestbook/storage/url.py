@@ -126,7 +126,7 @@ class RedisURL:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Return the options of a connection. They are checked by one that is never opened."""
+    """Return the options of a connection, checked with a connection that is never opened."""
     given = parse_qs(urlsplit(url).query, keep_blank_values=True)
     for name in sorted(given.keys() & _FILES):
         try:

@@ -1,4 +1,4 @@
--- Helper functions; they are put before each of the other scripts when it is loaded.
+-- Helper functions, which are prepended to each of the other scripts.
 
 -- Return Redis's own time in ms.
 local function clock()
@@ -6,8 +6,8 @@ local function clock()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Return how many ms to wait before something may happen again that may happen `times` (0: any
--- number) in `window` ms; nil: count it, it may happen now. `rate` is a list of the last times.
+-- Enforce a rate of `times` (0: no limit) in `window` ms: return how many ms to wait, or count this
+-- time and return nil. `rate` is a list of the last times.
 local function wait_for_rate(rate, times, window, now)
   if times == 0 then return nil end
   local last = redis.call('LINDEX', rate, times - 1)
@@ -26,7 +26,7 @@ end
 
 -- Add an entry about a message, in place of the edit that the message may have. `replaces` in the
 -- new entry are the removed edits, newest first: pods have read them. The 20 newest will do.
--- `edits` is a hash: by message, the ids of its edits and the newest words.
+-- `edits` is a hash: by message, the ids of its edits and the newest text.
 -- Returns the id of the entry, and the ids of all edits without it.
 local function add_change(events, edits, message, fields)
   local known = redis.call('HMGET', edits, message)[1]
@@ -40,7 +40,7 @@ local function add_change(events, edits, message, fields)
   return redis.call('XADD', events, '*', unpack(fields)), replaced
 end
 
--- Remove up to `count` of the oldest entries, none newer than `last`, with the words of edits among
+-- Remove up to `count` of the oldest entries, none newer than `last`, with the texts of edits among
 -- them, and store the newest id removed in `trimmed`.
 local function remove_oldest(events, trimmed, edits, last, count)
   local old = redis.call('XRANGE', events, '-', last, 'COUNT', count)

@@ -41,8 +41,8 @@ if verdict == 'approve' then
   if address then redis.call('SET', addresses .. id, address, 'PX', 24 * 3600 * 1000) end
   redis.call('SET', decision .. ':message', memo, 'PX', lifetime)
 end
--- A client that repeats the post with its key learns what became of it. Its words are not kept
--- where it took them back.
+-- A client that repeats the post with its key learns the decision. After a withdrawal the receipt
+-- has no text.
 local posted = redis.call('GET', receipt)
 if posted then
   local words = verdict == 'withdraw' and ' ' or string.match(posted, ' .*')

@@ -1,8 +1,8 @@
--- Add an entry with the new words of a message, once for each receipt.
+-- Add an entry with the new text of a message, once for each receipt.
 -- KEYS: events, trimmed, edits, receipt, rate.
 -- ARGV: entries to keep, their age in ms (0: any), lifetime of the receipt in ms, deadline in ms of
 --   Redis's clock (0: none), posts allowed (0: any number), in how many ms, id of the message, its
---   new words, then further fields of the entry.
+--   new text, then further fields of the entry.
 -- Returns {id of the new entry}, {'absent'} where there is no message, {'late'}, or
 --   {'rate_limited', ms to wait}.
 

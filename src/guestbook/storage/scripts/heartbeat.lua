@@ -8,7 +8,7 @@
 --   removed, and bans that have ended.
 
 local now = clock()
--- Messages have to expire also while there are no posts.
+-- Messages have to expire even while there are no posts.
 local age = tonumber(ARGV[4])
 expire(KEYS[3], KEYS[4], KEYS[5], age)
 if age > 0 then redis.call('XTRIM', KEYS[7], 'MINID', math.max(0, now - age) .. '-0') end
