@@ -186,7 +186,6 @@ class BoundedProtocol(DetachableProtocol):
 
     def on_response_complete(self) -> None:
         """Replace uvicorn's, which sets a timer for each connection."""
-        self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -46,7 +45,6 @@ class Server(uvicorn.Server):
         drain: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(_configure(app, bounds))
-        self._timeouts = bounds.timeouts
         self._announce = announce
         self._drain = drain
         self._stopping: asyncio.Future[None] | None = None
@@ -84,19 +82,11 @@ class Server(uvicorn.Server):
         while not await self.on_tick(0):
             await asyncio.wait((self._stopping,), timeout=1)
 
-    async def on_tick(self, counter: int) -> bool:
-        """Look at the timeouts when uvicorn looks at the clock: at every tenth tick."""
-        if counter % 10 == 0:
-            self._timeouts.sweep()
-        return await super().on_tick(counter)
-
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams while the listeners still answer, then everything else."""
         draining = asyncio.ensure_future(self._drain())
-        for tick in itertools.count():
-            if draining.done() or self.force_exit:
-                break
-            await self.on_tick(tick)
+        while not (draining.done() or self.force_exit):
+            await self.on_tick(0)
             await asyncio.wait((draining,), timeout=0.1)
         draining.cancel()
         if draining.done() and not draining.cancelled() and draining.exception() is not None:
@@ -121,6 +111,8 @@ def _configure(app: Any, bounds: Bounds) -> uvicorn.Config:
         server_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        callback_notify=bounds.timeouts.sweep,
+        timeout_notify=0,  # at each tick
     )
     config.app = TrustedProxies(app, config.forwarded_allow_ips)
     return config

@@ -76,7 +76,7 @@ class ConnectionTimeouts:
         """Remove the time limit."""
         self._deadlines.pop(connection, None)
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Close the connections that have passed their deadline."""
         now = time.monotonic()
         for connection in [each for each, until in self._deadlines.items() if until <= now]:
