@@ -135,23 +135,14 @@ def test_what_nothing_is_visible_in_is_empty() -> None:
 @pytest.mark.parametrize(
     ("text", "author", "field"),
     [
-        (None, None, "text"),
         ("", None, "text"),
         (" \r\n\t\0", None, "text"),
-        (17, None, "text"),
-        (True, None, "text"),
-        (["x"], None, "text"),
-        ({"x": "y"}, None, "text"),
-        (b"x", None, "text"),
         ("\ud800", None, "text"),
-        ("x", 17, "author"),
-        ("x", False, "author"),
-        ("x", [], "author"),
         ("x", "\udfff", "author"),
         ("x", "y" * 61, "author"),
     ],
 )
-def test_error_names_the_field_and_the_reason(text: object, author: object, field: str) -> None:
+def test_error_names_the_field_and_the_reason(text: str, author: str | None, field: str) -> None:
     """The client learns which part is wrong, and why."""
     with pytest.raises(InvalidMessageError) as rejected:
         NewMessage.parse(text, author)

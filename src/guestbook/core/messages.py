@@ -185,7 +185,7 @@ class NewMessage:
     author: str | None
 
     @classmethod
-    def parse(cls, text: object, author: object = None) -> NewMessage:
+    def parse(cls, text: str, author: str | None = None) -> NewMessage:
         """Normalise and validate both parts. Raises InvalidMessageError."""
         clean_text = _clean("text", text, TEXT_MAX)
         if not clean_text:
@@ -194,11 +194,7 @@ class NewMessage:
         return cls(clean_text, clean_author or None)
 
 
-def _clean(field: str, value: object, max_length: int) -> str:
-    if value is None:
-        raise InvalidMessageError(field, "missing", "is missing")
-    if not isinstance(value, str):
-        raise InvalidMessageError(field, "not_a_string", "must be a string")
+def _clean(field: str, value: str, max_length: int) -> str:
     clean = normalise(value)
     try:
         clean.encode()

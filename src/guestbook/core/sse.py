@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-
 PING = b"event: ping\ndata: {}\n\n"
 
 
 def event(data: bytes, *, id: str | None = None, name: str | None = None) -> bytes:
-    """Frame an event; `data` may have several lines, `id` and `name` may not."""
+    """Frame an event; nothing of it has a line end."""
     head = b"" if id is None else last_id(id)
     if name is not None:
         head += b"event: %s\n" % name.encode()
-    return head + b"".join(b"data: %s\n" % line for line in _LINE_END.split(data)) + b"\n"
+    return b"%sdata: %s\n\n" % (head, data)
 
 
 def last_id(id: str) -> bytes:

@@ -57,9 +57,7 @@ class Moderator:
         Repeating it within 24 hours returns the same message, even if it was deleted since.
         """
         decision = await self.decide(entry_id, "approve")
-        if decision is None:
-            return None
-        return decision.message or await self._guestbook.get(decision.id)
+        return None if decision is None else decision.message
 
     async def decide(self, entry_id: EntryId, verdict: Verdict) -> Decision | None:
         """Decide about a held message; return None if there is none."""

@@ -35,12 +35,9 @@ async def poll(
     Old cursors are read from Redis, which may take long, or raise its errors.
     """
     log = guestbook.log
-    end = newest = log.last
-    if log.is_loaded and after > end:
-        # Another pod may be a moment ahead, or Redis has lost data.
-        newest = max(end, (await guestbook.store.head()).last_id)
+    end = log.last
     is_replaced = replaced != log.replaced_at and log.is_outdated(after)
-    is_reset = after != ORIGIN and (is_replaced or await _is_outdated(guestbook, after, newest))
+    is_reset = after != ORIGIN and (is_replaced or await _is_outdated(guestbook, after))
     cursor = ORIGIN if is_reset else after
     messages: list[Message] = []
     changes: list[Change] = []
@@ -67,12 +64,12 @@ async def poll(
     )
 
 
-async def _is_outdated(guestbook: Guestbook, after: EntryId, newest: EntryId) -> bool:
+async def _is_outdated(guestbook: Guestbook, after: EntryId) -> bool:
+    """Return whether entries after an id are gone, or the id is of data that Redis has lost."""
     log = guestbook.log
-    if not log.is_loaded:
-        return after < await guestbook.store.trimmed()
-    if after > newest:
-        return True
-    if after >= log.low_watermark:
-        return False
-    return log.is_complete or after < await guestbook.store.trimmed()
+    if log.is_loaded and after > log.last:
+        # Another pod may be a moment ahead.
+        return after > (await guestbook.store.head()).last_id
+    if log.has_all_after(after):
+        return after < log.low_watermark
+    return after < await guestbook.store.trimmed()

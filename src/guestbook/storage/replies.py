@@ -69,7 +69,7 @@ class Decision(NamedTuple):
     id: EntryId
     """The id of the message in the stream; 0-0 if it was not approved."""
     message: Message | None
-    """As it was held; None where a pod of an older version decided."""
+    """As it was held; None where a refusal is repeated."""
     is_new: bool
     """False where the decision is repeated."""
 
