@@ -67,19 +67,10 @@ async def test_unusable_request_id_is_replaced(pod: Server, api: httpx.AsyncClie
 
 async def test_every_answer_has_its_request_id(pod: Server, api: httpx.AsyncClient) -> None:
     """Pages, problems, redirects, files, probes and refused streams have an id."""
-    for number, (method, path) in enumerate(
-        [
-            ("GET", "/"),
-            ("HEAD", "/"),
-            ("GET", "/nowhere"),
-            ("PUT", "/messages"),
-            ("POST", "/messages"),
-            ("GET", "/static/js/main.js"),
-            ("GET", "/ready"),
-            ("GET", "/metrics"),
-            ("GET", "/events?after=nonsense"),
-        ]
-    ):
+    paths = ("/", "/nowhere", "/static/js/main.js", "/ready", "/metrics", "/events?after=nonsense")
+    requests = [("GET", path) for path in paths]
+    requests += [("HEAD", "/"), ("PUT", "/messages"), ("POST", "/messages")]
+    for number, (method, path) in enumerate(requests):
         answer = await api.request(method, path, headers={"X-Request-ID": f"n{number}"})
         assert answer.headers.get_list("x-request-id") == [f"n{number}"], path
 
@@ -103,12 +94,10 @@ async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
     """A line that any part logs while a request is answered has the request's id."""
     server = await serve(redis="127.0.0.1:1", is_ready=False)
     async with server.client() as http:
-        ids = ["one", "two"]
-        posts = (
-            http.post("/messages", json={"text": "x"}, headers={"X-Request-ID": i}) for i in ids
-        )
+        ids = [{"X-Request-ID": name} for name in ("one", "two")]
+        posts = (http.post("/messages", json={"text": "x"}, headers=each) for each in ids)
         assert {answer.status_code for answer in await asyncio.gather(*posts)} == {503}
-    for request_id in ids:
+    for request_id in ("one", "two"):
         await line(server, request_id=request_id, event="request", status=503)
         await line(server, request_id=request_id, event="Redis did not take a command")
     assert "request_id" not in await line(server, event="Redis is away")
