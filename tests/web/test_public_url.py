@@ -157,6 +157,9 @@ async def post(server: Server, **headers: str) -> httpx.Response:
 async def test_operator_learns_once_how_to_name_the_address(serve: Serve) -> None:
     """A proxy that hides the name: the log says what to do, once; the visitor gets a sentence."""
     server = await serve()
+    # `Sec-Fetch-Site` is the browser's own word: no setting would change it.
+    assert (await post(server, **ELSEWHERE, **{"Sec-Fetch-Site": "cross-site"})).status_code == 403
+    assert "GUESTBOOK_PUBLIC_URL" not in server.lines()
     for _ in range(2):
         answer = await post(server, **ELSEWHERE, Accept="text/html")
         assert answer.status_code == 403
@@ -165,13 +168,6 @@ async def test_operator_learns_once_how_to_name_the_address(serve: Serve) -> Non
     assert len(lines) == 1
     assert "http://book.example" in lines[0]
     assert server.url in lines[0]
-
-
-async def test_browsers_word_needs_no_advice(serve: Serve) -> None:
-    """`Sec-Fetch-Site` is the browser's own word: no setting would change it."""
-    server = await serve()
-    assert (await post(server, **ELSEWHERE, **{"Sec-Fetch-Site": "cross-site"})).status_code == 403
-    assert "GUESTBOOK_PUBLIC_URL" not in server.lines()
 
 
 async def test_setting_allows_posts_and_names_the_address(serve: Serve) -> None:
@@ -189,9 +185,8 @@ async def test_setting_allows_posts_and_names_the_address(serve: Serve) -> None:
 
 
 async def test_only_trusted_proxies_name_the_address(serve: Serve) -> None:
-    """The wall shows what the proxies in FORWARDED_ALLOW_IPS report, and no one else."""
+    """A proxy that is not in FORWARDED_ALLOW_IPS does not. (Others do: test_wall.py.)"""
+    server = await serve(FORWARDED_ALLOW_IPS="192.0.2.7")
     headers = {"Host": "book.example", "X-Forwarded-Host": "other.example"}
-    for listed, shown in (("127.0.0.1", "other.example"), ("192.0.2.7", "book.example")):
-        server = await serve(FORWARDED_ALLOW_IPS=listed)
-        async with server.client() as client:
-            assert shown in (await client.get("/wall", headers=headers)).text
+    async with server.client() as client:
+        assert "book.example" in (await client.get("/wall", headers=headers)).text
