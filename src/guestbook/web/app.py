@@ -1,4 +1,4 @@
-"""The application: the routes, and the guestbook that they work on."""
+"""The application: the routes, and the guestbook that they use."""
 
 from __future__ import annotations
 
@@ -83,15 +83,14 @@ def create_app(settings: Settings, *, drains_on_signal: bool = False) -> FastAPI
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # A stream that took over its connection would be traced as a failure: the middleware
-        # makes the spans of requests.
+        # FastAPI would trace a detached stream as a failure: the middleware makes the spans.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.is_cross_site = CrossSiteCheck(settings.public_url, settings.allow_origins)
 
-    # The last one added is the first to see a request.
+    # Requests pass through the last one first.
     app.add_middleware(RoutingMiddleware)
     if settings.allow_origins:
         app.add_middleware(
@@ -109,7 +108,7 @@ def create_app(settings: Settings, *, drains_on_signal: bool = False) -> FastAPI
         )
     app.add_middleware(RequestMiddleware, metrics=metrics, tracing=tracing)
 
-    # The page lies ready, and is requested most: FastAPI's handling would cost as much again.
+    # The page is cached and requested the most: FastAPI's handling would double its cost.
     app.add_route("/", pages.index, methods=["GET"], include_in_schema=False)
     app.include_router(messages.router)
     app.include_router(pages.router)

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from guestbook.core import NewMessage, ProblemError
 from guestbook.web.dependencies import refuse_cross_site, refuse_if_match
-from guestbook.web.pages.renderer import Typed
+from guestbook.web.pages.renderer import FormData
 from guestbook.web.schemas import EditIn, MessageForm, MessageIn
 
 MAX_BYTES = 16 * 1024
@@ -41,15 +41,15 @@ async def read_posted(request: Request) -> Posted:
     media_type = _media_type(request, JSON, FORM)
     is_form = media_type == FORM
     if is_form:
-        # From here on an error is shown in the page, with what the visitor typed.
-        request.state.typed = Typed()
+        # From here on an error is shown on the page, with the visitor's input.
+        request.state.form = FormData()
     await refuse_cross_site(request)
     await refuse_if_match(request)
     body = await _read(request)
     message: MessageIn
     if is_form:
         fields = _parse_form(body)
-        request.state.typed = Typed(fields.get("text", ""), fields.get("author", ""))
+        request.state.form = FormData(fields.get("text", ""), fields.get("author", ""))
         message = _validated(MessageForm.model_validate, fields)
     else:
         message = _validated(MessageIn.model_validate_json, body)

@@ -1,4 +1,4 @@
-"""Detect requests that the page of another site made a browser send.
+"""Detect requests from other sites' pages.
 
 These are the checks of Go's net/http.CrossOriginProtection: `Sec-Fetch-Site` if the browser sends
 it (only over HTTPS and to localhost), else `Origin` against the guestbook's address.
@@ -22,7 +22,7 @@ _ALLOWED = "access-control-allow-origin"
 
 
 def cors_headers(allowed: tuple[str, ...], headers: Headers) -> dict[str, str]:
-    """Return the headers with which a page of another site may read what goes past Starlette."""
+    """Return the CORS headers for responses that bypass Starlette's middleware."""
     origin = headers.get("origin", "")
     vary = {"vary": "Origin"} if allowed and "*" not in allowed else {}
     if not origin or not {"*", origin} & {*allowed}:
@@ -35,7 +35,7 @@ def cors_headers(allowed: tuple[str, ...], headers: Headers) -> dict[str, str]:
 
 
 class CrossSiteCheck:
-    """Finds the requests that another site made a browser send."""
+    """Detects requests from other sites' pages."""
 
     def __init__(self, public_url: str | None, allowed: tuple[str, ...] = ()) -> None:
         self._public_url = public_url
@@ -43,7 +43,7 @@ class CrossSiteCheck:
         self._has_warned = False
 
     def __call__(self, scope: Scope) -> bool:
-        """Whether the browser's headers show that another site made it send the request."""
+        """Return whether the headers show that another site's page made the request."""
         headers = Headers(scope=scope)
         if _ALLOWED in cors_headers(self._allowed, headers):
             return False

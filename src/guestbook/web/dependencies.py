@@ -55,7 +55,7 @@ async def get_language(request: Request) -> str:
 
 
 async def get_public_url(request: Request) -> str:
-    """Return the address under which the outside knows the guestbook."""
+    """Return the public address of the guestbook."""
     settings: Settings = request.app.state.settings
     return public_address(request.scope, settings.public_url)
 
@@ -145,7 +145,7 @@ ChangeableId = Annotated[EntryId, Depends(get_changeable_id)]
 
 
 async def refuse_cross_site(request: Request) -> None:
-    """Raise ProblemError 403 where another site's page made the browser send the request."""
+    """Raise ProblemError 403 for a request from another site's page."""
     is_cross_site: CrossSiteCheck = request.app.state.is_cross_site
     if is_cross_site(request.scope):
         raise ProblemError(403, "Another site may not post here in your name.")

@@ -57,7 +57,7 @@ class RequestMiddleware:
             return
         started = time.perf_counter()
         if scope["client"]:
-            # As a proxy may write it, or a socket for both families has it.
+            # IPv4 mapped to IPv6, from a proxy or from a socket for both families.
             scope["client"] = (unmapped(scope["client"][0]), scope["client"][1])
         span = self._begin_span(scope)
         trace_id = self._tracing.trace_id(span) if self._tracing and span else ""
@@ -73,7 +73,7 @@ class RequestMiddleware:
                 headers = [*message["headers"], *RAW_SECURITY_HEADERS, (HEADER, request_id)]
                 if all(name != b"cache-control" for name, _ in message["headers"]):
                     headers.append(_NO_STORE)
-                # A process that is about to stop closes its connections.
+                # A process that is stopping closes its connections.
                 guestbook: Guestbook | None = getattr(scope["app"].state, "guestbook", None)
                 if guestbook is not None and guestbook.fanout.is_draining:
                     headers.append(_CLOSE)
@@ -83,7 +83,7 @@ class RequestMiddleware:
         try:
             await self._app(scope, body.receive, send_with_headers)
             if status is None and _route(scope) == events.PATH:
-                # The stream has the connection, and wrote the head of its response itself.
+                # The stream has taken the connection and written its own head.
                 status = 200
         except Exception:
             if status is not None:
@@ -133,7 +133,7 @@ class RequestMiddleware:
 
 
 class RoutingMiddleware:
-    """Answers what concerns no single route, and opens streams.
+    """Answers OPTIONS and unknown methods, and opens streams.
 
     FastAPI's own middleware and router would make a stream cost a tenth more.
     """
@@ -153,10 +153,10 @@ class RoutingMiddleware:
                 response = await problems.problem(Request(scope), error)
                 await response(scope, receive, send)
         elif scope["method"] == "HEAD" and problems.has_head(scope["path"]):
-            # As GET: the server leaves the body out. It looks at its own scope to see the HEAD.
+            # Answer as GET: the server, which has its own scope, leaves the body out.
             as_get = {**scope, "method": "GET"}
             await self._app(as_get, receive, send)
-            # The access log wants the route that was found.
+            # The access log needs the matched route.
             scope.update(as_get, method="HEAD")
         elif scope["path"] == "*":
             # `OPTIONS *` asks for the options of the whole server (RFC 9110, section 9.3.7).
@@ -179,10 +179,10 @@ class ProblemCORSMiddleware(CORSMiddleware):
 
 
 class _Body:
-    """The body of a request, of which nothing should be left when the answer begins.
+    """The body of a request, which is read to its end before the answer begins.
 
-    With the answer in its hands a proxy may forget the rest and use the connection again. HAProxy
-    does where browsers talk HTTP/2 to it: the next visitor's request would be taken for the rest.
+    Otherwise a proxy that has the answer may drop the rest and reuse the connection, as HAProxy
+    does with HTTP/2 on its other side: the next request would be taken for the rest of this body.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -191,7 +191,7 @@ class _Body:
         self._receive = receive
         self._size = length if length > MAX_BYTES else 0
         self._is_complete = not length and b"transfer-encoding" not in headers
-        # Not asked for it, the client may never send the body; such a connection is closed.
+        # Without a 100, the client may never send the body; then the connection is closed.
         self._is_held_back = b"expect" in headers
 
     async def receive(self) -> Message:
@@ -203,7 +203,7 @@ class _Body:
         return message
 
     async def finish(self) -> None:
-        """Read what is left. One that is too long is answered before it has arrived."""
+        """Read the rest, unless the body is too long."""
         while not self._is_complete and not self._is_held_back and self._size <= MAX_BYTES:
             await self.receive()
 
@@ -213,7 +213,7 @@ def _address(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """Return the path as the route has it, so that clients cannot make up series."""
+    """Return the path of the matched route, so that clients cannot create new series."""
     if "route" in scope:
         return str(scope["route"].path)
     if "endpoint" in scope:

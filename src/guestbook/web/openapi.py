@@ -1,4 +1,4 @@
-"""The OpenAPI description: FastAPI's, with what FastAPI cannot know."""
+"""FastAPI's OpenAPI description, with corrections."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from guestbook.storage import (
     TooManyPostsError,
 )
 from guestbook.web.pages.i18n import prefers_page
-from guestbook.web.pages.renderer import Page, Typed
+from guestbook.web.pages.renderer import FormData, Page
 from guestbook.web.routes import events, moderation
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
@@ -36,7 +36,7 @@ _CODES = {
 
 
 async def problem(request: Request, error: ProblemError) -> Response:
-    """Return the error as JSON, to a browser as a page; to its form with what was typed."""
+    """Return the error as JSON, or as a page for a browser; a form keeps its input."""
     # For the metrics.
     request.state.code = error.code
     headers = {**error.headers, "Vary": "Accept, Accept-Language"}
@@ -44,8 +44,8 @@ async def problem(request: Request, error: ProblemError) -> Response:
         return Response(error.json(), error.status, headers, media_type=PROBLEM_TYPE)
     page: Page = request.app.state.page
     language = page.translations.language(request.scope)
-    typed: Typed | None = getattr(request.state, "typed", None)
-    html = page.refused(language, error, typed) if typed else page.error(language, error)
+    form: FormData | None = getattr(request.state, "form", None)
+    html = page.refused(language, error, form) if form else page.error(language, error)
     return Response(
         html, error.status, {**headers, "Content-Language": language}, media_type="text/html"
     )
@@ -77,7 +77,7 @@ def _as_problem(error: Exception) -> ProblemError:
 
 
 async def invalid_request(request: Request, error: RequestValidationError) -> Response:
-    """A parameter, or the body, is not what the route takes."""
+    """Answer FastAPI's own validation error."""
     first: Mapping[str, Any] = error.errors()[0]
     kind, place = str(first["type"]), first["loc"]
     if kind == "string_type" and first.get("input") is None:
@@ -105,7 +105,7 @@ async def http_error(request: Request, error: HTTPException) -> Response:
 
 
 def has_head(path: str) -> bool:
-    """Return whether HEAD is answered as GET: a stream has no end, and a push stores a message."""
+    """Return whether HEAD is allowed: not for streams, which do not end, nor for `/rpush`."""
     return path not in (events.PATH, moderation.EVENTS) and not path.startswith("/rpush/")
 
 
@@ -123,7 +123,7 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
 
 
 def _allowed_methods(request: Request) -> set[str]:
-    """Return the methods of all routes of the address; Starlette names those of the first."""
+    """Return the methods of all routes of the address; Starlette only names the first's."""
     routes = [
         route
         for route in iter_route_contexts(request.app.routes)

@@ -1,4 +1,4 @@
-"""The address under which the outside knows the guestbook, decided here and nowhere else.
+"""The public address of the guestbook.
 
 It is the setting `GUESTBOOK_PUBLIC_URL`, else what trusted proxies report, else `Host`.
 """
@@ -25,7 +25,7 @@ _PARAMETER = re.compile(r'\s*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*(;|,
 
 
 class _Forwarded(NamedTuple):
-    """What proxies report of the request that the first of them received."""
+    """The original request, as proxies report it."""
 
     scheme: str
     host: Host | None
@@ -35,18 +35,18 @@ class _Forwarded(NamedTuple):
 def public_address(scope: Scope, configured: str | None) -> str:
     """Return an address such as `https://guestbook.example.org`.
 
-    Without the setting it comes from headers, and a client may send anything there that its peer
-    is trusted with. Only that client is shown the result. What is not a host is skipped.
+    Without the setting it comes from headers, which a client may forge, but then only that client
+    sees the result. Invalid hosts are skipped.
     """
     if configured:
         return configured
     headers = Headers(scope=scope)
-    # Another server than `guestbook serve` does not tell: it has FORWARDED_ALLOW_IPS of its own.
+    # Other servers do not tell: they have their own settings for proxies.
     is_trusted = scope.get("extensions", {}).get(TRUSTED, True)
     forwarded = _read_forwarded(headers) if is_trusted else _Forwarded("", None, None)
     host = forwarded.host or Host.parse(headers.get("host", "")) or _own_host(scope)
     host = _with_port(host, forwarded.port)
-    # A client names the port of TLS only where it means TLS.
+    # A client names port 443 only for TLS.
     scheme = forwarded.scheme or ("https" if host.port == 443 else scope["scheme"])
     return f"{scheme}://{host.authority}"
 
@@ -105,7 +105,7 @@ def _first_element(header: str) -> dict[str, str]:
         if end != ";":
             return parameters
         position = match.end()
-    # Half of an element that cannot be read may be the wrong half.
+    # If an element is malformed, do not trust the rest of it.
     return {}
 
 

@@ -71,33 +71,35 @@ class MessageList(BaseModel):
 
 
 class ControlOut(BaseModel):
-    """What is decided for all pods."""
+    """The decisions that apply to all pods."""
 
-    closed: Annotated[str | None, Field(description="The words; null: the guestbook is open")]
-    moderation: Annotated[Moderation | None, Field(description="null: as the setting says")]
+    closed: Annotated[
+        str | None, Field(description="The text for visitors; null: the guestbook is open")
+    ]
+    moderation: Annotated[Moderation | None, Field(description="null: the setting decides")]
     moderation_setting: Annotated[Moderation, Field(description="GUESTBOOK_MODERATION")]
 
 
-def _visible(words: str | None) -> str | None:
-    if words is None:
+def _visible(text: str | None) -> str | None:
+    if text is None:
         return None
-    words = normalise(words)
-    if not words:
-        raise ValueError("is empty: write what visitors are to read, or null to open")
-    if len(words) > CLOSED_MAX:
-        raise ValueError(f"is {len(words)} characters long: at most {CLOSED_MAX} are allowed")
-    return words
+    text = normalise(text)
+    if not text:
+        raise ValueError("is empty: write a text for visitors, or null to open")
+    if len(text) > CLOSED_MAX:
+        raise ValueError(f"is {len(text)} characters long: at most {CLOSED_MAX} are allowed")
+    return text
 
 
 class ControlIn(BaseModel):
-    """What to decide; what is left out stays as it is."""
+    """New decisions; a missing member changes nothing."""
 
     closed: Annotated[
         str | None,
         Field(description=f"At most {CLOSED_MAX} characters for visitors; null: open"),
         AfterValidator(_visible),
     ] = None
-    moderation: Annotated[Moderation | None, Field(description="null: as the setting says")] = None
+    moderation: Annotated[Moderation | None, Field(description="null: the setting decides")] = None
 
 
 class BanOut(BaseModel):
@@ -108,7 +110,7 @@ class BanOut(BaseModel):
 
 
 class BanList(BaseModel):
-    """All bans, the one that ends first at the beginning."""
+    """All bans, sorted by their end."""
 
     bans: list[BanOut]
 
@@ -126,13 +128,13 @@ class BanIn(BaseModel):
 
 
 class ChangeList(MessageList):
-    """What happened after a cursor, and the address of what happens next."""
+    """The changes after a cursor, and the address of the next ones."""
 
     next: str
-    edited: Annotated[list[MessageOut], Field(description="Messages that were edited, as they are")]
+    edited: Annotated[list[MessageOut], Field(description="Edited messages, with their new text")]
     deleted: Annotated[list[str], Field(description="Ids of messages that were deleted")]
-    more: Annotated[bool, Field(description="Whether `next` has more already")]
-    reset: Annotated[bool, Field(description="Drop what you have: this is from the beginning")]
+    more: Annotated[bool, Field(description="Whether `next` already has more")]
+    reset: Annotated[bool, Field(description="Drop all messages: these begin with the oldest")]
 
 
 class Health(BaseModel):
@@ -143,14 +145,14 @@ class Health(BaseModel):
 
 
 class Command(BaseModel):
-    """A command of the lab, as it was accepted."""
+    """An accepted command of the lab."""
 
     pod: str
     action: str
 
 
 class FieldError(BaseModel):
-    """The part of a request that is at fault."""
+    """The invalid part of a request."""
 
     field: str
     reason: str

@@ -1,4 +1,4 @@
-"""End the streams when the process is asked to stop, where the server does not do it."""
+"""End the streams at SIGTERM, for servers that do not do so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses that are made once and sent often."""
+"""Responses that are rendered once and sent often."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ _MAX_CACHED = 64
 class CachedResponse(Response):
     """A response in memory, for any number of requests.
 
-    Each of them is answered with a compressed body if it accepts one, and with 304 if the client
-    has the content already.
+    It is compressed if the request accepts that, and 304 if the client already has it.
     """
 
     def __init__(
@@ -31,7 +30,7 @@ class CachedResponse(Response):
         super().__init__(content, headers=headers, media_type=media_type)
         self._fields = headers
         self._digest = hashlib.sha256(self.body).hexdigest()[:32]
-        # By whether the body is compressed: the whole response, and the one without the body.
+        # Compressed or not: the whole response, and the one without a body.
         self._variants: dict[bool, tuple[Response, Response]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +57,7 @@ class CachedResponse(Response):
 
 
 def page_headers(language: str, vary: str = "") -> dict[str, str]:
-    """Return the headers of a page; `vary` names what it depends on beside the language."""
+    """Return the headers of a page; `vary` names further headers on which it depends."""
     return {
         "Cache-Control": "no-cache",
         "Content-Language": language,
@@ -67,7 +66,7 @@ def page_headers(language: str, vary: str = "") -> dict[str, str]:
 
 
 class ResponseCache:
-    """Responses that depend on what `get_state` returns: a change of that empties the cache."""
+    """A cache of responses, which is emptied when `get_state` returns something else."""
 
     def __init__(self, get_state: Callable[[], object]) -> None:
         self._get_state = get_state
@@ -75,9 +74,9 @@ class ResponseCache:
         self._responses: dict[object, CachedResponse] = {}
 
     def get(self, key: object, make: Callable[[], CachedResponse]) -> CachedResponse:
-        """Return the response of this key, made by `make` if it is not there."""
+        """Return the response for this key; call `make` if it is not cached."""
         state = self._get_state()
-        # Clients choose a part of some keys, so their number is bounded.
+        # Clients choose a part of some keys, so limit their number.
         if state != self._state or len(self._responses) >= _MAX_CACHED:
             self._responses.clear()
             self._state = state

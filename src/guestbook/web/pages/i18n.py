@@ -1,4 +1,4 @@
-"""The languages of the pages, and what a client accepts."""
+"""The languages of the pages, and the negotiation of languages and media types."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def prefers_page(accepted: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _preferences(header: str) -> dict[str, float]:
-    """Return what a header names, with its weight (RFC 9110, section 12.4.2), the best first.
+    """Return the values of a header with their weights (RFC 9110, section 12.4.2), best first.
 
     Of a language the part before `-` counts. A weight that cannot be read is 0, because it may
     have been meant as a refusal.

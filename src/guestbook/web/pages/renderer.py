@@ -1,4 +1,4 @@
-"""The pages: rendered from memory, once for each state of the guestbook and each language."""
+"""The pages, rendered from memory once for each state of the guestbook and each language."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
 _MAX = {"text": TEXT_MAX, "author": AUTHOR_MAX}
 
 
-class Typed(NamedTuple):
-    """What a visitor typed into the form."""
+class FormData(NamedTuple):
+    """The input of the form."""
 
     text: str = ""
     author: str = ""
@@ -61,17 +61,17 @@ class Page:
             author_max=AUTHOR_MAX,
             undo_seconds=guestbook.settings.undo_seconds,
             rules=_rules,
-            # What most pages have not.
+            # Most pages have none of these.
             is_archive=False,
             is_single=False,
             is_held=False,
             error=None,
-            typed=Typed(),
+            form=FormData(),
         )
         self._page = environment.get_template("page.html")
         self._error = environment.get_template("error.html")
         self._wall = environment.get_template("wall.html")
-        self._desk = environment.get_template("moderate.html")
+        self._moderate = environment.get_template("moderate.html")
         self._guestbook = guestbook
         self.log = guestbook.log
         self.translations = translations
@@ -90,10 +90,10 @@ class Page:
 
         return self.cache.get((language, "held" if is_held else "current"), make)
 
-    def refused(self, language: str, problem: ProblemError, typed: Typed) -> str:
-        """Return the page with what the visitor typed, and why it was rejected."""
-        error = _form_error(self.translations[language], problem, typed)
-        return self._newest(language, error=error, typed=typed)
+    def refused(self, language: str, problem: ProblemError, form: FormData) -> str:
+        """Return the page with the input of the form, and why it was rejected."""
+        error = _form_error(self.translations[language], problem, form)
+        return self._newest(language, error=error, form=form)
 
     async def older(self, language: str, before: EntryId) -> CachedResponse:
         """Return the page of the newest messages before one. Raises UnavailableError."""
@@ -125,7 +125,7 @@ class Page:
 
         return self.cache.get((language, public), make)
 
-    def desk(self, language: str) -> CachedResponse:
+    def moderate(self, language: str) -> CachedResponse:
         """Return the page for moderators. It has nothing that is not public."""
 
         def make() -> CachedResponse:
@@ -134,9 +134,9 @@ class Page:
             book = context["title"]
             context["title"] = f"{context['t']['moderate']} · {book}"
             older = f"/?before={newest[-1].id}" if newest else None
-            return _response(self._desk.render(context, book=book, older=older), language)
+            return _response(self._moderate.render(context, book=book, older=older), language)
 
-        return self.cache.get((language, "desk"), make)
+        return self.cache.get((language, "moderate"), make)
 
     def _newest(self, language: str, **details: Any) -> str:
         log = self.log
@@ -176,13 +176,13 @@ def _rules(words: Words, field: str) -> dict[str, str]:
     return {key.removeprefix(prefix): text for key, text in words.items() if key.startswith(prefix)}
 
 
-def _form_error(words: Words, problem: ProblemError, typed: Typed) -> FormError:
+def _form_error(words: Words, problem: ProblemError, form: FormData) -> FormError:
     """Translate a problem: by its field and code, else by its status, else in general."""
     if problem.field in _MAX:
         sentence = _rules(words, problem.field).get(problem.code)
         if sentence is not None:
             # Only sentences about the length have {n} and {max}. form.js does the same.
-            n = len(normalise(getattr(typed, problem.field)))
+            n = len(normalise(getattr(form, problem.field)))
             return FormError(problem.field, sentence.format(n=n, max=_MAX[problem.field]))
     if problem.code == "closed":
         return FormError("", problem.detail)
@@ -207,7 +207,7 @@ def _entry(message: Message) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=256)
 def hue(pod: str) -> str:
-    """Return the two colours of a pod, a hexadecimal digit each, as static/js computes them, too.
+    """Return the two colours of a pod, a hexadecimal digit each. static/js computes the same.
 
     They are the low byte of the name's FNV-1a.
     """

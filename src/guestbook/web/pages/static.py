@@ -1,4 +1,4 @@
-"""The files that come with the program: the templates, and what is served below `/static`."""
+"""The program's files: the templates, and the files below `/static`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 def folder(name: str) -> Path:
-    """Return the folder `templates` or `static`: inside the package in a wheel, else beside it."""
+    """Return the folder `templates` or `static`, which only a wheel has inside the package."""
     package = Path(guestbook.__file__).parent
     installed = package / name
     return installed if installed.is_dir() else package.parents[1] / name
@@ -44,9 +44,9 @@ class Assets(StaticFiles):
 
     - below the hash of all files, `/static/0123456789ab/js/main.js`: cached for good. Modules
       import each other by relative addresses, so one page stays below one hash.
-    - below any other hash: the page came from a pod of another version, as happens during a
-      rolling update. It gets the file that this pod has, and must ask again the next time.
-    - by its name alone, `/static/js/main.js`: must be asked for each time, too.
+    - below another hash, for pages from a pod of another version during a rolling update: this
+      pod's file, not cached.
+    - by its name alone, `/static/js/main.js`: not cached either.
     """
 
     def __init__(self, directory: Path) -> None:

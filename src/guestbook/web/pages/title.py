@@ -8,7 +8,7 @@ import unicodedata
 _MAX = 60
 # Embeddings, overrides and isolates that are not closed would reach beyond the title.
 _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
-# What continues a grapheme (Unicode Standard Annex #29) and is no mark: joiners, skin tones, tags,
+# Besides marks, these continue a grapheme (Unicode Standard Annex #29): joiners, skin tones, tags,
 # the later letters of a Hangul syllable, and a vowel of Thai and Lao.
 _EXTENDING = re.compile(
     "[\u200c\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f\u1160-\u11ff\ud7b0-\ud7fb\u0e33\u0eb3]"

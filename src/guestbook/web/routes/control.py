@@ -112,7 +112,7 @@ async def _network(moderator: Moderator, wanted: BanIn) -> Network:
     if network is None:
         raise ProblemError(
             404,
-            "The address that posted this message is not known: it is kept for 24 hours.",
+            "The address of this message's author is not known: it is only kept for 24 hours.",
             code="no_address",
         )
     return network

@@ -92,7 +92,7 @@ async def list_messages(
     after: After,
     replaced: Annotated[
         EntryId | None,
-        query_id("replaced", "As in `next`: when all messages were replaced that it goes on with"),
+        query_id("replaced", "From `next`, after all messages were replaced"),
     ],
     limit: Limit = 50,
     changes: Annotated[bool, Query(description="With `after`: also edits and deletions")] = False,
@@ -192,7 +192,7 @@ async def edit_message(
 )
 async def delete_message(
     guestbook: GuestbookDep,
-    # Before the id: without permission there is no answer about it.
+    # Checked before the id: without permission nothing is revealed about it.
     author_key: Annotated[str | None, Depends(get_author_key)],
     entry_id: ChangeableId,
 ) -> Response:

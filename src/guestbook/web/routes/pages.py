@@ -31,7 +31,7 @@ async def wall(page: PageDep, language: Language, public_url: PublicURL) -> Resp
 
 @router.get("/moderate", include_in_schema=False)
 async def moderate(page: PageDep, language: Language) -> Response:
-    return page.desk(language)
+    return page.moderate(language)
 
 
 @router.get(
