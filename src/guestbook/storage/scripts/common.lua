@@ -6,10 +6,18 @@ local function clock()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Return whether a deadline in ms of that time has passed (0: there is none).
+local function is_late(deadline)
+  deadline = tonumber(deadline)
+  return deadline > 0 and clock() > deadline
+end
+
 -- Enforce a rate of `times` (0: no limit) in `window` ms: return how many ms to wait, or count this
 -- time and return nil. `rate` is a list of the last times.
-local function wait_for_rate(rate, times, window, now)
+local function wait_for_rate(rate, times, window)
+  times, window = tonumber(times), tonumber(window)
   if times == 0 then return nil end
+  local now = clock()
   local last = redis.call('LINDEX', rate, times - 1)
   if last and last + window > now then return last + window - now end
   redis.call('LPUSH', rate, now)
@@ -54,6 +62,7 @@ end
 
 -- Remove entries older than `age` ms (0: none), at most 1000 at once.
 local function expire(events, trimmed, edits, age)
+  age = tonumber(age)
   if age == 0 then return end
   remove_oldest(events, trimmed, edits, '(' .. math.max(0, clock() - age) .. '-0', 1000)
 end
@@ -61,7 +70,7 @@ end
 -- Keep the newest `max` entries, none of them older than `age`. At most 1000 of each are removed.
 local function trim(events, trimmed, edits, max, age)
   expire(events, trimmed, edits, age)
-  local excess = redis.call('XLEN', events) - max
+  local excess = redis.call('XLEN', events) - tonumber(max)
   if excess > 0 then remove_oldest(events, trimmed, edits, '+', math.min(excess, 1000)) end
 end
 

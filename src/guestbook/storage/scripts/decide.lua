@@ -13,7 +13,7 @@ local max, age, lifetime, deadline, message, verdict = unpack(ARGV, 1, 6)
 local known = redis.call('GET', decision)
 if known == 'absent' then return {known} end
 if known then return {'known', known, redis.call('GET', decision .. ':message') or ''} end
-if tonumber(deadline) > 0 and clock() > tonumber(deadline) then return {'late'} end
+if is_late(deadline) then return {'late'} end
 local entry = redis.call('XRANGE', held, message, message)[1]
 if not entry then
   redis.call('SET', decision, 'absent', 'PX', 60000)
@@ -36,7 +36,7 @@ local id = '0-0'
 if verdict == 'approve' then
   for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
   id = redis.call('XADD', events, '*', unpack(fields))
-  trim(events, trimmed, edits, tonumber(max), tonumber(age))
+  trim(events, trimmed, edits, max, age)
   local address = redis.call('GET', addresses .. message)
   if address then redis.call('SET', addresses .. id, address, 'PX', 24 * 3600 * 1000) end
   redis.call('SET', decision .. ':message', memo, 'PX', lifetime)

@@ -9,7 +9,7 @@ local lifetime, deadline, message = unpack(ARGV, 1, 3)
 
 local known = redis.call('GET', receipt)
 if known then return known end
-if tonumber(deadline) > 0 and clock() > tonumber(deadline) then return 'late' end
+if is_late(deadline) then return 'late' end
 
 local answer = 'absent'
 if is_message(events, message) then

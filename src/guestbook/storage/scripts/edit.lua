@@ -11,13 +11,12 @@ local max, age, lifetime, deadline, posts, window, message, words = unpack(ARGV,
 
 local known = redis.call('GET', receipt)
 if known then return {known} end
-local now = clock()
-if tonumber(deadline) > 0 and now > tonumber(deadline) then return {'late'} end
+if is_late(deadline) then return {'late'} end
 if not is_message(events, message) then
   redis.call('SET', receipt, 'absent', 'PX', lifetime)
   return {'absent'}
 end
-local wait = wait_for_rate(rate, tonumber(posts), tonumber(window), now)
+local wait = wait_for_rate(rate, posts, window)
 if wait then return {'rate_limited', wait} end
 
 local fields = {'edited', message, 'body', words, unpack(ARGV, 9)}
@@ -27,5 +26,5 @@ local ids = replaced and id .. ',' .. replaced or id
 if #ids > 319 then ids = string.match(string.sub(ids, 1, 320), '^(.*),') end
 redis.call('HSET', edits, message, ids .. ' ' .. words)
 redis.call('SET', receipt, id, 'PX', lifetime)
-trim(events, trimmed, edits, tonumber(max), tonumber(age))
+trim(events, trimmed, edits, max, age)
 return {id}

@@ -8,5 +8,5 @@ for i = 5, #ARGV do
   redis.call('XADD', KEYS[1], '*', 'text', ARGV[i], 'pod', ARGV[4])
 end
 redis.call('INCR', KEYS[4])
-trim(KEYS[1], KEYS[2], KEYS[3], tonumber(ARGV[1]), tonumber(ARGV[2]))
+trim(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 return 1

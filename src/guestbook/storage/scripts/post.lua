@@ -14,18 +14,17 @@ local max, age, lifetime, deadline, memo, posts, window, seq, address = unpack(A
 
 local known = redis.call('GET', receipt)
 if known then return {'known', known} end
-local now = clock()
-if tonumber(deadline) > 0 and now > tonumber(deadline) then return {'late'} end
+if is_late(deadline) then return {'late'} end
 if seq ~= '0' and redis.call('XLEN', events) >= tonumber(max) then return {'full'} end
-local wait = wait_for_rate(rate, tonumber(posts), tonumber(window), now)
+local wait = wait_for_rate(rate, posts, window)
 if wait then return {'rate_limited', wait} end
 
 local id
 if seq == '0' then
   id = redis.call('XADD', events, '*', unpack(ARGV, 10))
-  trim(events, trimmed, edits, tonumber(max), tonumber(age))
+  trim(events, trimmed, edits, max, age)
 else
-  id = redis.pcall('XADD', events, now .. '-' .. seq, unpack(ARGV, 10))
+  id = redis.pcall('XADD', events, clock() .. '-' .. seq, unpack(ARGV, 10))
   if type(id) == 'table' then
     -- The last id is as new, or newer: the one after it has such a second half, too. '*' would take
     -- another one where Redis 7.0 has come to the next ms.
