@@ -72,7 +72,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> None:
         # OpenTelemetry's API, which FastAPI imports, reads this variable when it is imported.
         fail(f"OTEL_PROPAGATORS: {error}")
     from guestbook.server import Bounds, ConnectionTimeouts, Server  # noqa: PLC0415
-    from guestbook.telemetry import HEADER, begin_request  # noqa: PLC0415
+    from guestbook.telemetry import REQUEST_ID, begin_request  # noqa: PLC0415
 
     listeners = _listen(chosen.listen_host, chosen.port)
     try:
@@ -92,7 +92,7 @@ def _run(chosen: Settings, files: int, data: Path | None) -> None:
         """Count a request that the server itself rejects; return the headers of the answer."""
         application.state.metrics.count_request("", "none", status, None)
         cors = cors_headers(chosen.allow_origins, Headers(raw=list(headers)))
-        return {**SECURITY_HEADERS, HEADER.decode(): begin_request(()), **cors}
+        return {**SECURITY_HEADERS, REQUEST_ID.decode(): begin_request(()), **cors}
 
     server = Server(
         application,

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import structlog
 
-HEADER = b"x-request-id"
+REQUEST_ID = b"x-request-id"
 """The header that names a request, in both directions."""
 
 current_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -61,7 +61,7 @@ def _sent_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the id that a request's headers give it, or "" if none of them is usable."""
     traceparent = b""
     for name, value in headers:
-        if name == HEADER:
+        if name == REQUEST_ID:
             if _ID.fullmatch(value):
                 return value.decode()
         elif name == b"traceparent":

@@ -24,7 +24,7 @@ _KEY = re.compile(r"[!-~]{1,128}")
 # The parts of the application
 
 
-def app_part(name: str) -> Any:
+def app_state(name: str) -> Any:
     """Return the dependency that is `app.state.NAME`."""
 
     async def get(request: Request) -> Any:
@@ -33,11 +33,11 @@ def app_part(name: str) -> Any:
     return Depends(get)
 
 
-GuestbookDep = Annotated[Guestbook, app_part("guestbook")]
-ModeratorDep = Annotated[Moderator, app_part("moderator")]
-SettingsDep = Annotated[Settings, app_part("settings")]
-MetricsDep = Annotated[Metrics, app_part("metrics")]
-PageDep = Annotated[Page, app_part("page")]
+GuestbookDep = Annotated[Guestbook, app_state("guestbook")]
+ModeratorDep = Annotated[Moderator, app_state("moderator")]
+SettingsDep = Annotated[Settings, app_state("settings")]
+MetricsDep = Annotated[Metrics, app_state("metrics")]
+PageDep = Annotated[Page, app_state("page")]
 
 
 # The parts of a request

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from guestbook.core import PROBLEM_TYPE, ProblemError, unmapped
 from guestbook.pod import Guestbook
-from guestbook.telemetry import HEADER, Metrics, begin_request, log_request
+from guestbook.telemetry import REQUEST_ID, Metrics, begin_request, log_request
 from guestbook.web import problems
 from guestbook.web.body import MAX_BYTES
 from guestbook.web.csrf import cors_headers
@@ -70,7 +70,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 await body.finish()
-                headers = [*message["headers"], *RAW_SECURITY_HEADERS, (HEADER, request_id)]
+                headers = [*message["headers"], *RAW_SECURITY_HEADERS, (REQUEST_ID, request_id)]
                 if all(name != b"cache-control" for name, _ in message["headers"]):
                     headers.append(_NO_STORE)
                 # A process that is stopping closes its connections.

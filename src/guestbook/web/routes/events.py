@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from guestbook.broadcast import HAS_EPOLL, AsgiStream, SocketStream, SocketWatcher
 from guestbook.core import EntryId, unavailable
 from guestbook.pod import Guestbook
-from guestbook.telemetry import HEADER, current_id
+from guestbook.telemetry import REQUEST_ID, current_id
 from guestbook.web.csrf import cors_headers
 from guestbook.web.dependencies import ID_SCHEMA, parse_id, query_id
 from guestbook.web.schemas import problems
@@ -131,7 +131,7 @@ def _head(request_id: str, cors: dict[str, str]) -> bytes:
         _date(int(time.time())),
         _FIELDS,
         b"".join(f"{name}: {value}\r\n".encode() for name, value in cors.items()),
-        HEADER,
+        REQUEST_ID,
         request_id.encode(),
     )
 

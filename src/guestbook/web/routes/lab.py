@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter, Depends
 
 from guestbook.pod.lab import Action, Lab
-from guestbook.web.dependencies import app_part, refuse_cross_site, refuse_if_match
+from guestbook.web.dependencies import app_state, refuse_cross_site, refuse_if_match
 from guestbook.web.schemas import Command, problems
 
 router = APIRouter(
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
     responses=problems(403, 404, 422, 429, 503),
     summary="Break a pod on purpose",
 )
-async def command(lab: Annotated[Lab, app_part("lab")], pod: str, action: Action) -> Command:
+async def command(lab: Annotated[Lab, app_state("lab")], pod: str, action: Action) -> Command:
     await lab.send(pod, action)
     logger.warning("lab command queued", pod=pod, action=action)
     return Command(pod=pod, action=action)
