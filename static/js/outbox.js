@@ -4,6 +4,9 @@ import { createEntry, list } from "./list.js";
 import { backOff, isMessage, send } from "./requests.js";
 
 const PREFIX = "guestbook.outbox.";
+export const OWN = "guestbook.own."; // a message's id; the value is its key
+const KEY_LIVES = 23 * 3600 * 1000; // the server forgets them after 24
+const LATER = [408, 429];
 /** What the storage has no room for. @type {Record<string, string>} */
 const unkept = {};
 
@@ -11,45 +14,34 @@ const unkept = {};
 const nameOf = ({ at, key }) => `${PREFIX}${at}-${key}`;
 
 /** @param {Draft} draft */
-export function keepDraft(draft) {
+function keepDraft(draft) {
   const json = JSON.stringify(draft);
   dropDraft(draft);
   if (!store(storage, nameOf(draft), json)) unkept[nameOf(draft)] = json;
 }
 
 /** @param {Draft} draft */
-export function dropDraft(draft) {
+function dropDraft(draft) {
   delete storage[nameOf(draft)];
   delete unkept[nameOf(draft)];
 }
 
 /** The oldest first. @returns {Draft[]} */
-export const readDrafts = () =>
+const readDrafts = () =>
   [...Object.keys(storage), ...Object.keys(unkept)]
     .filter((name) => name.startsWith(PREFIX))
     .sort()
     .map((name) => parse(storage[name] ?? unkept[name]))
     .filter((draft) => typeof draft?.text === "string" && typeof draft.key === "string");
 
-/** Whether all would survive a reload. */
-export const areDraftsKept = () => storage instanceof Storage && !Object.keys(unkept).length;
-
-/** Runs when another tab has changed them. @param {() => void} act */
-export const onDraftsChanged = (act) =>
-  addEventListener("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && act());
-
 /** Not at the guestbook yet, and not refused. @param {Draft} draft */
-export const isUnsent = ({ held, refused }) => !held && !refused;
+const isUnsent = ({ held, refused }) => !held && !refused;
 
 /** At the guestbook, but not approved yet. @param {Draft} draft */
 export const isHeld = ({ held, refused }) => Boolean(held && !refused);
 
 /** @param {Draft} draft @param {Message} message */
 export const isSame = (draft, { text, author }) => draft.text === text && (draft.author || null) === author;
-
-export const OWN = "guestbook.own."; // a message's id; the value is its key
-const KEY_LIVES = 23 * 3600 * 1000; // the server forgets them after 24
-const LATER = [408, 429];
 
 /** One tab after the other, where there are locks. @param {() => Promise<void>} act */
 async function exclusively(act) {
@@ -99,12 +91,12 @@ export class Outbox {
       clearTimeout(this.#retry);
       this.#retry = setTimeout(() => this.send(), 2 * delay.ms + 10_000);
     });
-    onDraftsChanged(() => this.show());
+    addEventListener("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && this.show());
   }
 
   /** What to say of what waits: whether it would survive a reload. */
   get waiting() {
-    return areDraftsKept() ? "waiting" : "unkept";
+    return storage instanceof Storage && !Object.keys(unkept).length ? "waiting" : "unkept";
   }
 
   get isFree() {
@@ -280,13 +272,7 @@ export class Outbox {
 
   /** @param {Draft} draft */
   #createItem({ key, text, author, at }) {
-    const item = createEntry({
-      id: "",
-      text,
-      author,
-      posted_at: new Date(at).toISOString(),
-      pod: "",
-    });
+    const item = createEntry({ id: "", text, author, posted_at: new Date(at).toISOString(), pod: "" });
     item.classList.add("pending");
     item.dataset.key = key;
     item.append(cloneTemplate("way"));

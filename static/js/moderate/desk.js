@@ -37,7 +37,7 @@ export class Desk {
     this.#listen();
     this.#equip();
     byId("desk").toggleAttribute("open", matchMedia("(min-width: 56rem)").matches);
-    session.signIn();
+    session.start();
   }
 
   #listen() {

@@ -5,15 +5,18 @@ import { send } from "../requests.js";
 class Session {
   #wasIn = false; // with this token
 
-  constructor() {
+  /** Once all parts listen: with the token of before a reload, if there is one. */
+  start() {
     const form = byId("sign-in");
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#token = inputById("admin-token").value.trim();
       this.#wasIn = false;
-      if (this.token) this.signIn();
+      if (this.token) this.#signIn();
       else this.signOut(401);
     });
+    if (this.token) this.#signIn();
+    else byId("admin-token").focus();
     // Sent before, the form would load the page again without the token.
     part(form, "button").toggleAttribute("disabled", false);
   }
@@ -26,15 +29,14 @@ class Session {
     tabStorage["guestbook.token"] = token;
   }
 
-  async signIn() {
-    if (!this.token) return byId("admin-token").focus();
+  async #signIn() {
     const answer = await this.send("GET", "/control");
     const problem = byId("sign-in-problem");
     if (answer?.isRefused) return;
     if (!answer?.ok) {
       problem.textContent = problem.dataset.unreachable ?? "";
       // Of a page that was reloaded meanwhile.
-      setTimeout(() => this.token && !this.#wasIn && this.signIn(), 3_000);
+      setTimeout(() => this.token && !this.#wasIn && this.#signIn(), 3_000);
       return;
     }
     problem.textContent = "";
