@@ -100,5 +100,6 @@ def test_colours_come_from_fnv() -> None:
 
 async def test_pages_have_the_colour_of_their_pod(api: httpx.AsyncClient) -> None:
     """The colour is in the page, without JavaScript."""
+    await api.post("/messages", json={"text": "coloured"})
     wall = (await api.get("/wall")).text
     assert f'data-hue="{hue("pod-é")}"' in wall
