@@ -18,7 +18,7 @@ import pytest
 from tests.support import leaks
 from tests.support.servers import Server
 from tests.support.valkey import Valkey
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, Scenarios, run_together
 
 # Under nohup it is ignored, and every process that a test starts would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -169,3 +169,12 @@ async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of `server`."""
     async with server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+async def scenarios(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Scenarios]:
+    """The `SCENARIOS` of the module, which run side by side, each with a folder of its own."""
+    async with run_together(request.module.SCENARIOS, tmp_path_factory.mktemp) as tasks:
+        yield tasks

@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs TCP_INFO")
 
-_STREAMS = 200
+_STREAMS = 100
 _BURST = 50
 _KEY = "{guestbook}:events"
 # How many commands a server sends without any streams.
@@ -149,14 +149,14 @@ async def test_message_is_one_write_for_each_stream(alone: Server, valkey: Valke
 
 
 async def test_idle_streams_are_not_written_to(alone: Server) -> None:
-    """Between two events, two hundred streams cost no write."""
+    """Between two events, a hundred streams cost no write."""
     async with _crowd(alone) as crowd:
         assert await crowd.count_packets(lambda: asyncio.sleep(2)) == 0
 
 
 @pytest.mark.slow
 async def test_streams_cost_redis_no_commands(alone: Server, valkey: Valkey) -> None:
-    """Redis gets as many commands with two hundred streams as with none, also for a message."""
+    """Redis gets as many commands with a hundred streams as with none, also for a message."""
 
     async def count_commands(redis: Any) -> int:
         before = await _commands(redis)
@@ -176,7 +176,7 @@ async def test_streams_cost_redis_no_commands(alone: Server, valkey: Valkey) -> 
 
 
 async def test_returning_streams_cost_redis_nothing(alone: Server, valkey: Valkey) -> None:
-    """Two hundred streams that come back with a cursor are served from memory."""
+    """A hundred streams that come back with a cursor are served from memory."""
     async with valkey.client() as redis:
         cursor = await redis.xadd(_KEY, {"text": "seen", "pod": "elsewhere"})
         for text in ("missed", "missed too"):

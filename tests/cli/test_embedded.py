@@ -8,14 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.servers import Server
-from tests.support.waiting import eventually, run_scenarios
+from tests.support.waiting import Scenario, Scenarios, eventually
 
 _NOWHERE = "127.0.0.1:1"
 
@@ -59,7 +58,7 @@ async def _is_gone(folder: Path) -> None:
     await eventually(lambda: not _processes_of(folder))
 
 
-async def keeps_its_data_and_leaves_nothing(folder: Path) -> None:
+async def keeps_its_data_and_leaves_nothing(folder: Path, _begin: asyncio.Barrier) -> None:
     """Ctrl-C, SIGTERM and SIGKILL take Valkey down with the server, and the messages stay.
 
     A second server on the same folder is refused in one line.
@@ -111,7 +110,7 @@ async def keeps_its_data_and_leaves_nothing(folder: Path) -> None:
     await _is_gone(data)
 
 
-async def takes_any_path(folder: Path) -> None:
+async def takes_any_path(folder: Path, _begin: asyncio.Barrier) -> None:
     """A path that is too long for a socket works, and leaves nothing elsewhere."""
     data = folder.joinpath(*("a folder with a long name, and a space",) * 5)
     with _embedded(folder, data, "far-down") as server:
@@ -131,7 +130,7 @@ async def takes_any_path(folder: Path) -> None:
     await _is_gone(data)
 
 
-async def names_a_folder_that_is_none(folder: Path) -> None:
+async def names_a_folder_that_is_none(folder: Path, _begin: asyncio.Barrier) -> None:
     """A file in place of the folder is named in one line."""
     (folder / "file").write_text("")
     server = _embedded(folder, folder / "file", "refused")
@@ -140,7 +139,7 @@ async def names_a_folder_that_is_none(folder: Path) -> None:
     assert str(folder / "file") in line
 
 
-async def reports_why_valkey_does_not_start(folder: Path) -> None:
+async def reports_why_valkey_does_not_start(folder: Path, _begin: asyncio.Barrier) -> None:
     """A Valkey that ends at once is reported at once, with the last line of its log."""
     manifest = folder / "data" / "appendonlydir" / "appendonly.aof.manifest"
     manifest.parent.mkdir(parents=True)
@@ -155,7 +154,7 @@ async def reports_why_valkey_does_not_start(folder: Path) -> None:
     await _is_gone(folder / "data")
 
 
-async def starts_valkey_again(folder: Path) -> None:
+async def starts_valkey_again(folder: Path, _begin: asyncio.Barrier) -> None:
     """A Valkey that dies is started again, never a second one beside it, with every message."""
     data = folder / "data"
     with _embedded(folder, data, "mended") as server:
@@ -186,9 +185,7 @@ def _name(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-Scenario = Callable[[Path], Coroutine[Any, Any, None]]
-Scenarios = dict[Scenario, asyncio.Task[None]]
-_ALL: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario, ...] = (
     keeps_its_data_and_leaves_nothing,
     takes_any_path,
     names_a_folder_that_is_none,
@@ -197,14 +194,7 @@ _ALL: tuple[Scenario, ...] = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
-    tasks_of = {scenario: scenario(tmp_path_factory.mktemp("scenario")) for scenario in _ALL}
-    async with run_scenarios(tasks_of) as tasks:
-        yield tasks
-
-
-@pytest.mark.parametrize("scenario", _ALL, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_embedded_server(scenarios: Scenarios, scenario: Scenario) -> None:
     """Each scenario states what holds in it."""
     await scenarios[scenario]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +21,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.sse import EventStream, Visitor
 from tests.support.valkey import SentinelServer, Valkey, join_cluster
-from tests.support.waiting import Scenario, Scenarios, eventually, run_together
+from tests.support.waiting import Scenario, Scenarios, eventually
 
 _EVENTS = "{guestbook}:events"
 
@@ -247,20 +246,14 @@ async def _lists(http: httpx.AsyncClient, texts: list[str]) -> bool:
     return [message["text"] for message in listed] == texts
 
 
-_ALL: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario, ...] = (
     cluster_moves_and_fails_over,
     sentinel_fails_over,
     new_master_lacks_the_newest,
 )
 
 
-@pytest.fixture(scope="module")
-async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
-    async with run_together(_ALL, tmp_path_factory.mktemp) as tasks:
-        yield tasks
-
-
-@pytest.mark.parametrize("scenario", _ALL, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_master(scenarios: Scenarios, scenario: Scenario) -> None:
     """Nothing that was acknowledged is lost without a `reset`; more is stated in each scenario."""
     await scenarios[scenario]

@@ -34,7 +34,7 @@ from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.sse import EventStream
 from tests.support.valkey import DEBIAN_REDIS, SentinelServer, Valkey, join_cluster
-from tests.support.waiting import Scenario, Scenarios, eventually, run_together
+from tests.support.waiting import Scenario, Scenarios, eventually
 
 _OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 _EVENTS = "{guestbook}:events"
@@ -337,7 +337,7 @@ async def _has_nothing_to_fail_over_to(server: Server) -> None:
     await eventually(is_found)
 
 
-_ALL: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario, ...] = (
     password,
     user_and_database,
     unix_socket,
@@ -348,13 +348,7 @@ _ALL: tuple[Scenario, ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
-    async with run_together(_ALL, tmp_path_factory.mktemp) as tasks:
-        yield tasks
-
-
-@pytest.mark.parametrize("scenario", _ALL, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_kind(scenarios: Scenarios, scenario: Scenario) -> None:
     """All of it works; what is special about a kind is stated there."""
     await scenarios[scenario]

@@ -6,130 +6,21 @@ The scenarios run side by side, each with a Valkey and a server of its own; each
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import httpx
 import pytest
 
+from tests.support.messages import ADMIN
 from tests.support.ports import free_port
-from tests.support.proxy import BlackHole, Proxy
-from tests.support.servers import Server
+from tests.support.proxy import BlackHole
 from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
-from tests.support.waiting import Scenario, Scenarios, allowed, eventually, run_together
-
-_EVENTS = "{guestbook}:events"
-_TOKEN = "let me delete"
-_ADMIN = {"Authorization": f"Bearer {_TOKEN}"}
-# As documented: readiness is right within 2 s of a change, and answers within 1 s.
-_TRUTH_SECONDS = 2.0
-_READY_SECONDS = 1.0
-# A request waits this long for Redis.
-_REQUEST_SECONDS = 3.0
-# How many scenarios may run at once, so that none is late because of the others.
-_SLOTS = asyncio.Semaphore(6)
-
-
-class Place:
-    """A server, its Valkey, a proxy through which it may reach it, and a client.
-
-    The scenario in it begins with all others, and /healthz is 200 all the time.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        begin: asyncio.Barrier,
-        *,
-        by_proxy: bool = False,
-        is_started: bool = True,
-        is_counting: bool = True,
-    ) -> None:
-        self._begin = begin
-        self._is_started = is_started
-        self.valkey = Valkey(folder / "valkey")
-        self.proxy = Proxy(self.valkey.port)
-        self.server = Server(
-            folder / "server.log",
-            self.proxy.address if by_proxy else self.valkey.address,
-            GUESTBOOK_ADMIN_TOKEN=_TOKEN,
-            # Where posts are counted, counting them is the first that fails.
-            GUESTBOOK_POST_RATE="1000/10s" if is_counting else "off",
-        )
-        self.http = self.server.client()
-        self._posting: list[asyncio.Task[httpx.Response]] = []
-        self._stack = contextlib.AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        async with contextlib.AsyncExitStack() as stack:
-            stack.callback(self.valkey.kill)
-            if self._is_started:
-                self.valkey.start()
-            await stack.enter_async_context(self.proxy)
-            stack.enter_context(self.server)
-            await stack.enter_async_context(self.http)
-            # Wait until all servers answer: starting takes the processor.
-            await self.server.until("/ready" if self._is_started else "/healthz", 200)
-            await self._begin.wait()
-            await stack.enter_async_context(_SLOTS)
-            self._watching = asyncio.create_task(self._watch_liveness())
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        tasks = [self._watching, *self._posting]
-        for task in tasks:
-            task.cancel()
-        healthy, *_others = await asyncio.gather(*tasks, return_exceptions=True)
-        await self._stack.aclose()
-        if kind is None:
-            assert isinstance(healthy, asyncio.CancelledError), healthy
-            assert "Traceback" not in self.server.lines()
-
-    async def restart(self) -> None:
-        await asyncio.to_thread(self.valkey.start)
-
-    def begin_post(self, text: str) -> asyncio.Task[httpx.Response]:
-        """Post while other things happen. It is given up at the end."""
-        self._posting.append(asyncio.create_task(self.post(text)))
-        return self._posting[-1]
-
-    async def post(self, text: str, **headers: str) -> httpx.Response:
-        return await self.http.post("/messages", json={"text": text}, headers=headers)
-
-    async def ready(self) -> httpx.Response:
-        """Get /ready; fail when that takes too long."""
-        return await self.http.get("/ready", timeout=allowed(_READY_SECONDS))
-
-    async def is_ready(self) -> bool:
-        return (await self.ready()).status_code == 200
-
-    async def is_not_ready(self) -> bool:
-        status = (await self.ready()).status_code
-        assert status in (200, 503)
-        return status == 503
-
-    async def stored(self) -> list[str]:
-        """Return the texts of all messages in Redis."""
-        async with self.valkey.client() as redis:
-            entries = await redis.xrange(_EVENTS)
-        return [fields["text"] for _, fields in entries if "text" in fields]
-
-    async def ids(self) -> list[str]:
-        async with self.valkey.client() as redis:
-            return [entry_id for entry_id, _ in await redis.xrange(_EVENTS)]
-
-    async def _watch_liveness(self) -> None:
-        """Fail as soon as /healthz does. Never returns."""
-        while True:
-            answer = await self.http.get("/healthz", timeout=allowed(_READY_SECONDS))
-            assert answer.status_code == 200, answer.text
-            await asyncio.sleep(0.25)
+from tests.support.waiting import Scenario, Scenarios, allowed, eventually
+from tests.system.place import EVENTS, REQUEST_SECONDS, TRUTH_SECONDS, Place
 
 
 async def _refused(place: Place) -> None:
@@ -139,10 +30,10 @@ async def _refused(place: Place) -> None:
     posted, typed, deleted = await asyncio.gather(
         place.post("refused"),
         place.http.post("/messages", **form),
-        place.http.delete("/messages/1-1", headers=_ADMIN),
+        place.http.delete("/messages/1-1", headers=ADMIN),
     )
     took = time.monotonic() - started
-    assert _REQUEST_SECONDS - 0.5 < took < allowed(1.5 * _REQUEST_SECONDS)
+    assert REQUEST_SECONDS - 0.5 < took < allowed(1.5 * REQUEST_SECONDS)
     for answer in (posted, typed, deleted):
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
@@ -152,7 +43,7 @@ async def _refused(place: Place) -> None:
 
 async def _is_reported(place: Place) -> None:
     """/ready answers 503 in time, with the reasons."""
-    await eventually(place.is_not_ready, within=_TRUTH_SECONDS, every=0.05)
+    await eventually(place.is_not_ready, within=TRUTH_SECONDS, every=0.05)
     reasons = (await place.ready()).json()["reasons"]
     assert reasons
     assert all(isinstance(reason, str) and reason for reason in reasons)
@@ -198,8 +89,8 @@ async def _outage(place: Place, fail: Action, recover: Action) -> None:
         await asyncio.sleep(1)
         await _do(recover)
         back_at = time.monotonic()
-        await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
-        assert time.monotonic() - back_at < allowed(_TRUTH_SECONDS)
+        await eventually(place.is_ready, within=TRUTH_SECONDS, every=0.05)
+        assert time.monotonic() - back_at < allowed(TRUTH_SECONDS)
         assert (await in_time).status_code == 201
         last = (await place.post("last")).json()
 
@@ -231,7 +122,7 @@ async def _missing_from_the_start(place: Place, recover: Action) -> None:
         in_time = place.begin_post("in time")
         await asyncio.sleep(1)
         await _do(recover)
-        await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
+        await eventually(place.is_ready, within=TRUTH_SECONDS, every=0.05)
         message = (await in_time).json()
         assert message["text"] == "in time"
         last = (await place.post("last")).json()
@@ -265,7 +156,7 @@ async def hangs(folder: Path, begin: asyncio.Barrier) -> None:
         answers = await asyncio.gather(*(place.post(f"never {number}") for number in range(8)))
         assert {answer.status_code for answer in answers} == {503}
         place.valkey.thaw()
-        await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
+        await eventually(place.is_ready, within=TRUTH_SECONDS, every=0.05)
         assert (await place.post("afterwards")).status_code == 201
         assert not [text for text in await place.stored() if "never" in text]
 
@@ -344,7 +235,7 @@ async def replies_are_lost(folder: Path, begin: asyncio.Barrier) -> None:
             place.proxy.cut_after = 0
             target = posted[0]["id"]
             lost = place.proxy.lose_once(target.encode())
-            answer = await place.http.delete(f"/messages/{target}", headers=_ADMIN)
+            answer = await place.http.delete(f"/messages/{target}", headers=ADMIN)
             assert lost.is_set()
             assert answer.status_code == 204
             assert (await stream.entries(1))[0].name == "deleted"
@@ -382,7 +273,7 @@ async def replies_are_lost(folder: Path, begin: asyncio.Barrier) -> None:
             assert [event.data["text"] for event in events] == stored
             data = [event.data for event in events]
             assert [message for message in data if message in acknowledged] == acknowledged
-        await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
+        await eventually(place.is_ready, within=TRUTH_SECONDS, every=0.05)
 
 
 async def replies_are_late(folder: Path, begin: asyncio.Barrier) -> None:
@@ -395,10 +286,10 @@ async def replies_are_late(folder: Path, begin: asyncio.Barrier) -> None:
         await _is_reported(place)
         started = time.monotonic()
         answers = await asyncio.gather(*(place.post(f"too late {number}") for number in range(5)))
-        assert time.monotonic() - started < allowed(1.5 * _REQUEST_SECONDS)
+        assert time.monotonic() - started < allowed(1.5 * REQUEST_SECONDS)
         assert {answer.status_code for answer in answers} <= {201, 503}
         place.proxy.delay = 0
-        await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
+        await eventually(place.is_ready, within=TRUTH_SECONDS, every=0.05)
         assert (await place.post("in time")).status_code == 201
         counts = Counter(await place.stored())
         assert max(counts.values()) == 1
@@ -422,7 +313,7 @@ async def refuses_writes(folder: Path, begin: asyncio.Barrier) -> None:
                 waiting = place.begin_post(f"in time after {fault[0]}")
                 await asyncio.sleep(0.5)
                 await redis.execute_command(*cure)
-                await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
+                await eventually(place.is_ready, within=TRUTH_SECONDS, every=0.05)
                 answer = await waiting
                 assert answer.status_code == 201
                 posted.append(answer.json())
@@ -451,7 +342,7 @@ async def forgets_scripts_and_connections(folder: Path, begin: asyncio.Barrier) 
         events = await stream.entries(len(posted))
         assert [event.id for event in events] == await place.ids()
         assert sorted(event.data["text"] for event in events) == sorted(m["text"] for m in posted)
-        await eventually(place.is_ready, within=_TRUTH_SECONDS, every=0.05)
+        await eventually(place.is_ready, within=TRUTH_SECONDS, every=0.05)
 
 
 async def another_master(folder: Path, begin: asyncio.Barrier) -> None:
@@ -478,7 +369,7 @@ async def another_master(folder: Path, begin: asyncio.Barrier) -> None:
             await eventually(has_changed)
             place.proxy.target = spare.port
             assert (await place.post("after")).status_code == 201
-            await asyncio.sleep(_TRUTH_SECONDS)
+            await asyncio.sleep(TRUTH_SECONDS)
             await eventually(place.is_ready)
             assert (await place.post("later")).status_code == 201
             # A reader of the old one would get nothing more.
@@ -487,7 +378,7 @@ async def another_master(folder: Path, begin: asyncio.Barrier) -> None:
             events = await stream.entries(4)
             texts = ["before", "after", "later", "still read?"]
             assert [event.data["text"] for event in events] == texts
-            assert [fields["text"] for _, fields in await new.xrange(_EVENTS)] == [
+            assert [fields["text"] for _, fields in await new.xrange(EVENTS)] == [
                 event.data["text"] for event in events
             ]
 
@@ -505,9 +396,9 @@ async def last_entry_is_deleted(folder: Path, begin: asyncio.Barrier) -> None:
         await place.proxy.cut()
         pipeline = redis.pipeline(transaction=False)
         for number in range(1200):
-            pipeline.xadd(_EVENTS, {"text": str(number), "pod": "elsewhere"})
-        pipeline.xdel(_EVENTS, seen)
-        pipeline.xadd(_EVENTS, {"deleted": seen})
+            pipeline.xadd(EVENTS, {"text": str(number), "pod": "elsewhere"})
+        pipeline.xdel(EVENTS, seen)
+        pipeline.xadd(EVENTS, {"deleted": seen})
         await pipeline.execute()
         await place.proxy.listen()
         events = await stream.entries(1201)
@@ -517,7 +408,7 @@ async def last_entry_is_deleted(folder: Path, begin: asyncio.Barrier) -> None:
 
 
 Command = tuple[str, ...]
-_ALL: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario, ...] = (
     killed,
     hangs,
     does_not_answer,
@@ -534,13 +425,7 @@ _ALL: tuple[Scenario, ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-async def scenarios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scenarios]:
-    async with run_together(_ALL, tmp_path_factory.mktemp) as tasks:
-        yield tasks
-
-
-@pytest.mark.parametrize("scenario", _ALL, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_redis(scenarios: Scenarios, scenario: Scenario) -> None:
     """Each scenario states what holds in it."""
     await scenarios[scenario]

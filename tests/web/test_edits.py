@@ -305,9 +305,9 @@ async def test_new_words_are_read_from_redis_too(serve: Serve, redis_url: str) -
         author = Author(http)
         posted = await author.post("teh")
         edited = (await author.edit(posted["id"], "the")).json()
-        long = "x" * 1000
+        long = "x" * 100_000
         async with store.pipeline(transaction=False) as pipeline:
-            for _ in range(5000):
+            for _ in range(60):
                 pipeline.xadd(EVENTS, {"text": long, "pod": "pod-b"})
             pipeline.xadd(EVENTS, {"text": "last", "pod": "pod-b"})
             last = (await pipeline.execute())[-1].decode()

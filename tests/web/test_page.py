@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -84,21 +83,6 @@ async def test_stream_continues_where_the_page_ends(pod: Server, api: httpx.Asyn
     later = (await api.post("/messages", json={"text": "after"})).json()
     async with EventStream(pod.url, after=cursor) as stream:
         assert (await stream.until("message")).data == later
-
-
-async def test_page_works_without_javascript(api: httpx.AsyncClient) -> None:
-    """The form, sent as a browser does, leads to a page with the message."""
-    (form,) = Document((await api.get("/")).text).all("form")
-    assert form.get("enctype", "application/x-www-form-urlencoded").endswith("urlencoded")
-    answer = await api.request(
-        form["method"],
-        form["action"],
-        content=urlencode({"text": "without a script", "author": ""}),
-        headers={"Content-Type": "application/x-www-form-urlencoded"},
-        follow_redirects=True,
-    )
-    assert [step.status_code for step in answer.history] == [303]
-    assert "without a script" in Document(answer.text).text
 
 
 HOSTILE = [
