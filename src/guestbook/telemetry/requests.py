@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from typing import Any
 
 import structlog
 
@@ -34,25 +35,18 @@ def begin_request(headers: Iterable[tuple[bytes, bytes]], trace_id: str = "") ->
     return request_id
 
 
-def log_request(
-    *,
-    method: str,
-    path: bytes,
-    status: int,
-    seconds: float,
-    address: str,
-    message_id: object = None,
-) -> None:
-    """Log an answered request; its id is the current one. `message_id`: what it posted."""
-    posted = {} if message_id is None else {"message": str(message_id)}
+def log_request(scope: Mapping[str, Any], status: int, seconds: float) -> None:
+    """Log the answered request of an ASGI scope, and the `message_id` in its state."""
+    client, state = scope["client"], scope.get("state", {})
+    posted = {"message": str(state["message_id"])} if "message_id" in state else {}
     logger.info(
         "request",
-        method=method,
+        method=scope["method"],
         # As it was sent: percent-encoded, so that a path cannot forge a line of the log.
-        path=path.decode("ascii", "backslashreplace"),
+        path=scope["raw_path"].decode("ascii", "backslashreplace"),
         status=status,
         ms=round(seconds * 1000, 2),
-        address=address,
+        address=client[0] if client else "",
         **posted,
     )
 

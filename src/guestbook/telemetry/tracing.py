@@ -14,7 +14,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from opentelemetry import context, propagate
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -30,8 +31,6 @@ from guestbook.storage import EVENTS
 from guestbook.telemetry.requests import current_id
 
 _FLUSH_SECONDS = 0.5
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 # Entries always carry W3C's format; OTEL_PROPAGATORS is about requests.
 _W3C = TraceContextTextMapPropagator()
@@ -64,18 +63,19 @@ class Tracing:
         closing.start()
         await asyncio.to_thread(closing.join, _FLUSH_SECONDS)
 
-    def begin(self, method: str, path: str, headers: Headers, address: str) -> Span:
-        """Start the span of a request and make it the current one."""
+    def begin(self, scope: Mapping[str, Any]) -> Span:
+        """Start the span of the request of an ASGI scope and make it the current one."""
+        headers, client = scope["headers"], scope["client"]
         carrier = {str(name, "latin-1"): str(value, "latin-1") for name, value in headers}
         span = self._tracer.start_span(
-            method,
+            scope["method"],
             # Not below the current span: that belongs to another request of the connection.
             context=propagate.extract(carrier, context.Context()),
             kind=SpanKind.SERVER,
             attributes={
-                "http.request.method": method,
-                "url.path": path,
-                "client.address": address,
+                "http.request.method": scope["method"],
+                "url.path": scope["path"],
+                "client.address": client[0] if client else "",
             },
         )
         context.attach(set_span_in_context(span))

@@ -59,8 +59,10 @@ class RequestMiddleware:
         if scope["client"]:
             # IPv4 mapped to IPv6, from a proxy or from a socket for both families.
             scope["client"] = (unmapped(scope["client"][0]), scope["client"][1])
-        span = self._begin_span(scope)
-        trace_id = self._tracing.trace_id(span) if self._tracing and span else ""
+        span, trace_id = None, ""
+        if self._tracing is not None and scope["path"] not in _PROBES:
+            span = self._tracing.begin(scope)
+            trace_id = self._tracing.trace_id(span)
         request_id = begin_request(scope["headers"], trace_id).encode()
         status: int | None = None
         body = _Body(scope, receive)
@@ -100,13 +102,6 @@ class RequestMiddleware:
         finally:
             self._end(scope, status or 500, time.perf_counter() - started, span)
 
-    def _begin_span(self, scope: Scope) -> Span | None:
-        if self._tracing is None or scope["path"] in _PROBES:
-            return None
-        return self._tracing.begin(
-            scope["method"], scope["path"], scope["headers"], _address(scope)
-        )
-
     def _end(self, scope: Scope, status: int, seconds: float, span: Span | None) -> None:
         method, route = scope["method"], _route(scope)
         # A stream was counted when it opened, and is logged by the fan-out when it ends.
@@ -120,14 +115,7 @@ class RequestMiddleware:
                 code=scope.get("state", {}).get("code", ""),
             )
             if scope["path"] not in _PROBES:
-                log_request(
-                    method=method,
-                    path=scope["raw_path"],
-                    status=status,
-                    seconds=seconds,
-                    address=_address(scope),
-                    message_id=scope.get("state", {}).get("message_id"),
-                )
+                log_request(scope, status, seconds)
         if self._tracing is not None and span is not None:
             self._tracing.end(span, method, route, status)
 
@@ -206,10 +194,6 @@ class _Body:
         """Read the rest, unless the body is too long."""
         while not self._is_complete and not self._is_held_back and self._size <= MAX_BYTES:
             await self.receive()
-
-
-def _address(scope: Scope) -> str:
-    return scope["client"][0] if scope["client"] else ""
 
 
 def _route(scope: Scope) -> str:
