@@ -130,9 +130,7 @@ class Book:
     def load(self, *, low_watermark: EntryId = ORIGIN) -> None:
         entries = [LogEntry.encode(entry) for entry in self.stored if entry.id > low_watermark]
         last = self.stored[-1].id if self.stored else ORIGIN
-        self.log.load(
-            entries, low_watermark=low_watermark, last=last, is_complete=low_watermark == ORIGIN
-        )
+        self.log.load(entries, low_watermark=low_watermark, last=last)
         self.fanout.schedule_flush()
 
     def append(self, *entries: Entry) -> None:

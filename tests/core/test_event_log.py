@@ -38,7 +38,7 @@ def edit(ms: int, target: int, text: str, *replaced: int) -> LogEntry:
 def filled(*entries: LogEntry, most: int = 100, most_bytes: int = MANY_BYTES) -> EventLog:
     """Load an empty log and append the entries one by one."""
     log = EventLog(most, most_bytes)
-    log.load([], low_watermark=ORIGIN, last=ORIGIN, is_complete=True)
+    log.load([], last=ORIGIN)
     for entry in entries:
         log.append([entry], entry.id)
     return log
@@ -236,13 +236,13 @@ def test_cursor_of_what_was_replaced_is_outdated() -> None:
     """Not that of a client that has loaded the list since: its newest message may be older."""
     log = EventLog(100, MANY_BYTES)
     entries = [message(2), deletion(3, 1)]
-    ids = {"low_watermark": ORIGIN, "last": EntryId(9, 0), "replaced_at": EntryId(9, 0)}
-    log.load(entries, is_complete=True, **ids)
+    ids = {"last": EntryId(9, 0), "replaced_at": EntryId(9, 0)}
+    log.load(entries, **ids)
     outdated = [n for n in range(12) if log.is_outdated(EntryId(n, 0))]
     assert outdated == [1, 3, 4, 5, 6, 7, 8]
-    log.load([], is_complete=True, **ids)
+    log.load([], **ids)
     assert log.is_outdated(EntryId(2, 0))
-    log.load(entries, low_watermark=ORIGIN, last=EntryId(3, 0), is_complete=True)
+    log.load(entries, last=EntryId(3, 0))
     assert not log.is_outdated(EntryId(1, 0))
 
 
@@ -259,7 +259,7 @@ def test_positions_go_on_after_a_reload() -> None:
     """After Redis has lost data no old position names a new entry."""
     log = filled(*map(message, [10, 11, 12]))
     end = log.end
-    log.load([message(1), message(2)], low_watermark=ORIGIN, last=EntryId(2, 0), is_complete=True)
+    log.load([message(1), message(2)], last=EntryId(2, 0))
     assert log.start > end
     assert numbers(messages_after(log, ORIGIN)) == [1, 2]
     assert log.last == EntryId(2, 0)
@@ -298,7 +298,7 @@ async def test_wait_may_begin_before_the_log_is_loaded() -> None:
     log = EventLog(100, MANY_BYTES)
     waiting = asyncio.create_task(log.wait_for(EntryId(1, 0)))
     await asyncio.sleep(0)
-    log.load([message(1)], low_watermark=ORIGIN, last=EntryId(1, 0), is_complete=True)
+    log.load([message(1)], last=EntryId(1, 0))
     await asyncio.wait_for(waiting, 1)
 
 
@@ -308,7 +308,7 @@ def test_log_that_was_not_loaded_has_nothing() -> None:
     assert not log.is_loaded
     assert not log.is_complete
     assert not log.has_all_after(ORIGIN)
-    log.load([message(3)], low_watermark=EntryId(2, 0), last=EntryId(3, 0), is_complete=False)
+    log.load([message(3)], low_watermark=EntryId(2, 0), last=EntryId(3, 0))
     assert log.is_loaded
     assert not log.is_complete
 
@@ -348,7 +348,7 @@ def test_every_deletion_and_reload_raises_the_revision() -> None:
     for entry in (deletion(4, 2), deletion(5, 1), deletion(6, 99)):
         log.append([entry], entry.id)
         revisions.append(log.revision)
-    log.load([message(1)], low_watermark=ORIGIN, last=EntryId(1, 0), is_complete=True)
+    log.load([message(1)], last=EntryId(1, 0))
     revisions.append(log.revision)
     assert len(set(revisions)) == len(revisions)
     assert revisions == sorted(revisions)

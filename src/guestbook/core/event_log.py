@@ -91,18 +91,20 @@ class EventLog:
         self,
         entries: list[LogEntry],
         *,
-        low_watermark: EntryId,
         last: EntryId,
-        is_complete: bool,
+        low_watermark: EntryId = ORIGIN,
         replaced_at: EntryId = ORIGIN,
     ) -> None:
-        """Replace everything; `entries` is what the stream has after `low_watermark`."""
+        """Replace everything; `entries` is what the stream has after `low_watermark`.
+
+        After 0-0 that is all of it.
+        """
         # Skip one position: one from before the reload must never be valid.
         self.start = self.end + 1 if self.is_loaded else self.end
         self._entries = []
         self._framed = self.size = 0
         self.low_watermark = low_watermark
-        self.is_complete = is_complete
+        self.is_complete = low_watermark == ORIGIN
         self.replaced_at = replaced_at
         self.revision += 1
         self.is_loaded = True

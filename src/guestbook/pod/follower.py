@@ -204,14 +204,13 @@ class Follower:
         self._needs_verification = False
         # The first read returns entries that are stored or deleted from now on.
         head = await self._store.head()
-        entries, older = await self._read_newest(head.last_id)
+        entries, low_watermark = await self._read_newest(head.last_id)
         trimmed = await self._store.trimmed()
         was_loaded = self._log.is_loaded
         self._log.load(
             entries,
-            low_watermark=ORIGIN if older is None else older.before(),
             last=head.last_id,
-            is_complete=older is None,
+            low_watermark=low_watermark,
             replaced_at=replaced_at(head.dataset_id),
         )
         self._log.trim_to(trimmed)
@@ -223,22 +222,22 @@ class Follower:
             self._on_entries()
         logger.info("read the stream", entries=len(entries), last=str(head.last_id))
 
-    async def _read_newest(self, last: EntryId) -> tuple[list[LogEntry], EntryId | None]:
+    async def _read_newest(self, last: EntryId) -> tuple[list[LogEntry], EntryId]:
         """Return as many entries up to `last` as the log holds, oldest first.
 
-        Returns also the id before which Redis may have more, or None.
+        Returns also the id up to which Redis may have more.
         """
-        before: EntryId | None = last.after()
+        before = last.after()
         entries: list[LogEntry] = []
         size = 0
         while (
-            before is not None
+            before != ORIGIN
             and size < self._log.max_bytes
             and len(entries) <= self._log.max_entries
         ):
             page = await self._store.older(before, _PAGE)
-            before = page.reached
+            before = page.reached or ORIGIN
             page_entries = [LogEntry.encode(entry) for entry in page.entries]
             entries += page_entries
             size += sum(len(entry.frame) for entry in page_entries)
-        return entries[::-1], before
+        return entries[::-1], before.before()
