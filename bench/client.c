@@ -439,7 +439,7 @@ static uint64_t seen_between(const Stream *s, uint64_t first, uint64_t last) {
 static uint64_t count_packets(void) {
     uint64_t count = 0;
     for (size_t i = 0; i < stream_count; i++) {
-        /* tcpi_data_segs_in of Linux's struct tcp_info, of which libc knows the beginning alone. */
+        /* tcpi_data_segs_in of Linux's struct tcp_info; libc only declares the beginning of the struct. */
         uint32_t info[64] = {0};
         socklen_t size = sizeof info;
         if (streams[i].state == BODY && !getsockopt(streams[i].fd, SOL_TCP, TCP_INFO, info, &size))
@@ -467,7 +467,7 @@ static void print_stats(uint64_t first, uint64_t last) {
     printf("}\n");
 }
 
-/* What a command waits for; nothing else is read from standard input meanwhile. */
+/* The condition that a command waits for; meanwhile nothing is read from standard input. */
 static struct {
     enum { NOTHING, OPENED, DELIVERED, ALL_ENDED } kind;
     uint64_t number, since, until;
@@ -648,7 +648,7 @@ static void count_new(Connection *c, const char *data, const char *end) {
     while ((data = memmem(data, (size_t)(end - data), "@@", 2))) {
         if (find_stamp(data, (size_t)(end - data), &sequence, &stamp) &&
             (int64_t)sequence > c->highest) {
-            // What was there before the first answer is not news.
+            // Messages from before the first answer do not count.
             if (c->highest >= 0)
                 note(&deliveries, now - stamp);
             highest = (int64_t)sequence > highest ? (int64_t)sequence : highest;
@@ -726,7 +726,7 @@ static void run_requests(size_t connection_count) {
         for (int i = 0; i < count; i++)
             serve_connection(events[i].data.ptr, events[i].events), connected++;
     }
-    // Whoever rests is in this ring, in the order in which they are due.
+    // Idle clients wait in this ring, in the order of their next request.
     Connection **ring = calloc(connection_count, sizeof *ring);
     size_t first = 0, resting = 0;
     uint64_t start = now_ns(), stop = start + (uint64_t)(seconds * 1e9);

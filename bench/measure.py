@@ -47,7 +47,7 @@ def _core_busy_seconds(core: int) -> float:
 
 
 class Meter:
-    """What a server used within the context."""
+    """The resources that a server used within the context."""
 
     seconds = cpu = 0.0
 

@@ -92,7 +92,7 @@ def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture
 def redis_url(shared_valkey: Valkey) -> str:
-    """The address of a database that nobody else uses."""
+    """The address of a database for this test alone."""
     return shared_valkey.new_database()
 
 

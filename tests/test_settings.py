@@ -20,7 +20,7 @@ from tests.support.servers import guestbook
 SECRET = "s3cret"
 DOCS = Path(__file__).parents[1] / "docs" / "settings.md"
 
-# As Kubernetes sets them in every pod beside Services named redis and guestbook.
+# As Kubernetes sets them in every pod if there are Services named redis and guestbook.
 KUBERNETES = {
     "REDIS_PORT": "tcp://10.96.0.7:6379",
     "REDIS_SERVICE_HOST": "10.96.0.7",
@@ -137,7 +137,7 @@ def test_posting_rates(
 
 
 def test_kubernetes_service_variables_change_nothing(environment: pytest.MonkeyPatch) -> None:
-    """Services named redis and guestbook beside the pod do not disturb the settings."""
+    """The variables of Services named redis and guestbook do not disturb the settings."""
     before = settings.load()
     for name, value in KUBERNETES.items():
         environment.setenv(name, value)

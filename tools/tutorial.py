@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "tutorial.md"
 
-# What only looks is repeated until it shows what the text shows; a CronJob takes five minutes.
+# Commands that only look are repeated until the output is right; a CronJob takes five minutes.
 _LOOKS = re.compile(r"kubectl (get|describe|logs|top|exec|rollout (status|history))\b|curl ")
 _PATIENCE_SECONDS = 330.0
 _PAUSE_SECONDS = 2.0
@@ -36,7 +36,7 @@ _COMMAND_SECONDS = 180.0
 _ENDLESS_SECONDS = 20.0
 _ENDLESS = re.compile(r"curl -N\b|get .*-w$|port-forward")
 
-# What differs from cluster to cluster, each with what stands for it; the order matters.
+# Text that differs between clusters, and its placeholder; the order matters.
 _MASKS = [
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"\w{3}, \d\d \w{3} \d{4} [\d:]+ [+-]\d{4}", "TIME"),

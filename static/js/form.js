@@ -112,7 +112,7 @@ export class Form {
     this.#note.textContent = words.join(" ");
   }
 
-  /** What is in the form stays there. @param {string | null} [why] */
+  /** Keep the input of the form. @param {string | null} [why] */
   #close(why) {
     if (this.#closed.textContent !== (why ?? "")) this.#closed.textContent = why ?? "";
     byId("fields").hidden = Boolean(why && !this.#text.value);

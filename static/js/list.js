@@ -73,7 +73,7 @@ class MessageList {
     return this.deleted.has(id) || Boolean(find(id));
   }
 
-  /** What is shown may be newer: a listing is as old as its request. @param {Message} message */
+  /** The shown message may be newer: a listing is as old as its request. @param {Message} message */
   #edit(message) {
     const item = find(message.id);
     if (!item || (message.edited_at ?? "") <= (item.dataset.edited ?? "")) return;
@@ -170,7 +170,7 @@ class MessageList {
       const last = this.#lastId();
       end.unobserve(older);
       const isLoaded = await this.#loadOlder(older);
-      // What brought nothing is not repeated at once.
+      // A request that brought nothing is not repeated at once.
       setTimeout(() => end.observe(older), last === this.#lastId() ? 10_000 : 0);
       return isLoaded;
     };
@@ -198,7 +198,7 @@ class MessageList {
 
 export const list = new MessageList();
 
-/** What is new: in the title, above the list, and for screen readers. */
+/** Tells of new messages: in the title, above the list, and to screen readers. */
 class News {
   #title = document.title;
   #pill = find("unseen");

@@ -7,7 +7,7 @@ const PREFIX = "guestbook.outbox.";
 export const OWN = "guestbook.own."; // a message's id; the value is its key
 const KEY_LIVES = 23 * 3600 * 1000; // the server forgets them after 24
 const LATER = [408, 429];
-/** What the storage has no room for. @type {Record<string, string>} */
+/** Values for which the storage has no room. @type {Record<string, string>} */
 const unkept = {};
 
 /** Each draft is an item of its own: no tab writes another's. @param {Draft} draft */
@@ -57,7 +57,7 @@ async function exclusively(act) {
   }
 }
 
-/** What a visitor wrote stays in the browser's storage until the guestbook has it. One tab sends, in order. */
+/** Keeps messages in the browser's storage until the guestbook has them. One tab sends, in order. */
 export class Outbox {
   /** @type {Draft[]} */
   drafts = [];
@@ -94,7 +94,7 @@ export class Outbox {
     addEventListener("storage", ({ key }) => (key === null || key.startsWith(PREFIX)) && this.show());
   }
 
-  /** What to say of what waits: whether it would survive a reload. */
+  /** The note about unsent messages, by whether they would survive a reload. */
   get waiting() {
     return storage instanceof Storage && !Object.keys(unkept).length ? "waiting" : "unkept";
   }
@@ -169,7 +169,7 @@ export class Outbox {
     for (let draft; this.isFree && (draft = this.#next());) await this.#sendOne(draft);
   }
 
-  /** What failed or hangs since the outage is sent again. @param {boolean} hangs */
+  /** Send again what failed or hangs since the outage. @param {boolean} hangs */
   #sendSoon(hangs) {
     if (hangs) this.#posting?.abort();
     this.#isBack = true;

@@ -10,7 +10,7 @@ export function hueOf(name) {
   return (hash & 255).toString(16).padStart(2, "0");
 }
 
-/** A restarted pod may be listed beside its forerunner. @param {Pod} pod */
+/** A restarted pod may be listed together with its predecessor. @param {Pod} pod */
 export const keyOf = ({ name, started_at }) => `${name} ${started_at}`;
 
 /** By version, the newest at the end: a restarted pod of an old one changes nothing. @param {Pod[]} pods */
@@ -33,7 +33,7 @@ export function showWatching({ pods, streams }) {
     : online;
 }
 
-/** What has happened to pods, the latest first. */
+/** The list of what has happened to pods, latest first. */
 export class Happenings {
   #element = byId("happenings");
   /** @type {PodsEvent | undefined} */

@@ -49,7 +49,7 @@ interface Move {
 
 type State = "live" | "polling" | "away" | "reconnecting" | "offline";
 
-/** What a stream, a poll or another tab brings; with an id where it has a place in the order. */
+/** An event from a stream, a poll or another tab; entries have an id. */
 interface Item {
   name: "message" | "deleted" | "edited" | "pods" | "moved" | "state" | "ping";
   data?: any;
@@ -109,7 +109,7 @@ interface Settled {
   message: Message;
 }
 
-/** What a tab needs to go on from where it is. */
+/** The state that a tab needs to continue. */
 interface CatchUp {
   after: string;
   items?: Item[]; // missing where the leader does not reach back that far
@@ -118,7 +118,7 @@ interface CatchUp {
   deleted: string[];
 }
 
-/** What one tab posts to the others: exactly one of these. */
+/** A message from one tab to the others: exactly one of these. */
 interface TabMessage {
   item?: Item;
   hello?: string; // a tab's cursor: answered with catchUp
@@ -130,7 +130,7 @@ interface TabMessage {
   settled?: Settled;
 }
 
-/** What moderators can switch: closed to new messages, and moderation. */
+/** The switches of moderators: closed to new messages, and moderation. */
 interface Control {
   closed: string | null;
   moderation: string | null;
@@ -149,7 +149,7 @@ interface Decision {
   isFlushed?: boolean; // sent without waiting for the answer
 }
 
-/** What goes over the bus: names, and what comes with each. */
+/** The events on the bus: their names and details. */
 interface PageEvents {
   // In the stream's order, whatever brings them
   message: Message;

@@ -158,7 +158,7 @@ def deletion(number: int, target: int) -> Deletion:
 
 
 def filled(count: int, *, low_watermark: int = 0, text: str = "hello") -> Book:
-    """A book of messages numbered from 1, of which the log has those after `low_watermark`."""
+    """Messages numbered from 1; the log has those after `low_watermark`."""
     book = Book()
     book.stored = [message(number, text) for number in range(1, count + 1)]
     book.load(low_watermark=EntryId(low_watermark, 0))

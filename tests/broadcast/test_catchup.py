@@ -54,7 +54,7 @@ async def test_cursor_at_the_start_of_memory_costs_no_read() -> None:
 
 
 async def test_full_stream_that_catches_up_holds_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its client has not taken stays in memory, so that it gets no more until it reads."""
+    """Unread data stays in memory, so a client gets no more until it reads."""
     monkeypatch.setattr(catchup, "_TURN_SECONDS", 0.001)
     book = filled(20, text=LONG)
     full = book.open(0)
@@ -114,7 +114,7 @@ async def test_streams_that_catch_up_share_what_is_read() -> None:
 
 
 async def test_trimmed_cursor_is_reset() -> None:
-    """What a client missed is not stored any more: it loads the list again."""
+    """If the missing entries are not stored any more, the client loads the list again."""
     book = filled(50, low_watermark=30)
     book.trimmed = EntryId(10, 0)
     stream = book.open(5)

@@ -1,4 +1,4 @@
-"""What the fan-out costs, counted and not timed: packets to streams, and commands of Redis.
+"""The cost of the fan-out, counted, not timed: packets to streams, and commands of Redis.
 
 How long things take is measured by `bench/`, on a quiet machine; these tests need none.
 """
@@ -75,7 +75,7 @@ class Crowd:
             before, others = self._packets(), self._others
             await action()
             count = self._packets() - before
-            # What the kernel has counted is then read too.
+            # By then the clients have read everything that the kernel has counted.
             await asyncio.sleep(_GRACE_SECONDS)
             if self._others == others:
                 return count

@@ -115,7 +115,7 @@ async def test_streams_at_one_position_share_one_frame() -> None:
 
 
 async def test_entries_of_a_moment_are_one_write() -> None:
-    """What is appended while events are gathered goes out together."""
+    """Entries that are appended while events are gathered are sent together."""
     book = filled(1)
     stream = book.open()
     for number in range(2, 12):
@@ -156,7 +156,7 @@ async def test_new_log_resets_live_streams() -> None:
     await eventually(lambda: all(stream.ids[-2:] == [10, 11] for stream in streams))
     assert book.delivered == [11]
     book.fanout.connection_lost(streams[1])
-    # What was skipped is not counted as sent: 3, 4, 5 and 11 were.
+    # Skipped entries (3, 4, 5 and 11) are not counted as sent.
     assert streams[1].entries == 4
 
 
@@ -203,7 +203,7 @@ async def test_stream_that_was_full_stays_live() -> None:
 
 
 async def test_nothing_is_added_to_what_a_full_stream_has_not_taken() -> None:
-    """What it lacks stays in the log, whether it is much or little, until it has room again."""
+    """Its missing entries, many or few, stay in the log until it has room again."""
     book = filled(20, text=LONG)
     much, little, other = book.open(1, room=0), book.open(), book.open()
     little.room = 0

@@ -1,4 +1,4 @@
-"""What axe finds wrong with a page."""
+"""The violations that axe finds on a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 VIEWS: list[tuple[int, Literal["light", "dark"], list[str]]] = [
     (1280, "light", RULES),
     (320, "light", RULES),
-    # What depends on the theme are the colours.
+    # Only the colours depend on the theme.
     (1280, "dark", ["color-contrast"]),
 ]
 

@@ -113,7 +113,7 @@ async def _is_cleared(pod: Server) -> bool:
 
 
 class Complaints:
-    """What browsers complained of in a test: console errors and warnings, errors of scripts,
+    """The complaints of browsers in a test: console errors and warnings, errors of scripts,
     violations of the CSP.
     """
 

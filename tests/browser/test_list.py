@@ -30,7 +30,7 @@ HIDE = """(hidden) => {
 
 
 async def test_message_is_seen_on_both_pods_at_once(pods: Pods, visit: Visit) -> None:
-    """What is written on one pod's page stands there, and within a second on another pod's: once.
+    """A message appears on its pod's page, and within a second on another pod's: once.
 
     The writer's page gets it twice, as the answer to its post and from its stream.
     """

@@ -151,7 +151,7 @@ async def test_network_and_pod_go_away(
 
 
 async def test_long_queue(server: Server, api: httpx.AsyncClient, visit: Visit) -> None:
-    """Of many only the oldest are elements; the rest is counted, and moves up."""
+    """Only the oldest of many messages are elements; the rest is counted, and moves up."""
     await asyncio.gather(*(hold(api, *(f"{n}" for n in range(30))) for _ in range(2)))
     page = await visit(f"{server.url}/moderate", width=320)
     await enter(page)

@@ -1,4 +1,4 @@
-"""What a visitor sends: kept in the browser until the guestbook has it, and there exactly once."""
+"""Posts: kept in the browser until the guestbook has them, and stored exactly once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_message_shows_at_once(pods: Pods, visit: Visit) -> None:
 
 
 async def test_outage_and_reload(valkey: Valkey, serve: Serve, visit: Visit) -> None:
-    """What is written while Redis is away survives a reload and is sent automatically, once.
+    """A message written while Redis is away survives a reload and is sent automatically, once.
 
     The page shows the outage, and can be read; without a script the form keeps the text.
     """
@@ -124,7 +124,7 @@ async def test_what_waits_can_be_discarded(pods: Pods, visit: Visit) -> None:
 
 
 async def test_text_that_waits_can_be_edited(pods: Pods, visit: Visit) -> None:
-    """What is on its way can be taken back into the form, edited and sent again."""
+    """A message on its way can be taken back into the form, edited and sent again."""
     page = await visit(pods.a.url, clock=True, expects=(LOST,))
     await page.context.set_offline(True)
     await sign(page, "half a tho")
@@ -141,7 +141,7 @@ async def test_text_that_waits_can_be_edited(pods: Pods, visit: Visit) -> None:
 
 
 async def test_outbox_outlives_the_page(pods: Pods, visit: Visit) -> None:
-    """What could not be sent is there after a reload, in every tab, and goes out once, in order."""
+    """Unsent messages are there after a reload, in every tab, and are sent once, in order."""
     page = await visit(pods.a.url, expects=(LOST, UNAVAILABLE))
     await page.route("**/messages", lambda route: route.fulfill(status=503))
     for text in ("one", "two"):
@@ -187,7 +187,7 @@ async def test_post_in_flight_is_sent_again_when_redis_is_back(
 
 
 async def test_returning_stream_ends_the_wait(pods: Pods, visit: Visit) -> None:
-    """What failed in an outage is sent at once when the page is live again, also if it fails late.
+    """Posts that failed in an outage are sent when the page is live again, even if they fail late.
 
     A rate limit is waited for all the same.
     """

@@ -1,4 +1,4 @@
-"""What browsers lack or refuse, and answers that are not the guestbook's: the rest works."""
+"""The page works in browsers that lack or refuse features, and with answers of other servers."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ for (const name of ["union", "difference", "intersection"]) delete Set.prototype
 
 
 async def test_older_browser(serve: Serve, pods: Pods, visit: Visit) -> None:
-    """What newer browsers have is not needed: to post, by keys too, and to take the list again."""
+    """Posting, also by keys, and loading the list again need no features of newer browsers."""
     page = await visit(pods.a.url, before=OLD_BROWSER)
     await _works(page, pods)
     await page.fill("#text", "by keys https://example.org/.")

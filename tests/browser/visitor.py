@@ -1,4 +1,4 @@
-"""What visitors do on the page, and what they see there."""
+"""A visitor's actions on the page, and checks of what it shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, expect
 from tests.support.servers import Server
 from tests.support.waiting import allowed
 
-# What Chromium reports when a request fails or is refused.
+# Chromium's report of a failed or refused request.
 LOST = r"net::ERR_"
 UNPROCESSABLE = "status of 422"
 TOO_MANY = "status of 429"

@@ -261,7 +261,7 @@ async def replies_late(site: Site, rng: Random) -> AsyncIterator[Effect]:
     door.delay = rng.choice((0.05, 0.3, 1.0, 2.5))
     yield Effect(cut_off=[server] if door.delay > 1 else (), uncertain=[server])
     door.delay = 0
-    # What is delayed already stays so.
+    # Data that is already delayed stays delayed.
     await door.cut()
 
 

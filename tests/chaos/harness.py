@@ -48,7 +48,7 @@ class Report:
     times: Counter[str] = field(default_factory=Counter)
     bounds: dict[str, Bounds] = field(default_factory=dict)
     memory_kib: list[int] = field(default_factory=list)
-    """Of the server that was never restarted: in the first minute, and at the end."""
+    """The memory of the server that was never restarted: in the first minute, and at the end."""
     approved: int = 0
     refused: int = 0
     visits: int = 0

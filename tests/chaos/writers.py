@@ -20,7 +20,7 @@ _PAUSE = 0.1
 # One of so many messages is edited, is deleted, has no key, is posted again once acknowledged, is
 # read.
 _EDITED, _DELETED, _KEYLESS, _REPEATED, _READ = 5, 15, 10, 10, 5
-# Of so many held messages one is refused, is decided about by two moderators.
+# One held message in so many is refused, or decided about by two moderators.
 _REFUSED, _CONTESTED = 4, 3
 _MODERATION_SECONDS = 3.0
 _WORDS = "Sometimes ünïcode, sometimes 日本語, sometimes an emoji 🎉, always some words more. "
@@ -174,7 +174,7 @@ class Writers:
         is_patient = self._rng.random() < 0.5
         while True:
             answer = await self._send(http, method, path, body, key=key)
-            # A deletion whose answer was lost finds nothing the second time.
+            # A deletion with a lost answer finds nothing the second time.
             if answer is not None and answer.status_code not in (429, 503):
                 return answer
             pause = _PAUSE

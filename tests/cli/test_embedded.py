@@ -155,7 +155,7 @@ async def reports_why_valkey_does_not_start(folder: Path, _begin: asyncio.Barrie
 
 
 async def starts_valkey_again(folder: Path, _begin: asyncio.Barrier) -> None:
-    """A Valkey that dies is started again, never a second one beside it, with every message."""
+    """A Valkey that dies is started again with every message, and never twice."""
     data = folder / "data"
     with _embedded(folder, data, "mended") as server:
         await server.ready()

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 
 async def test_commands_decide_for_running_pods(serve: Serve, redis_url: str) -> None:
-    """What commands decide about messages, posts and networks holds in a pod within seconds."""
+    """A pod follows the commands' decisions about messages, posts and networks within seconds."""
     server = await serve(GUESTBOOK_ADMIN_TOKEN="let-me")
 
     def run(*arguments: str) -> tuple[int, str]:

@@ -87,7 +87,7 @@ async def test_clear_empties_every_open_page(serve: Serve, redis_url: str) -> No
 async def test_message_right_after_clear_comes_after_the_reset(
     serve: Serve, redis_url: str
 ) -> None:
-    """No page shows the next message beside the old ones."""
+    """No page shows the next message together with the old ones."""
     pod = await serve()
     async with open_archive(redis_url) as archive, Redis.from_url(redis_url) as redis:
         await redis.xadd(EVENTS, {"text": "old", "pod": "p"})

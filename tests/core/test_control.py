@@ -68,7 +68,7 @@ def test_pages_know_what_is_in_force() -> None:
 
 
 def test_unknown_fields_are_left_out() -> None:
-    """What another version, or a hand, has written there does no harm."""
+    """Fields that another version, or a person, has written are ignored."""
     fields = {
         b"closed": b"",
         b"moderation": b"after",

@@ -247,7 +247,7 @@ def test_cursor_of_what_was_replaced_is_outdated() -> None:
 
 
 def test_entries_between_two_positions() -> None:
-    """Of those that are still in memory."""
+    """The entries of these that are still in memory."""
     log = filled(*map(message, range(1, 6)), most=3)
     assert log.start == 2
     assert numbers(log.between(3, 5)) == [4, 5]

@@ -75,7 +75,7 @@ async def _watch_counts(one: Server, two: Server) -> _Changes:
 
 @dataclass
 class Shared:
-    """A pod for all tests of this file, and a test that runs beside them on two other pods."""
+    """A pod for all tests of this file, and two more pods for one test."""
 
     pod: Server
     redis: str
@@ -168,7 +168,7 @@ async def test_counts_are_sent_at_most_every_ten_seconds(shared: Shared, serve: 
 
 
 async def test_many_pods_are_read_and_sent_less_often(valkey: Valkey, serve: Serve) -> None:
-    """Of hundreds of pods the list has some, the total counts all, few heartbeats read all."""
+    """With hundreds of pods the list has some, the total counts all, few heartbeats read all."""
     async with valkey.client() as redis:
         # Records from the future, so that they stay alive for a while.
         later = (await redis.time())[0] * 1000 + 60_000

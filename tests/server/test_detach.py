@@ -105,7 +105,7 @@ async def test_detached_connection_leaves_nothing_of_its_request(
         assert detached.getblocking() is False
         detached.send(b"written by the application")
         sockets.append(detached)
-        # What goes through the server from now on is ignored.
+        # The server ignores everything from now on.
         await send({"type": "http.response.start", "status": 500, "headers": []})
         assert scope["extensions"]["guestbook.detach"]() is None
 
@@ -203,7 +203,7 @@ async def test_connection_can_be_aborted() -> None:
     ids=["unknown length", "known length"],
 )
 async def test_http_1_0_gets_no_chunks(headers: list[tuple[bytes, bytes]], framing: bytes) -> None:
-    """A body whose length is not known ends with the connection (RFC 9112, section 6.1)."""
+    """A body of unknown length ends with the connection (RFC 9112, section 6.1)."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -59,7 +59,7 @@ def _is_open(pod: Server, client: Raw) -> bool:
 _TOO_LONG = [b"x: %s\r\n" % (b"y" * 1000)] * 100
 _ENDLESS = [b"y" * 10_000] * 100
 
-# What a client sends, how slowly, and the statuses it gets before the connection is closed.
+# A client's bytes, how slowly it sends them, and the statuses before the connection is closed.
 CLIENTS: dict[str, tuple[list[bytes], float, list[int]]] = {
     "nothing": ([], 0, []),
     "half a head": ([HEAD], 0, [408]),

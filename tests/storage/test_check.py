@@ -128,7 +128,7 @@ async def test_missing_rights_are_named(valkey: Valkey) -> None:
 async def test_rights_that_settings_need_are_named(
     valkey: Valkey, feature: str, settings: dict[str, Any], expected: str
 ) -> None:
-    """What a setting needs is tried where it is on; with the documented rights all is well."""
+    """The rights of a setting are tried if it is on; the documented ones suffice."""
     async with valkey.client() as redis:
         for name, rights in (("few", documented_rights()), ("all", documented_rights(feature))):
             await redis.execute_command("ACL", "SETUSER", name, "on", f">{SECRET}", *rights)

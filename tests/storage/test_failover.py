@@ -196,7 +196,7 @@ async def sentinel_fails_over(folder: Path, begin: asyncio.Barrier) -> None:
 
 
 async def new_master_lacks_the_newest(folder: Path, begin: asyncio.Barrier) -> None:
-    """What the new master never had is not shown any more, and readers load the list again."""
+    """Messages that the new master never had disappear, and readers load the list again."""
     with (
         Valkey(folder / "old") as old,
         Valkey(folder / "new", "--replicaof", "127.0.0.1", str(old.port)) as new,

@@ -96,7 +96,7 @@ async def test_script_is_loaded_again(redis_url: str) -> None:
 
 
 async def test_cancelled_command_is_not_sent(shared_valkey: Valkey) -> None:
-    """A command whose caller is cancelled while it waits for its turn never reaches Redis."""
+    """If the caller is cancelled while a command waits for its turn, it never reaches Redis."""
     async with Proxy(shared_valkey.port) as proxy, connect(proxy.address) as client:
         await client.ping()
         proxy.swallow()

@@ -126,7 +126,7 @@ async def user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
         assert all(key.startswith("{guestbook}:") for key in keys)
         async with valkey.client(db=0) as redis:
             assert await redis.dbsize() == 0
-        # What has run is what is allowed: no right too few, and none too many.
+        # The commands that ran are the allowed ones: no right is missing or superfluous.
         ran = {name.removeprefix("cmdstat_") for name in stats}
         allowed = {right[1:] for right in rules if right[0] == "+"}
         assert allowed - ran == {"info"}

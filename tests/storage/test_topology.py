@@ -138,7 +138,7 @@ async def test_unknown_name_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_silent_address_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, shared_valkey: Valkey
 ) -> None:
-    """Of a name with two addresses the second is used when the first does not answer."""
+    """If a name has two addresses and the first does not answer, the second is used."""
     _resolve(monkeypatch, "127.0.0.2", "127.0.0.1")
     url = RedisURL.parse(f"{_NAME}:{shared_valkey.port}")
     with BlackHole(shared_valkey.port, "127.0.0.2"):

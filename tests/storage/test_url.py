@@ -215,7 +215,7 @@ def test_address_shows_where_redis_is_and_nothing_else(written: str, shown: str)
     "option", ["max_connections=3", "timeout=3", "socket_timeout=9", "protocol=9"]
 )
 def test_option_that_the_guestbook_sets_itself_does_no_harm(option: str) -> None:
-    """What the guestbook must choose for itself is not taken from the URL, and not a failure."""
+    """Options that the guestbook must choose itself are ignored in the URL, without an error."""
     given = create_client(RedisURL.parse(f"redis://redis?{option}"), timeout=1)
     options = given.connection_pool.connection_kwargs
     assert (options["socket_timeout"], options["protocol"]) == (1, 2)

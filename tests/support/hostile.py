@@ -1,4 +1,4 @@
-"""What somebody might write to break the page, the log, or another visitor's eyes.
+"""Texts that could break the page, the log, or the display of other messages.
 
 A payload that is executed sets `hacked` on the window, opens a dialogue, or asks another host.
 """

@@ -27,11 +27,11 @@ class Watch:
         self._logs.add(log)
 
     def look(self, where: str, said: bytes) -> None:
-        """Notes a secret in what somebody was told."""
+        """Record a secret that was found in an answer."""
         self._leaks += [f"{secret!r} in {where}" for secret in self._secrets if secret in said]
 
     def leaks(self) -> list[str]:
-        """What has leaked, the logs included."""
+        """The leaked secrets, logs included."""
         for log in self._logs:
             if log.exists():
                 self.look(str(log), log.read_bytes())

@@ -82,7 +82,7 @@ class Prometheus:
 
 
 async def visit(pods: list[Server], number: int) -> None:
-    """What visitors do: some watch, write, are refused, leave and come back."""
+    """Simulate visitors: some watch, write, are refused, leave and come back."""
     cursors = []
     for pod in pods:
         async with (

@@ -1,4 +1,4 @@
-"""What stands between a client and a server and does not behave."""
+"""A faulty proxy between a client and a server."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Proxy:
         return happened
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # What the kernel has accepted comes here some turns later.
+        # Data that the kernel has accepted arrives here some turns of the loop later.
         if self._is_over:
             writer.transport.abort()
             return
@@ -178,7 +178,7 @@ class Proxy:
             writer.write(data)
 
     async def _read(self, reader: asyncio.StreamReader) -> bytes:
-        """What comes next; nothing when it has been silent for too long."""
+        """The next data; nothing if the connection is silent for too long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._idle_seconds):
                 return await reader.read(2**16)

@@ -129,11 +129,11 @@ class Server:
         return httpx.AsyncClient(base_url=self.url, timeout=timeout, verify=False, **options)
 
     def lines(self) -> str:
-        """What it has logged."""
+        """Its log."""
         return self.log.read_text()
 
     def records(self) -> list[dict[str, Any]]:
-        """The whole lines of its log, each of which must be JSON."""
+        """The complete lines of its log, all of which must be JSON."""
         return [json.loads(line) for line in self.lines().rpartition("\n")[0].splitlines()]
 
     async def logged(self, *words: str) -> None:

@@ -81,7 +81,7 @@ class EventStream:
             async with asyncio.timeout(PATIENCE):
                 raw = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         except BaseException:
-            # Of a context manager that could not be entered, the end is not called.
+            # If a context manager cannot be entered, its exit is not called.
             await drop(self._writer)
             raise
         status, *fields = raw.split("\r\n")

@@ -67,9 +67,9 @@ async def eventually_equal(read: Callable[[], Awaitable[object]], expected: obje
 async def run_scenarios(
     stories: Mapping[K, Coroutine[Any, Any, None]], begin: asyncio.Barrier | None = None
 ) -> AsyncIterator[dict[K, asyncio.Task[None]]]:
-    """Runs stories as tasks, each of which some test awaits.
+    """Runs scenarios as tasks, each of which a test awaits.
 
-    `begin` is where they wait for each other; one that fails on its way there holds nobody up.
+    `begin` is where they wait for each other; one that fails earlier does not block the others.
     """
 
     async def tell(story: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,4 @@
-"""What is kept about visitors is what docs/privacy.md says."""
+"""docs/privacy.md lists everything that is kept about visitors."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _NAME = "guestbook.example.org"
 _VISITOR = "127.0.0.2"
 _TOKEN = "token-of-the-proxies-test"
 
-# What stands around the printed part, and the command that runs it.
+# The rest of each configuration file, and the command that runs it.
 _AROUND = {
     "nginx": """daemon off; pid {folder}/pid; error_log stderr; events {{}}
 http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
@@ -54,7 +54,7 @@ _COMMANDS = {
     "caddy": ("caddy", "run", "--adapter", "caddyfile", "--config"),
     "haproxy": ("haproxy", "-f"),
 }
-# What each needs for TLS and HTTP/2 towards the browser: a line, and what it is replaced by.
+# For TLS and HTTP/2 towards the browser, a line of each configuration and its replacement.
 _TLS = {
     "nginx": (
         "listen 80;",
@@ -70,7 +70,7 @@ _TLS = {
 
 
 class Answer(NamedTuple):
-    """What a visitor got."""
+    """The answers that a visitor got."""
 
     status: int
     version: str

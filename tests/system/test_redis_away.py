@@ -384,7 +384,7 @@ async def another_master(folder: Path, begin: asyncio.Barrier) -> None:
 
 
 async def last_entry_is_deleted(folder: Path, begin: asyncio.Barrier) -> None:
-    """What was read last is deleted meanwhile: no loss, so streams get what came since."""
+    """If the last entry is deleted in an outage, nothing is lost: streams get the later ones."""
     async with (
         Place(folder, begin, by_proxy=True) as place,
         EventStream(place.server.url) as stream,

@@ -1,4 +1,4 @@
-"""A rolling update and its rollback: an older version beside this one, on one Redis."""
+"""A rolling update and its rollback: an older version and this one, on one Redis."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def no_version_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_version_is_that_of_tag_or_commit(tmp_path: Path) -> None:
-    """Of a clone without tags and of a shallow one, too; changes are noted."""
+    """Also in a clone without tags and in a shallow one; uncommitted changes are noted."""
     repository = tmp_path / "repository"
     repository.mkdir()
     git(repository, "init", "-q")
@@ -82,5 +82,5 @@ def test_source_distribution_keeps_the_version(
 
 
 def test_version_is_that_of_the_installation() -> None:
-    """What the service shows is what pip shows."""
+    """The service shows the same version as pip."""
     assert guestbook.__version__ == metadata.version("live-guestbook")

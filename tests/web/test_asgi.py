@@ -98,7 +98,7 @@ async def test_stream_has_every_event_once_and_in_order(pod: Uvicorn) -> None:
 
 
 async def test_each_request_has_one_line_in_the_log(pod: Uvicorn) -> None:
-    """That of the application: uvicorn's own access log would only repeat it."""
+    """The application's access log is enough: uvicorn's would repeat it."""
     async with pod.client() as client:
         await client.get("/asked-once")
     await eventually(lambda: "asked-once" in pod.lines())

@@ -140,7 +140,7 @@ async def test_deleting_an_unknown_message(api: httpx.AsyncClient, message_id: s
 
 
 async def test_number_of_messages_is_bounded(serve: Serve, redis_url: str) -> None:
-    """Of many posts on two pods the newest GUESTBOOK_MAX_MESSAGES are kept.
+    """The newest GUESTBOOK_MAX_MESSAGES of many posts on two pods are kept.
 
     Also if more were kept before, by pods with a larger number.
     """

@@ -142,7 +142,7 @@ async def test_later_edit_takes_the_place_of_the_earlier_one(
 
 
 async def test_many_edits_do_not_grow_without_bound(author: Author, store: redis.Redis) -> None:
-    """Of a message's edits the newest 20 are remembered."""
+    """The newest 20 edits of a message are remembered."""
     posted = await author.post("0")
     for number in range(1, 30):
         assert (await author.edit(posted["id"], str(number))).status_code == 200

@@ -81,7 +81,7 @@ async def test_polling_returns_every_message_once(api: httpx.AsyncClient) -> Non
 
 
 async def test_list_continues_beyond_memory(serve: Serve, redis_url: str) -> None:
-    """What is not in memory is read from Redis: pages, one message, a deletion."""
+    """Older entries are read from Redis: pages, one message, a deletion."""
     total = 130
     await store(redis_url, *(f"{number} " + "😀" * 9900 for number in range(total)))
     server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)

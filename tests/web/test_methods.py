@@ -71,7 +71,7 @@ async def test_message_without_an_etag_matches_none(api: httpx.AsyncClient) -> N
         assert answer.status_code == status, (method, where)
     newest = (await api.get("/messages?limit=1")).json()["messages"]
     assert [each["text"] for each in newest] == ["kept"]
-    # What selects no version has no condition (RFC 9110, section 13.2.1).
+    # Methods that select no version ignore conditions (RFC 9110, section 13.2.1).
     assert (await api.options(path, headers={"If-Match": '"a"'})).status_code == 204
     deleted = await api.delete(path, headers={**ADMIN, "If-Match": "*"})
     assert deleted.status_code == 204

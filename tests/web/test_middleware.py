@@ -1,4 +1,4 @@
-"""What the middleware makes of a prefix, and of a route that fails."""
+"""The middleware with a prefix, and with a route that fails."""
 
 from __future__ import annotations
 

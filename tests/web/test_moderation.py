@@ -209,7 +209,7 @@ async def test_moderators_see_each_others_decisions(pods: list[Server]) -> None:
 
 
 async def test_lost_answer_of_an_approval(serve: Serve, valkey: Valkey) -> None:
-    """An approval whose answer was lost, and is tried again on another pod, is stored once."""
+    """An approval that is retried on another pod because its answer was lost is stored once."""
     async with Proxy(valkey.port) as proxy:
         one = await serve("pod-a", redis=f"127.0.0.1:{proxy.port}", **MODERATED)
         two = await serve("pod-b", redis=valkey.address, **MODERATED)
@@ -229,7 +229,7 @@ async def test_lost_answer_of_an_approval(serve: Serve, valkey: Valkey) -> None:
 async def test_moderators_at_the_same_time(
     api: httpx.AsyncClient, other: httpx.AsyncClient
 ) -> None:
-    """Of decisions about one message that come together one holds."""
+    """Of simultaneous decisions about one message, one holds."""
     for _ in range(5):
         held = await hold(api, "contested")
         answers = await asyncio.gather(
@@ -256,7 +256,7 @@ async def test_full_queue(serve: Serve) -> None:
 
 
 async def test_switched_off_while_messages_wait(serve: Serve, redis_url: str) -> None:
-    """What waits stays in the queue; posts are seen at once. Pods of the setting follow again."""
+    """Held messages stay in the queue, new posts appear at once. Then the setting decides again."""
     server = await serve(**MODERATED)
     async with server.client() as api:
         held = await hold(api, "waits", "key")

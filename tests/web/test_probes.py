@@ -145,7 +145,7 @@ async def test_probes_without_redis(serve: Serve) -> None:
 
 
 async def test_any_pod_says_whether_another_is_alive(serve: Serve) -> None:
-    """By its heartbeats; a pod of which it never heard is not alive."""
+    """It knows by heartbeats; an unknown pod is not alive."""
     one, other = await serve("pod-a"), await serve("pod-b")
     for name in ("pod-a", "pod-b"):
         for server in (one, other):

@@ -107,7 +107,7 @@ def test_setting_is_the_address_whatever_is_requested() -> None:
 )
 @pytest.mark.parametrize("trusted", [True, False])
 def test_own_origin(origin: str, headers: dict[str, str], trusted: bool) -> None:
-    """An origin is the guestbook's under each of its names, whoever reports them."""
+    """An origin is the guestbook's under each of its names, from any header."""
     assert is_own_origin(scope(headers, trusted=trusted), None, origin)
     assert not is_own_origin(scope(headers, trusted=trusted), None, "https://evil.example")
 

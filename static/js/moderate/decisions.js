@@ -5,7 +5,7 @@ import { session } from "./session.js";
 const STORED = "guestbook.decisions";
 const UNDO = 5_000; // a decision may be undone for so long before it is sent
 
-/** What a moderator decided: sent in order, a few seconds later, until the server has it. */
+/** A moderator's decisions: sent in order, a few seconds later, until the server has them. */
 export class Decisions {
   /** Also what could not be sent before a reload. @type {Decision[]} */
   waiting = parse(tabStorage[STORED]) ?? [];

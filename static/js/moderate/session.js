@@ -35,7 +35,7 @@ class Session {
     if (answer?.isRefused) return;
     if (!answer?.ok) {
       problem.textContent = problem.dataset.unreachable ?? "";
-      // Of a page that was reloaded meanwhile.
+      // The page was reloaded meanwhile.
       setTimeout(() => this.token && !this.#wasIn && this.#signIn(), 3_000);
       return;
     }

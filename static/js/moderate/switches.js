@@ -2,7 +2,7 @@ import { bus, byId, create, inputById, part } from "../browser.js";
 import { clock, fill } from "../text.js";
 import { session } from "./session.js";
 
-/** What moderators switch for everyone: closing, moderation, bans. */
+/** The moderators' switches for everyone: closing, moderation, bans. */
 export class Switches {
   isModerated = true;
 

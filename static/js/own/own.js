@@ -18,7 +18,7 @@ import { isHeld, isSame, OWN } from "../outbox.js";
 import { send } from "../requests.js";
 import { normalise, serverClock } from "../text.js";
 
-/** What this browser wrote and its author may still change: the key of the post proves it. */
+/** Messages from this browser that their author may still change: the key of the post proves it. */
 export class Own {
   #outbox;
   #window = 1000 * Number(main.dataset.undoSeconds ?? 0);
@@ -64,7 +64,7 @@ export class Own {
     }
   }
 
-  /** What has become of messages that wait to be approved: their keys get the answer. */
+  /** Ask what has become of messages that wait for approval, by repeating their posts. */
   async #ask() {
     const outbox = this.#outbox;
     if (this.#isAsking || !live.isLeading) return;

@@ -147,7 +147,7 @@ export class Wall {
     this.#look();
   }
 
-  /** What is looked at stays for a while, and while the wall is paused. */
+  /** A message that someone looks at stays for a while, and while the wall is paused. */
   #look() {
     list.measure();
     clearTimeout(this.#timer);

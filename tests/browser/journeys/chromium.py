@@ -8,7 +8,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.browser.journeys.tab import Engine, Tab, Visitor
 
-# What the page meets where all site data is blocked.
+# Makes storage fail as in a browser that blocks all site data.
 _REFUSE_STORAGE = """
 const refuse = () => { throw new DOMException("The request was denied.", "SecurityError"); };
 for (const name of ["localStorage", "sessionStorage"])

@@ -1,4 +1,4 @@
-"""What a journey does in a browser, whichever it is."""
+"""A browser tab, as journeys use it in every browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What visitors do, in three browsers: Chromium, Firefox and WebKit."""
+"""Visitors' journeys, in three browsers: Chromium, Firefox and WebKit."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def visit(engine: Engine, serve: Serve) -> AsyncIterator[Visit]:
 
 
 async def test_message_reaches_a_second_browser(pods: Pods, visit: Visit) -> None:
-    """What is typed and sent in one is shown in both, on other pods, as text."""
+    """A message sent in one browser is shown in both, on other pods, as text."""
     one, two = await visit(pods.a.url), await visit(pods.b.url)
     await asyncio.gather(*(tab.is_state("live", "Live") for tab in (one, two)))
     await one.type("#author", "Zoé")
@@ -109,7 +109,7 @@ async def test_half_written_text_outlives_a_link(pods: Pods, visit: Visit) -> No
 async def test_outbox_outlives_outage_and_reload(
     valkey: Valkey, serve: Serve, visit: Visit
 ) -> None:
-    """What is sent while Redis is away is kept over a reload and sent once when it is back."""
+    """A message sent while Redis is away survives a reload and is sent once when it is back."""
     server = await serve(redis=valkey.address)
     await post(server, "before")
     tab = await visit(server.url)
@@ -220,7 +220,7 @@ async def test_moderator(serve: Serve, visit: Visit) -> None:
         await desk.click(selector)
         await desk.until(f"document.querySelector('#notice').textContent.includes('{words}')")
         assert await desk.texts("#held .text") == list(left)
-        # What is clicked twice counts once.
+        # A double click counts once.
         await desk.until(f"Date.now() > {clicked} + 500")
 
     await desk.until("document.querySelectorAll('#held .entry').length === 3")
