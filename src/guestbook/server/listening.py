@@ -22,7 +22,6 @@ def listen(host: str, port: int) -> list[socket.socket]:
     if address[0] != "::":
         return [_bind(family, address)]
     listeners: list[socket.socket] = []
-    reasons = []
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             # "" is all addresses of the family.
@@ -30,12 +29,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
         except OSError as error:
             if error.errno not in _MISSING:
                 raise
-            reasons.append(error)
         else:
             # Use the same free port for both families.
             port = listeners[-1].getsockname()[1]
-    if not listeners:
-        raise reasons[0]
     return listeners
 
 

@@ -56,13 +56,16 @@ class CachedResponse(Response):
         return whole, NotModifiedResponse(whole.headers)
 
 
-def page_headers(language: str, vary: str = "") -> dict[str, str]:
-    """Return the headers of a page; `vary` names further headers on which it depends."""
-    return {
+def page_response(
+    content: str, language: str, vary: str = "", *, media_type: str = "text/html"
+) -> CachedResponse:
+    """Return the response with a page; `vary` names further headers on which it depends."""
+    headers = {
         "Cache-Control": "no-cache",
         "Content-Language": language,
         "Vary": ", ".join(filter(None, ("Accept-Language, Accept-Encoding", vary))),
     }
+    return CachedResponse(content, media_type=media_type, headers=headers)
 
 
 class ResponseCache:

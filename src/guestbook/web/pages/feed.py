@@ -9,7 +9,7 @@ from typing import Any
 
 from guestbook.core import Message
 from guestbook.web import public_url
-from guestbook.web.pages.cache import CachedResponse, page_headers
+from guestbook.web.pages.cache import CachedResponse, page_response
 from guestbook.web.pages.renderer import Page
 from guestbook.web.pages.title import title_of, without_direction
 
@@ -35,10 +35,11 @@ def current(page: Page, language: str, public: str, *, in_browser: bool) -> Cach
             public=public,
             updated=page.log.last.time,
         )
-        return CachedResponse(
+        return page_response(
             _NOT_IN_XML.sub("\ufffd", xml),
+            language,
+            f"Accept, {public_url.VARY}",
             media_type="text/xml" if in_browser else f"{MEDIA_TYPE}; charset=utf-8",
-            headers=page_headers(language, f"Accept, {public_url.VARY}"),
         )
 
     return page.cache.get(("feed", language, public, in_browser), make)

@@ -17,7 +17,7 @@ from guestbook.core import AUTHOR_MAX, TEXT_MAX, EntryId, Message, ProblemError,
 from guestbook.pod import Guestbook
 from guestbook.web import public_url
 from guestbook.web.pages import templates
-from guestbook.web.pages.cache import CachedResponse, ResponseCache, page_headers
+from guestbook.web.pages.cache import CachedResponse, ResponseCache, page_response
 from guestbook.web.pages.i18n import Translations, Words
 from guestbook.web.pages.linkify import linkify
 from guestbook.web.pages.static import Assets
@@ -86,7 +86,7 @@ class Page:
         """Return the page of the newest messages; with a note where the visitor's own one waits."""
 
         def make() -> CachedResponse:
-            return _response(self._newest(language, is_held=is_held), language)
+            return page_response(self._newest(language, is_held=is_held), language)
 
         return self.cache.get((language, "held" if is_held else "current"), make)
 
@@ -99,12 +99,12 @@ class Page:
         """Return the page of the newest messages before one. Raises UnavailableError."""
         messages, has_more = await self._guestbook.newest(_COUNT, before)
         html = self._render(language, messages, has_more=has_more, is_archive=True)
-        return _response(html, language)
+        return page_response(html, language)
 
     def message(self, language: str, message: Message) -> CachedResponse:
         """Return the page of one message."""
         html = self._render(language, [message], is_archive=True, is_single=True)
-        return _response(html, language, "Accept")
+        return page_response(html, language, "Accept")
 
     def error(self, language: str, problem: ProblemError) -> str:
         """Return the page that is shown in place of the one that was asked for."""
@@ -121,7 +121,7 @@ class Page:
             context = self.context(language, newest)
             shown = {"address": public, "is_local": _is_local(public), "qr": _qr(public)}
             html = self._wall.render(context, **shown)
-            return _response(html, language, public_url.VARY)
+            return page_response(html, language, public_url.VARY)
 
         return self.cache.get((language, public), make)
 
@@ -134,7 +134,7 @@ class Page:
             book = context["title"]
             context["title"] = f"{context['t']['moderate']} · {book}"
             older = f"/?before={newest[-1].id}" if newest else None
-            return _response(self._moderate.render(context, book=book, older=older), language)
+            return page_response(self._moderate.render(context, book=book, older=older), language)
 
         return self.cache.get((language, "moderate"), make)
 
@@ -164,10 +164,6 @@ class Page:
             "messages": [_entry(message) for message in messages],
             "cursor": str(self.log.last) if self.log.is_loaded else "",
         }
-
-
-def _response(html: str, language: str, vary: str = "") -> CachedResponse:
-    return CachedResponse(html, media_type="text/html", headers=page_headers(language, vary))
 
 
 def _rules(words: Words, field: str) -> dict[str, str]:
