@@ -1,6 +1,6 @@
 import { bus, byId, cloneTemplate, find, main, part } from "./browser.js";
 import { isNewer } from "./live.js";
-import { hueOf } from "./pods.js";
+import { showPod } from "./pods.js";
 import { getListing } from "./requests.js";
 import { condense, count, fill, numbers, serverClock, showTime, writeText } from "./text.js";
 
@@ -19,11 +19,8 @@ export function createEntry({ id, author, text, posted_at, edited_at, pod }) {
   if (author) part(entry, ".author").textContent = author;
   time.dateTime = posted_at;
   showTime(time);
-  const acceptedBy = /** @type {HTMLElement | null} */ (entry.querySelector(".pod")); // guests see none
-  if (acceptedBy) {
-    acceptedBy.textContent = pod;
-    acceptedBy.dataset.hue = hueOf(pod);
-  }
+  const acceptedBy = part(entry, ".pod");
+  if (acceptedBy) showPod(acceptedBy, pod); // guests see none
   if (edited_at) entry.dataset.edited = edited_at;
   part(entry, ".edited").hidden = !edited_at;
   return entry;
@@ -108,10 +105,9 @@ class MessageList {
 
   /** Not beyond a gap. @param {HTMLElement} item */
   #insert(item) {
-    let next = /** @type {HTMLElement | null} */ (this.element.firstElementChild);
-    while (next && !(next.id && isNewer(item.id, next.id)))
-      next = /** @type {HTMLElement | null} */ (next.nextElementSibling);
-    if (!next && this.#older?.hidden === false && this.#lastId()) return;
+    let next = this.element.firstElementChild;
+    while (next && !(next.id && isNewer(item.id, next.id))) next = next.nextElementSibling;
+    if (!next && this.#older?.hidden === false && this.#lastId) return;
     this.#keepPlace(() => this.element.insertBefore(item, next));
     this.#trim();
   }
@@ -149,14 +145,14 @@ class MessageList {
     if (!reachesDown) this.#showOlder(Boolean(next));
   }
 
-  #lastId() {
-    return /** @type {HTMLElement | null} */ (this.element.lastElementChild)?.id;
+  get #lastId() {
+    return this.element.lastElementChild?.id;
   }
 
   /** @param {boolean} areThere */
   #showOlder(areThere) {
     if (!this.#older) return;
-    const last = this.#lastId();
+    const last = this.#lastId;
     this.#older.hidden = !areThere || !last;
     if (last) this.#older.href = `/?before=${last}`;
   }
@@ -167,11 +163,11 @@ class MessageList {
       rootMargin: "600px",
     });
     const load = async () => {
-      const last = this.#lastId();
+      const last = this.#lastId;
       end.unobserve(older);
       const isLoaded = await this.#loadOlder(older);
       // A request that brought nothing is not repeated at once.
-      setTimeout(() => end.observe(older), last === this.#lastId() ? 10_000 : 0);
+      setTimeout(() => end.observe(older), last === this.#lastId ? 10_000 : 0);
       return isLoaded;
     };
     older.addEventListener("click", async (event) => {
@@ -183,11 +179,11 @@ class MessageList {
 
   /** @param {HTMLAnchorElement} older */
   async #loadOlder(older) {
-    const last = this.#lastId();
+    const last = this.#lastId;
     if (older.hidden || !last) return true;
     const listing = await getListing(`limit=50&before=${last}`);
     if (!listing) return false;
-    if (last === this.#lastId()) {
+    if (last === this.#lastId) {
       const unknown = listing.messages.filter(({ id }) => !this.knows(id));
       this.element.append(...unknown.map((message) => createEntry(message)));
       this.#showOlder(Boolean(listing.next));

@@ -10,6 +10,12 @@ export function hueOf(name) {
   return (hash & 255).toString(16).padStart(2, "0");
 }
 
+/** In its colours. @param {HTMLElement} element @param {string} name */
+export function showPod(element, name) {
+  element.textContent = name;
+  element.dataset.hue = hueOf(name);
+}
+
 /** A restarted pod may be listed together with its predecessor. @param {Pod} pod */
 export const keyOf = ({ name, started_at }) => `${name} ${started_at}`;
 
@@ -89,9 +95,7 @@ export function openPodPanel() {
   };
   bus.on("pods", () => {
     const serving = find("pod");
-    if (!serving) return;
-    serving.textContent = main.dataset.pod ?? "";
-    serving.dataset.hue = hueOf(serving.textContent);
+    if (serving) showPod(serving, main.dataset.pod ?? "");
   });
   if (!(panel instanceof HTMLDetailsElement)) return void load();
   panel.addEventListener("toggle", () => panel.open && load());

@@ -19,14 +19,14 @@ async def order(page: Page, action: str) -> None:
 
 async def test_pod_is_broken_by_hand(serve: Serve, visit: Visit) -> None:
     """The token is asked for once, and again if it is wrong; every page tells what was done."""
-    server = await serve("pod-a", GUESTBOOK_LAB="true", GUESTBOOK_ADMIN_TOKEN="open sesame")
+    server = await serve("pod-a", GUESTBOOK_LAB="true", GUESTBOOK_ADMIN_TOKEN="Sésame, ouvre-toi")
     page = await visit(server.url, expects=(UNAUTHORIZED,))
     witness = await visit(server.url)
     await page.click("#pods .lab summary")
     await is_accessible(page)
     await page.click("#pods [data-action=not-ready]")
     await expect(page.locator("#token")).to_be_visible()
-    for token, problem in (("wrong", ""), ("open sesame", "This is not the admin token.")):
+    for token, problem in (("wrong", ""), ("Sésame, ouvre-toi", "This is not the admin token.")):
         await expect(page.locator("#token-value")).to_be_focused()
         await expect(page.locator("#token-problem")).to_have_text(problem)
         await is_accessible(page)
