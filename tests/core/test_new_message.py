@@ -147,7 +147,7 @@ def test_error_names_the_field_and_the_reason(text: str, author: str | None, fie
     with pytest.raises(InvalidMessageError) as rejected:
         NewMessage.parse(text, author)
     assert rejected.value.field == field
-    assert rejected.value.reason
+    assert rejected.value.detail
     str(rejected.value).encode()
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple, Self
 
 from pydantic_core import to_json
 
+from guestbook.core.problems import ProblemError
+
 TEXT_MAX = 1000
 AUTHOR_MAX = 60
 
@@ -164,17 +166,11 @@ def _json(value: object) -> bytes:
     return text
 
 
-class InvalidMessageError(ValueError):
-    """The text or the author of a new message breaks a rule.
+class InvalidMessageError(ProblemError):
+    """The text or the author of a new message breaks a rule."""
 
-    `reason` is the rule in English; the page translates `code`.
-    """
-
-    def __init__(self, field: str, code: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.code = code
-        self.reason = reason
+    def __init__(self, field: str, code: str, rule: str) -> None:
+        super().__init__(422, rule, field=field, code=code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +195,11 @@ def _clean(field: str, value: str, max_length: int) -> str:
     try:
         clean.encode()
     except UnicodeEncodeError:
-        reason = "is not valid Unicode: it has half of a surrogate pair"
-        raise InvalidMessageError(field, "not_unicode", reason) from None
+        rule = "is not valid Unicode: it has half of a surrogate pair"
+        raise InvalidMessageError(field, "not_unicode", rule) from None
     if len(clean) > max_length:
-        reason = f"is {len(clean)} characters long: at most {max_length} are allowed"
-        raise InvalidMessageError(field, "too_long", reason)
+        rule = f"is {len(clean)} characters long: at most {max_length} are allowed"
+        raise InvalidMessageError(field, "too_long", rule)
     return clean
 
 

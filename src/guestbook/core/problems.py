@@ -25,7 +25,7 @@ class ProblemError(Exception):
         code: str = "invalid",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(f"{field}: {detail}" if field else detail)
         self.status = status
         self.detail = detail
         self.field = field
@@ -38,7 +38,7 @@ class ProblemError(Exception):
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": f"{self.field}: {self.detail}" if self.field else self.detail,
+            "detail": str(self),
         }
         if self.code != "invalid":
             problem["code"] = self.code

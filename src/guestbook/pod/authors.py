@@ -23,7 +23,7 @@ async def edit(
 ) -> Message | None:
     """Change the text of a message that was posted with this key; None if it does not exist.
 
-    Raises ProblemError for another key, too late, or if the client `has_left`; TooManyPostsError
+    Raises ProblemError for another key, too late, too soon, or if the client `has_left`;
     and UnavailableError.
     """
     posted = await _posted(guestbook, target, key)

@@ -152,9 +152,8 @@ class Guestbook:
     async def post(self, new: NewMessage, *, address: str, key: str | None) -> Stored:
         """Store a message, once for each `key`, and return it as soon as reads show it.
 
-        With moderation it waits instead. Raises what `Store.post` raises, ProblemError where posts
-        are not accepted from this address now, and UnavailableError when Redis does not take it in
-        time.
+        With moderation it waits instead. Raises ProblemError where the post is not accepted, and
+        UnavailableError when Redis does not take it in time.
         """
         started = time.monotonic()
         deadline = started + REQUEST_SECONDS

@@ -6,10 +6,6 @@ from guestbook.storage.command_queue import QUEUE_MAX, Command, CommandQueue
 from guestbook.storage.errors import (
     REDIS_ERRORS,
     DeadlineExceededError,
-    MessageRefusedError,
-    MessageWithdrawnError,
-    QueueFullError,
-    TooManyPostsError,
     explain,
 )
 from guestbook.storage.keys import EVENTS, client_key, is_own_key, own_key
@@ -44,11 +40,8 @@ __all__ = [
     "EntryPage",
     "HeartbeatReply",
     "HeldState",
-    "MessageRefusedError",
-    "MessageWithdrawnError",
     "ModerationStore",
     "PipeliningRedis",
-    "QueueFullError",
     "RedisURL",
     "Replicas",
     "Store",
@@ -56,7 +49,6 @@ __all__ = [
     "StreamHead",
     "TooFewReplicasError",
     "TooManyBansError",
-    "TooManyPostsError",
     "Verdict",
     "client_key",
     "create_client",

@@ -50,26 +50,6 @@ _MEANINGS = {
 }
 
 
-class QueueFullError(Exception):
-    """The queue of messages that wait for a moderator is full."""
-
-
-class MessageRefusedError(Exception):
-    """A moderator has refused the message that this key posted."""
-
-
-class MessageWithdrawnError(Exception):
-    """The author withdrew the message that this key posted, before it was approved."""
-
-
-class TooManyPostsError(Exception):
-    """The address may post again in `seconds`."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"may post again in {seconds} s")
-        self.seconds = seconds
-
-
 class DeadlineExceededError(Exception):
     """The command reached Redis after its deadline and changed nothing."""
 

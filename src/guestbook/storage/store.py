@@ -21,18 +21,14 @@ from guestbook.core import (
     Message,
     NewMessage,
     PostRate,
+    ProblemError,
     Retention,
     is_held,
     rate_key,
+    unavailable,
 )
 from guestbook.storage.entries import encode, encode_trace, with_edit
-from guestbook.storage.errors import (
-    DeadlineExceededError,
-    MessageRefusedError,
-    MessageWithdrawnError,
-    QueueFullError,
-    TooManyPostsError,
-)
+from guestbook.storage.errors import DeadlineExceededError
 from guestbook.storage.keys import (
     ADDRESS,
     CONTROL,
@@ -88,8 +84,8 @@ class Store:
 
         A client's key is remembered for 24 hours, an own key for as long as a request may be
         retried. `hold` lets the message wait for a moderator. `remember_address` keeps the address
-        for 24 hours, for bans. Raises DeadlineExceededError, TooManyPostsError, QueueFullError,
-        MessageRefusedError and MessageWithdrawnError.
+        for 24 hours, for bans. Raises DeadlineExceededError, and ProblemError for a post that is
+        not accepted.
         """
         # A client that repeats its key with another text gets the first message back.
         is_own = is_own_key(key)
@@ -125,7 +121,9 @@ class Store:
         entry_id, known = parse_receipt(rest[0])
         if entry_id == ORIGIN:
             # Withdrawing removes the text from the receipt; receipts of own keys never have it.
-            raise MessageRefusedError if known or is_own else MessageWithdrawnError
+            if known or is_own:
+                raise ProblemError(403, "A moderator did not approve this message.", code="refused")
+            raise ProblemError(410, "Its author took this message back.", code="withdrawn")
         author, text, pod = known or (new.author, new.text, pod)
         message = Message(entry_id, author, text, pod)
         # Only a retry of the same request knows an own key.
@@ -151,7 +149,7 @@ class Store:
         """Change a message's text, once for each `key`; it counts as a post for `rate`.
 
         Returns the edit, None where there is no such message any more. Raises
-        DeadlineExceededError and TooManyPostsError.
+        DeadlineExceededError, and ProblemError for an edit that comes too soon.
         """
         posts, seconds = rate or (0, 0)
         # Older versions ignore entries without a field named "text".
@@ -291,6 +289,9 @@ def _raise_refusal(outcome: bytes, wait_ms: Any = 0) -> None:
     if outcome == b"late":
         raise DeadlineExceededError
     if outcome == b"rate_limited":
-        raise TooManyPostsError(max(1, math.ceil(wait_ms / 1000)))
+        seconds = max(1, math.ceil(wait_ms / 1000))
+        detail = f"Too many messages from your address: try again in {seconds} s."
+        raise ProblemError(429, detail, headers={"Retry-After": str(seconds)})
     if outcome == b"full":
-        raise QueueFullError
+        detail = "Too many messages wait for a moderator: try again later."
+        raise unavailable(detail, soonest=30, latest=90, code="queue_full")

@@ -12,14 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from guestbook.core import PROBLEM_TYPE, InvalidMessageError, ProblemError, unavailable
+from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
 from guestbook.pod import UnavailableError
-from guestbook.storage import (
-    MessageRefusedError,
-    MessageWithdrawnError,
-    QueueFullError,
-    TooManyPostsError,
-)
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import FormData, Page
 from guestbook.web.routes import events, moderation
@@ -51,29 +45,10 @@ async def problem(request: Request, error: ProblemError) -> Response:
     )
 
 
-async def handle(request: Request, error: Exception) -> Response:
-    """Answer with the problem that an exception means to a client."""
-    return await problem(request, _as_problem(error))
-
-
-def _as_problem(error: Exception) -> ProblemError:
-    match error:
-        case InvalidMessageError():
-            return ProblemError(422, error.reason, field=error.field, code=error.code)
-        case UnavailableError():
-            reason = str(error) or "Redis did not answer in time"
-            return unavailable(f"{reason}: try again.")
-        case TooManyPostsError():
-            detail = f"Too many messages from your address: try again in {error.seconds} s."
-            return ProblemError(429, detail, headers={"Retry-After": str(error.seconds)})
-        case QueueFullError():
-            detail = "Too many messages wait for a moderator: try again later."
-            return unavailable(detail, soonest=30, latest=90, code="queue_full")
-        case MessageRefusedError():
-            return ProblemError(403, "A moderator did not approve this message.", code="refused")
-        case MessageWithdrawnError():
-            return ProblemError(410, "Its author took this message back.", code="withdrawn")
-    raise error
+async def redis_away(request: Request, error: UnavailableError) -> Response:
+    """Redis did not take a command, or not in time."""
+    reason = str(error) or "Redis did not answer in time"
+    return await problem(request, unavailable(f"{reason}: try again."))
 
 
 async def invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -112,13 +87,8 @@ def has_head(path: str) -> bool:
 EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     ProblemError: problem,
     HTTPException: http_error,
-    InvalidMessageError: handle,
     RequestValidationError: invalid_request,
-    UnavailableError: handle,
-    TooManyPostsError: handle,
-    QueueFullError: handle,
-    MessageRefusedError: handle,
-    MessageWithdrawnError: handle,
+    UnavailableError: redis_away,
 }
 
 
