@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # The tests start hundreds of processes; without bytecode each would compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check check-js pytest slow journeys bench faults lighthouse screenshots image images compose kind tutorial kind-tutorial dist lock clean
+.PHONY: help run test check check-js pytest coverage slow journeys bench faults lighthouse screenshots image images compose kind tutorial kind-tutorial dist lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -43,17 +43,19 @@ check-js: tools/js/node_modules/.done  ## Lint the page's scripts and check thei
 TESTS := .venv/dev.done .venv/browser.done .venv/prometheus.done .venv/client.done
 PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-pytest: $(TESTS)
-	$(BIN)/pytest $(PARALLEL)
+# Where the lines that run are recorded, in all processes: see tests/support/coverage.
+LINES := $(CURDIR)/.coverage-lines
+RECORDED := COVERED_LINES=$(LINES) PYTHONPATH=$(CURDIR)/tests/support/coverage
 
-# Not part of `make test`, because measuring takes time: see tests/support/coverage. It fails below the
-# floor in pyproject.toml, but not if a test fails.
-coverage: $(TESTS)  ## Run the tests and measure what they cover, servers and commands included
-	@rm -f .coverage .coverage.*
-	-COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
-	  PYTHONPATH=$(CURDIR)/tests/support/coverage $(BIN)/pytest $(PARALLEL)
-	@$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered --skip-empty
+pytest: $(TESTS)
+	@rm -rf $(LINES)
+	$(RECORDED) $(BIN)/pytest $(PARALLEL)
+	@$(BIN)/python tests/support/coverage/report.py $(LINES)
+	@printf "Percentage of lines covered: "; $(BIN)/coverage report --format=total
+
+coverage: .venv/dev.done  ## Show what the last `make test` covered, servers and commands included
+	@$(BIN)/python tests/support/coverage/report.py $(LINES)
+	$(BIN)/coverage report --show-missing --skip-covered --skip-empty
 
 slow: $(TESTS) .venv/browsers.done  ## Run the tests that take long: load, fuzzing, memory, Firefox, WebKit
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m slow
@@ -126,7 +128,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-in
 	--custom-compile-command "make lock"
 
 clean:  ## Remove everything generated, except the messages in .guestbook
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist tools/node_modules tools/js/node_modules
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* dist tools/node_modules tools/js/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Guestbook needs Python 3.11 or later: make PYTHON=python3.13 ...")'

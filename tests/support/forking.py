@@ -26,7 +26,7 @@ from tests.support.waiting import PATIENCE
 
 _ROOT = Path(__file__).parents[2]
 _READ_AT_START = ("LANG", "LC_", "OTEL_", "PYTHON", "TZ")
-# It makes the processes measure what is covered.
+# With it the processes record the lines that run.
 _KEPT = "PYTHONPATH"
 
 

@@ -44,9 +44,7 @@ def guestbook(
 def command_env(redis: str, **env: str) -> dict[str, str]:
     """The environment of a command: no setting is made but these."""
     path = {
-        name: os.environ[name]
-        for name in ("PYTHONPATH", "COVERAGE_PROCESS_START")
-        if name in os.environ
+        name: os.environ[name] for name in ("PYTHONPATH", "COVERED_LINES") if name in os.environ
     }
     return {"REDIS_URL": redis, "PATH": "/usr/bin:/bin", **path, **env}
 
@@ -185,9 +183,5 @@ class Server:
     def stop(self) -> None:
         """Makes sure that it is gone."""
         if self.process is not None and self.process.poll() is None:
-            if "COVERAGE_PROCESS_START" in os.environ:
-                self.signal(signal.SIGUSR2)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(5)
             self.process.kill()
             self.process.wait()
