@@ -20,7 +20,7 @@ test: check pytest  ## Run `check` and the tests (two to three minutes)
 check: .venv/dev.done .venv/luacheck.done  ## Lint, check formatting, types and imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry src
 	$(BIN)/yamllint --strict manifests .github compose.yaml .yamllint.yaml .hadolint.yaml \

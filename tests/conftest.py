@@ -43,7 +43,6 @@ _LONG = (
     "cli/test_embedded.py",
     "cli/test_output.py",
     "cli/test_transfer.py",
-    "journeys/test_journeys.py",
     "pod/test_presence.py",
     "system/test_redis_away.py",
     "web/test_posting.py",

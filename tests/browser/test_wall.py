@@ -58,12 +58,22 @@ async def test_wall_comes_back_by_itself(pods: Pods, visit: Visit) -> None:
     await shows(page, "meanwhile")
 
 
+# Whether a text from right to left ends at the right edge and begins far from the left one.
+_IS_ON_THE_RIGHT = """(text) => {
+  const range = new Range();
+  range.selectNodeContents(text);
+  const [outer, inner] = [text, range].map((each) => each.getBoundingClientRect());
+  return inner.left - outer.left > 99 && outer.right - inner.right < 2;
+}"""
+
+
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844), (844, 390)])
 async def test_wall_is_one_screen(pods: Pods, visit: Visit, width: int, height: int) -> None:
     """A presenter's clicker only looks further down; the wall returns to the newest by itself."""
-    await post(pods.a, *map(str, range(30)))
+    await post(pods.a, *map(str, range(30)), "مرحباً")
     page = await visit(f"{pods.a.url}/wall", width=width, height=height, clock=True)
     newest = page.locator("#messages > li").first
+    assert await newest.locator(".text").evaluate(_IS_ON_THE_RIGHT)
     for key in ("PageDown", "PageDown", "PageUp", "End", "ArrowDown"):
         await page.keyboard.press(key)
     await page.keyboard.press("PageDown")

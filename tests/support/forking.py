@@ -25,14 +25,15 @@ from typing import IO, Any
 from tests.support.waiting import PATIENCE
 
 _ROOT = Path(__file__).parents[2]
-_READ_AT_START = ("LANG", "LC_", "OTEL_", "PYTHON", "TZ")
+# FastAPI and redis-py import parts of OpenTelemetry, which read these two.
+_READ_AT_START = ("LANG", "LC_", "OTEL_PROPAGATORS", "OTEL_PYTHON", "PYTHON", "TZ")
 # With it the processes record the lines that run.
 _KEPT = "PYTHONPATH"
 
 
 def inherited() -> dict[str, str]:
     """Return the environment of the tests without settings, those of Python among them."""
-    omitted = ("GUESTBOOK_", *_READ_AT_START)
+    omitted = ("GUESTBOOK_", "OTEL_", *_READ_AT_START)
     return {k: v for k, v in os.environ.items() if k == _KEPT or not k.startswith(omitted)}
 
 

@@ -1,4 +1,4 @@
-"""Visitors' journeys, in three browsers: Chromium, Firefox and WebKit."""
+"""What visitors do, in Firefox and WebKit. The tests in the folder above do it in Chromium."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
-from playwright.async_api import Browser
 
 from tests.browser.conftest import Pods
-from tests.browser.journeys.chromium import Chromium
 from tests.browser.journeys.firefox import Firefox
 from tests.browser.journeys.tab import Engine, Tab, Visitor
 from tests.browser.journeys.webkit import WebKit
@@ -24,20 +22,12 @@ from tests.support.waiting import eventually
 Visit = Callable[..., Awaitable[Tab]]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "chromium",
-        pytest.param("firefox", marks=pytest.mark.slow),
-        pytest.param("webkit", marks=pytest.mark.slow),
-    ],
-)
-async def engine(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    engine: Engine = {
-        "chromium": lambda: Chromium(browser),
-        "firefox": Firefox,
-        "webkit": WebKit,
-    }[request.param]()
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=[Firefox, WebKit])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    engine: Engine = request.param()
     yield engine
     await engine.close()
 

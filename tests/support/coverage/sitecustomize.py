@@ -9,6 +9,7 @@ process may end in any way, also by SIGKILL. `report.py` hands the lines to cove
 from __future__ import annotations
 
 import ast
+import ctypes
 import mmap
 import os
 import sys
@@ -21,20 +22,27 @@ from typing import Any
 _FOLDER = os.environ.get("COVERED_LINES")
 
 
-def map_lines(path: str, count: int) -> mmap.mmap:
-    """Return a byte for each line of a source file."""
+# An object of the module mmap would keep its file open: a hundred files, which tests would notice.
+_mmap = ctypes.CDLL(None).mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_ssize_t)
+
+
+def map_lines(path: str, count: int) -> ctypes.Array[ctypes.c_bool]:
+    """Return whether each line of a source file has run, for every process to read and write."""
     file = Path(f"{_FOLDER}{path}")
     file.parent.mkdir(parents=True, exist_ok=True)
+    size = count + 1
     number = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.ftruncate(number, count + 1)
-        return mmap.mmap(number, count + 1)
-    finally:
-        os.close(number)
+    os.ftruncate(number, size)
+    access = mmap.PROT_READ | mmap.PROT_WRITE
+    address = _mmap(None, size, access, mmap.MAP_SHARED, number, 0)
+    os.close(number)
+    return (ctypes.c_bool * size).from_address(address)
 
 
 def _mark(line: int) -> list[ast.stmt]:
-    tree = ast.parse(f"__lines__[{line}] = 1")
+    tree = ast.parse(f"__lines__[{line}] = True")
     return ast.increment_lineno(tree, line - 1).body
 
 
