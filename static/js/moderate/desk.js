@@ -1,4 +1,15 @@
-import { bus, byId, cloneTemplate, closest, create, find, main, onClick, part } from "../browser.js";
+import {
+  bus,
+  byId,
+  cloneTemplate,
+  closest,
+  create,
+  find,
+  inputById,
+  main,
+  onClick,
+  part,
+} from "../browser.js";
 import { createEntry, list } from "../list.js";
 import { count, fill, numbers } from "../text.js";
 import { openKeySwitch } from "../wall/keys.js";
@@ -60,7 +71,7 @@ export class Desk {
     });
     onClick(main, (target) => this.#click(target));
     document.addEventListener("keydown", (event) => this.#press(event));
-    const wake = () => !document.hidden && main.dataset.signedIn && this.#resume();
+    const wake = () => !document.hidden && session.isSignedIn && this.#resume();
     addEventListener("online", wake);
     document.addEventListener("visibilitychange", wake);
     addEventListener("pagehide", () => this.#stream.stop());
@@ -119,7 +130,7 @@ export class Desk {
     byId("more").textContent = rest > 0 ? count(byId("more"), rest) : "";
     const done = part(byId("queue"), ".done");
     done.hidden = total > 0;
-    done.textContent = (this.#switches.isModerated ? done.dataset.before : done.dataset.off) ?? "";
+    done.textContent = (inputById("moderation").checked ? done.dataset.before : done.dataset.off) ?? "";
     document.title = total ? `(${numbers.format(total)}) ${this.#title}` : this.#title;
     if (!this.#queue.querySelector("[aria-current]")) this.#select(children[0]);
   }
@@ -167,7 +178,7 @@ export class Desk {
   #press(event) {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    if (target.matches("input, select, textarea") || !main.dataset.signedIn) return;
+    if (target.matches("input, select, textarea") || !session.isSignedIn) return;
     if (!this.#keys.checked) return;
     const key = event.key.toLowerCase();
     const what = KEYS[this.#bar.dataset.list ?? ""][key];

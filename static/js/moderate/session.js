@@ -1,17 +1,16 @@
 import { bus, byId, inputById, main, part, tabStorage } from "../browser.js";
 import { send } from "../requests.js";
 
+const TOKEN = "guestbook.token";
+
 /** The moderator's token: it stays in the tab, and in no address. */
 class Session {
-  #wasIn = false; // with this token
-
   /** Once all parts listen: with the token of before a reload, if there is one. */
   start() {
     const form = byId("sign-in");
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#token = inputById("admin-token").value.trim();
-      this.#wasIn = false;
+      tabStorage[TOKEN] = inputById("admin-token").value.trim();
       if (this.token) this.#signIn();
       else this.signOut(401);
     });
@@ -22,11 +21,11 @@ class Session {
   }
 
   get token() {
-    return tabStorage["guestbook.token"] ?? "";
+    return tabStorage[TOKEN] ?? "";
   }
 
-  set #token(/** @type {string} */ token) {
-    tabStorage["guestbook.token"] = token;
+  get isSignedIn() {
+    return "signedIn" in main.dataset;
   }
 
   async #signIn() {
@@ -36,12 +35,11 @@ class Session {
     if (!answer?.ok) {
       problem.textContent = problem.dataset.unreachable ?? "";
       // The page was reloaded meanwhile.
-      setTimeout(() => this.token && !this.#wasIn && this.#signIn(), 3_000);
+      setTimeout(() => this.token && !this.isSignedIn && this.#signIn(), 3_000);
       return;
     }
     problem.textContent = "";
     inputById("admin-token").value = "";
-    this.#wasIn = true;
     main.dataset.signedIn = "true";
     bus.emit("signedIn", answer.body);
   }
@@ -50,10 +48,9 @@ class Session {
   signOut(status) {
     const problem = byId("sign-in-problem");
     const { off, expired, wrong } = problem.dataset;
-    const why = status === 403 ? off : this.#wasIn ? expired : wrong;
+    const why = status === 403 ? off : this.isSignedIn ? expired : wrong;
     problem.textContent = (status && why) || "";
-    this.#token = "";
-    this.#wasIn = false;
+    tabStorage[TOKEN] = "";
     delete main.dataset.signedIn;
     bus.emit("signedOut", undefined);
     byId("admin-token").focus();

@@ -4,17 +4,16 @@ import { session } from "./session.js";
 
 /** The moderators' switches for everyone: closing, moderation, bans. */
 export class Switches {
-  isModerated = true;
+  #moderation = inputById("moderation");
+  #closing = inputById("closing-words");
 
   constructor() {
     byId("closing").addEventListener("submit", (event) => {
       event.preventDefault();
-      const { value } = inputById("closing-words");
-      this.#change({ closed: byId("closing").dataset.closed ? null : value });
+      this.#change({ closed: this.#closing.readOnly ? null : this.#closing.value });
     });
-    const moderation = inputById("moderation");
-    moderation.addEventListener("change", () =>
-      this.#change({ moderation: moderation.checked ? "before" : "off" }),
+    this.#moderation.addEventListener("change", () =>
+      this.#change({ moderation: this.#moderation.checked ? "before" : "off" }),
     );
     byId("banned").addEventListener("toggle", () => this.showBans());
     bus.on("pods", ({ closed }) => this.#showClosed(closed));
@@ -32,23 +31,17 @@ export class Switches {
 
   /** @param {Control} control */
   show({ closed, moderation, moderation_setting }) {
-    this.isModerated = (moderation ?? moderation_setting) === "before";
-    inputById("moderation").checked = this.isModerated;
+    this.#moderation.checked = (moderation ?? moderation_setting) === "before";
     this.#showClosed(closed ?? undefined);
     bus.emit("switched", undefined);
   }
 
   /** @param {string} [closed] */
   #showClosed(closed) {
-    const form = byId("closing");
-    const field = inputById("closing-words");
-    const button = part(form, "button");
     const isClosed = closed !== undefined;
-    if (isClosed) {
-      field.value = closed;
-      form.dataset.closed = "true";
-    } else delete form.dataset.closed;
-    field.readOnly = isClosed;
+    if (isClosed) this.#closing.value = closed;
+    this.#closing.readOnly = isClosed;
+    const button = part(byId("closing"), "button");
     button.textContent = (isClosed ? button.dataset.open : button.dataset.close) ?? "";
   }
 
