@@ -15,14 +15,13 @@ import httpx
 import pytest
 
 from tests.conftest import Serve, two_pods
-from tests.support.messages import problem, texts
+from tests.support.messages import ADMIN, TOKEN, problem, texts
 from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import Event, EventStream
 from tests.support.valkey import Valkey, redis_client
 from tests.support.waiting import PATIENCE, allowed, eventually
 
-_TOKEN = "let me delete"
 _EVENTS = "{guestbook}:events"
 # Entries from before the servers start; compared as text 5-10 would come before 5-9.
 _OLD = ("5-9", "5-10", "5-11", "10-0")
@@ -48,7 +47,7 @@ class Pods:
     async def delete(self, message_id: str, pod: Server | None = None) -> None:
         answer = await self.http.delete(
             f"{(pod or self.one).url}/messages/{message_id}",
-            headers={"Authorization": f"Bearer {_TOKEN}"},
+            headers=ADMIN,
         )
         assert answer.status_code == 204, answer.text
 
@@ -87,7 +86,7 @@ async def pods(serve_shared: Serve, shared_valkey: Valkey) -> AsyncIterator[Pods
     async with redis_client(redis_url) as redis, httpx.AsyncClient() as http:
         for entry_id in _OLD:
             await redis.xadd(_EVENTS, {"text": entry_id, "pod": "old"}, id=entry_id)
-        one, two = await two_pods(serve_shared, redis=redis_url, GUESTBOOK_ADMIN_TOKEN=_TOKEN)
+        one, two = await two_pods(serve_shared, redis=redis_url, GUESTBOOK_ADMIN_TOKEN=TOKEN)
         pings = asyncio.create_task(_note_pings(one.url, 2))
         yield Pods(one, two, redis, http, pings)
         pings.cancel()

@@ -203,29 +203,34 @@ async def _fail_over(site: Site, spare: Any) -> None:
 # Faults between a server and Redis
 
 
+def _choose(site: Site, rng: Random) -> tuple[Server, Proxy]:
+    """Choose a server, and the proxy between it and Redis."""
+    server = rng.choice(site.servers)
+    return server, site.doors[server]
+
+
 @contextlib.asynccontextmanager
 async def network_silent(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """Data does not arrive; after the fault all of it does."""
-    server = rng.choice(site.servers)
-    site.doors[server].swallow()
+    server, door = _choose(site, rng)
+    door.swallow()
     yield Effect(cut_off=[server])
-    site.doors[server].let_pass()
+    door.let_pass()
 
 
 @contextlib.asynccontextmanager
 async def connections_dead(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """Open connections stay silent for ever, as after the restart of a router."""
-    server = rng.choice(site.servers)
-    site.doors[server].swallow()
+    server, door = _choose(site, rng)
+    door.swallow()
     yield Effect(cut_off=[server])
-    site.doors[server].let_new_pass()
+    door.let_new_pass()
 
 
 @contextlib.asynccontextmanager
 async def replies_lost(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """Some replies are lost, with all later ones of that connection."""
-    server = rng.choice(site.servers)
-    door = site.doors[server]
+    server, door = _choose(site, rng)
     with _losing(door, rng, 0.2):
         yield Effect(uncertain=[server])
     door.let_new_pass()
@@ -234,8 +239,7 @@ async def replies_lost(site: Site, rng: Random) -> AsyncIterator[Effect]:
 @contextlib.asynccontextmanager
 async def replies_cut(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """Connections break in the middle of a reply."""
-    server = rng.choice(site.servers)
-    door = site.doors[server]
+    server, door = _choose(site, rng)
     door.cut_after = rng.randint(1, 30)
     with _losing(door, rng, 0.2):
         yield Effect(uncertain=[server])
@@ -256,8 +260,7 @@ def _losing(door: Proxy, rng: Random, share: float) -> Any:
 @contextlib.asynccontextmanager
 async def replies_late(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """Replies take up to seconds."""
-    server = rng.choice(site.servers)
-    door = site.doors[server]
+    server, door = _choose(site, rng)
     door.delay = rng.choice((0.05, 0.3, 1.0, 2.5))
     yield Effect(cut_off=[server] if door.delay > 1 else (), uncertain=[server])
     door.delay = 0
@@ -268,8 +271,7 @@ async def replies_late(site: Site, rng: Random) -> AsyncIterator[Effect]:
 @contextlib.asynccontextmanager
 async def redis_unreachable(site: Site, rng: Random) -> AsyncIterator[Effect]:
     """New connections are neither accepted nor refused; those that were open may be cut."""
-    server = rng.choice(site.servers)
-    door = site.doors[server]
+    server, door = _choose(site, rng)
     await door.refuse()
     hole = BlackHole(door.port)
     await asyncio.to_thread(hole.__enter__)

@@ -53,71 +53,71 @@ class Writers:
         async with (
             httpx.AsyncClient(
                 timeout=_TIMEOUT, verify=False, limits=httpx.Limits(max_connections=None)
-            ) as http,
+            ) as self._http,
             asyncio.TaskGroup() as group,
         ):
             for number in range(count):
-                group.create_task(self._write(http, number))
-            group.create_task(self._switch_moderation(http))
+                group.create_task(self._write(number))
+            group.create_task(self._switch_moderation())
 
     def finish(self) -> None:
         """Start no new message."""
         self._is_over.set()
 
-    async def _switch_moderation(self, http: httpx.AsyncClient) -> None:
+    async def _switch_moderation(self) -> None:
         """Have messages held for a while, again and again."""
         while not self._is_over.is_set():
             for mode in ("before", "off"):
-                await self._retry(http, "PATCH", "/control", {"moderation": mode})
+                await self._retry("PATCH", "/control", {"moderation": mode})
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_MODERATION_SECONDS):
                         await self._is_over.wait()
 
-    async def _write(self, http: httpx.AsyncClient, writer: int) -> None:
+    async def _write(self, writer: int) -> None:
         number = 0
         while not self._is_over.is_set():
             number += 1
             words = _WORDS * self._rng.randint(0, 12)
             text = f"{writer}/{number} {words}".strip()
             if self._rng.randrange(_KEYLESS) == 0:
-                await self._attempt(http, text)
+                await self._attempt(text)
             else:
-                await self._post(http, text, key=f"{writer}-{number}-{self._rng.random()}")
+                await self._post(text, key=f"{writer}-{number}-{self._rng.random()}")
             await asyncio.sleep(self._rng.uniform(0, 2 * self._pause))
 
-    async def _post(self, http: httpx.AsyncClient, text: str, key: str) -> None:
-        answer = await self._retry(http, "POST", "/messages", {"text": text}, key=key)
+    async def _post(self, text: str, key: str) -> None:
+        answer = await self._retry("POST", "/messages", {"text": text}, key=key)
         message = answer.json()
         if message["text"] != text:
             self._complain(f"posted {text!r}, and {message['text']!r} was acknowledged")
         if answer.status_code == 202:
-            await self._decide(http, message, key)
+            await self._decide(message, key)
             return
         self.acknowledged[text] = message["id"]
         if self._rng.randrange(_READ) == 0:
-            await self._read_own(http, answer)
+            await self._read_own(answer)
         if self._rng.randrange(_REPEATED) == 0:
-            again = await self._retry(http, "POST", "/messages", {"text": "other words"}, key=key)
+            again = await self._retry("POST", "/messages", {"text": "other words"}, key=key)
             if again.json() != message:
                 self._complain(f"the same key returned {message} and {again.json()}")
         if self._rng.randrange(_EDITED) == 0:
-            await self._edit(http, message["id"], text, key)
+            await self._edit(message["id"], text, key)
         if self._rng.randrange(_DELETED) == 0:
             own = key if self._rng.random() < 0.5 else None
-            await self._retry(http, "DELETE", f"/messages/{message['id']}", key=own)
+            await self._retry("DELETE", f"/messages/{message['id']}", key=own)
             self.deleted.add(message["id"])
 
-    async def _decide(self, http: httpx.AsyncClient, held: dict[str, Any], key: str) -> None:
+    async def _decide(self, held: dict[str, Any], key: str) -> None:
         """Approve or refuse a held message, then post it again: its author learns of it."""
         path, text = f"/held/{held['id']}", held["text"]
         is_refused = self._rng.randrange(_REFUSED) == 0
         if is_refused:
-            await self._retry(http, "DELETE", path)
+            await self._retry("DELETE", path)
             self.refused.add(text)
         moderators = 0 if is_refused else 1 + (self._rng.randrange(_CONTESTED) == 0)
-        approvals = [self._retry(http, "POST", f"{path}/approve") for _ in range(moderators)]
+        approvals = [self._retry("POST", f"{path}/approve") for _ in range(moderators)]
         answers = await asyncio.gather(*approvals)
-        answers.append(await self._retry(http, "POST", "/messages", {"text": text}, key=key))
+        answers.append(await self._retry("POST", "/messages", {"text": text}, key=key))
         found = {answer.json().get("id") for answer in answers}
         if len(found) > 1 or is_refused != (None in found):
             self._complain(f"{held['id']} was decided about as {found}")
@@ -125,15 +125,15 @@ class Writers:
             self.approved.add(text)
             self.acknowledged[text] = found.pop()
 
-    async def _edit(self, http: httpx.AsyncClient, message_id: str, text: str, key: str) -> None:
+    async def _edit(self, message_id: str, text: str, key: str) -> None:
         """Edit a message, and again while no request is left that may still be carried out."""
         path = f"/messages/{message_id}"
         for number in range(self._rng.randint(1, 3)):
             edited = f"{text} edited {number}"
-            answer = await self._send(http, "PATCH", path, {"text": edited}, key=key)
+            answer = await self._send("PATCH", path, {"text": edited}, key=key)
             is_repeated = answer is None or answer.status_code != 200
             if is_repeated:
-                answer = await self._retry(http, "PATCH", path, {"text": edited}, key=key)
+                answer = await self._retry("PATCH", path, {"text": edited}, key=key)
             if answer is not None and answer.status_code == 403:
                 # Moderation was switched on; an attempt before that may have been carried out.
                 self.edited.pop(message_id, None)
@@ -144,36 +144,30 @@ class Writers:
             if is_repeated:
                 return
 
-    async def _attempt(self, http: httpx.AsyncClient, text: str) -> None:
+    async def _attempt(self, text: str) -> None:
         """Post once, without a key, as a simple client does."""
         self.attempted.add(text)
-        answer = await self._send(http, "POST", "/messages", {"text": text})
+        answer = await self._send("POST", "/messages", {"text": text})
         if answer is not None and answer.status_code == 201:
             self.acknowledged[text] = answer.json()["id"]
 
-    async def _read_own(self, http: httpx.AsyncClient, answer: httpx.Response) -> None:
+    async def _read_own(self, answer: httpx.Response) -> None:
         """Read the message from the pod that acknowledged it: it must be there."""
         url = answer.request.url.join(answer.headers["location"])
         try:
-            found = await http.get(url)
+            found = await self._http.get(url)
         except httpx.TransportError:
             return
         if found.status_code not in (200, 503):
             self._complain(f"{url} is {found.status_code} right after it was posted")
 
     async def _retry(
-        self,
-        http: httpx.AsyncClient,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        key: str | None = None,
+        self, method: str, path: str, body: Any = None, *, key: str | None = None
     ) -> httpx.Response:
         """Repeat a request to any server until it succeeds."""
         is_patient = self._rng.random() < 0.5
         while True:
-            answer = await self._send(http, method, path, body, key=key)
+            answer = await self._send(method, path, body, key=key)
             # A deletion with a lost answer finds nothing the second time.
             if answer is not None and answer.status_code not in (429, 503):
                 return answer
@@ -183,13 +177,7 @@ class Writers:
             await asyncio.sleep(pause)
 
     async def _send(
-        self,
-        http: httpx.AsyncClient,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        key: str | None = None,
+        self, method: str, path: str, body: Any = None, *, key: str | None = None
     ) -> httpx.Response | None:
         """Send a request to one server; return None if it is not answered."""
         server = self._rng.choice(self._site.servers)
@@ -197,7 +185,7 @@ class Writers:
         if key is None and path != "/messages":
             headers["Authorization"] = f"Bearer {TOKEN}"
         try:
-            answer = await http.request(method, server.url + path, json=body, headers=headers)
+            answer = await self._http.request(method, server.url + path, json=body, headers=headers)
         except httpx.TransportError:
             return None
         is_refusal = answer.status_code in (429, 503)

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.messages import Message, post, texts
 from tests.support.servers import Server
 from tests.support.waiting import Scenario, Scenarios, eventually
 
@@ -32,18 +32,14 @@ def _processes_of(folder: Path) -> list[int]:
     return found
 
 
-async def _post(server: Server, text: str) -> dict[str, Any]:
+async def _post(server: Server, text: str) -> Message:
     async with server.client() as http:
-        answer = await http.post("/messages", json={"text": text})
-        assert answer.status_code == 201, answer.text
-        message: dict[str, Any] = answer.json()
-        return message
+        return await post(http, text)
 
 
 async def _texts(server: Server) -> list[str]:
     async with server.client() as http:
-        listed = (await http.get("/messages")).json()["messages"]
-    return [message["text"] for message in listed[::-1]]
+        return (await texts(http))[::-1]
 
 
 def _embedded(folder: Path, data: Path, name: str) -> Server:

@@ -1,4 +1,4 @@
-"""The start of `guestbook serve`, its log, and its end with the terminal."""
+"""The start of `guestbook serve`, its log, and where it listens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.support.messages import post
 from tests.support.ports import free_port
 from tests.support.raw import connect
 from tests.support.servers import Server, guestbook
-from tests.support.sse import EventStream
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
@@ -244,18 +243,3 @@ async def test_health_checks_ask_where_the_server_listens(host: str) -> None:
         for each in servers:
             each.close()
             await each.wait_closed()
-
-
-# The terminal
-
-
-async def test_closed_terminal_ends_the_server_as_sigterm_does(serve: Serve) -> None:
-    """SIGHUP drains: streams end with `bye`, and the exit status is that of the signal."""
-    server = await serve(GUESTBOOK_DRAIN_SECONDS="0")
-    async with EventStream(server.url) as stream:
-        await stream.until("pods")
-        server.signal(signal.SIGHUP)
-        assert (await stream.rest())[-1].name == "bye"
-        assert stream.is_complete
-    assert await server.ended() == -signal.SIGHUP
-    assert "Traceback" not in server.lines()

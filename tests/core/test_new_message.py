@@ -53,19 +53,6 @@ def test_normalise_follows_the_rules(value: str) -> None:
     assert normalise(value) == expected(value)
 
 
-@given(awkward)
-def test_normalise_is_idempotent(value: str) -> None:
-    """A normalised text stays as it is."""
-    assert normalise(normalise(value)) == normalise(value)
-
-
-@given(awkward)
-def test_normalised_text_has_no_control_characters_but_lf_and_tab(value: str) -> None:
-    """No CR, no NUL, no escape sequence for a terminal."""
-    controls = {c for c in normalise(value) if unicodedata.category(c) == "Cc"}
-    assert controls <= {"\n", "\t"}
-
-
 @given(awkward, st.none() | awkward)
 def test_new_message_is_within_bounds_or_rejected(text: str, author: str | None) -> None:
     """1-1000 characters of text and 0-60 of author are accepted, and nothing else."""

@@ -8,6 +8,7 @@ import signal
 import time
 
 import httpx
+import pytest
 
 from tests.conftest import Serve
 from tests.support.metrics import sample
@@ -131,16 +132,16 @@ async def _has_status(http: httpx.AsyncClient, path: str, status: int) -> bool:
     return (await http.get(path)).status_code == status
 
 
-async def test_sigint_ends_without_a_traceback(serve: Serve) -> None:
-    """Ctrl-C ends the streams properly, too, and the exit status is that of the signal."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_other_signals_end_it_as_sigterm_does(serve: Serve, number: signal.Signals) -> None:
+    """Ctrl-C and a closed terminal drain, too; the exit status is that of the signal."""
     server = await serve(GUESTBOOK_DRAIN_SECONDS="0")
     async with EventStream(server.url) as stream:
         await stream.until("pods")
-        server.signal(signal.SIGINT)
-        events = await stream.rest()
-        assert events[-1].name == "bye"
+        server.signal(number)
+        assert (await stream.rest())[-1].name == "bye"
         assert stream.is_complete
-    assert await server.ended() == -signal.SIGINT
+    assert await server.ended() == -number
     assert "Traceback" not in server.lines()
 
 

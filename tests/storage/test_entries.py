@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guestbook.core import Deletion, Edit, EntryId, InvalidMessageError, Message, NewMessage
+from guestbook.core import Deletion, Edit, EntryId, Message
 from guestbook.storage.entries import decode, encode, with_edit
 
 halves = st.integers(0, 2**64 - 1)
@@ -24,19 +24,6 @@ def test_message_is_read_as_it_was_written(message: Message) -> None:
     flat = [part.encode() for part in encode(message.author, message.text, message.pod)]
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     assert decode(str(message.id).encode(), fields) == message
-
-
-@given(texts)
-def test_normalised_text_survives_redis_and_json(text: str) -> None:
-    """A normalised text is the same text after Redis and JSON."""
-    try:
-        new = NewMessage.parse(text)
-    except InvalidMessageError:
-        return
-    stored = {b"text": new.text.encode(), b"pod": b"pod-a"}
-    message = decode(b"1-0", stored)
-    assert isinstance(message, Message)
-    assert json.loads(message.json())["text"] == new.text
 
 
 @given(ids, ids)

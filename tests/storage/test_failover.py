@@ -16,12 +16,13 @@ import pytest
 from redis.exceptions import RedisError
 
 from guestbook.core.messages import EntryId
+from tests.support.messages import post, texts
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.sse import EventStream, Visitor
 from tests.support.valkey import SentinelServer, Valkey, join_cluster
-from tests.support.waiting import Scenario, Scenarios, eventually
+from tests.support.waiting import Scenario, Scenarios, eventually, eventually_equal
 
 _EVENTS = "{guestbook}:events"
 
@@ -209,21 +210,16 @@ async def new_master_lacks_the_newest(folder: Path, begin: asyncio.Barrier) -> N
 
 
 async def _lose_the_newest(server: Server, proxy: Proxy, old: Valkey, new: Valkey) -> None:
-    async def post(text: str) -> str:
-        answer = await http.post("/messages", json={"text": text})
-        entry_id: str = answer.json()["id"]
-        return entry_id
-
     async with (
         server.client() as http,
         EventStream(server.url, after="0-0") as stream,
         old.client() as left,
         new.client() as right,
     ):
-        kept = await post("kept")
+        kept = (await post(http, "kept"))["id"]
         await eventually(lambda: _has(right, kept))
         await right.replicaof("NO", "ONE")
-        lost = await post("lost")
+        lost = (await post(http, "lost"))["id"]
         assert [event.id for event in await stream.entries(2)] == [kept, lost]
         # As many, and newer: the number and the newest id tell nothing.
         newer = await right.xadd(_EVENTS, {"text": "newer", "pod": "other"})
@@ -231,7 +227,7 @@ async def _lose_the_newest(server: Server, proxy: Proxy, old: Valkey, new: Valke
         await proxy.cut()
         (reset,) = await stream.entries(1)
         assert reset.name == "reset"
-        await eventually(lambda: _lists(http, ["newer", "kept"]))
+        await eventually_equal(lambda: texts(http), ["newer", "kept"])
         assert await left.xlen(_EVENTS) == await right.xlen(_EVENTS) == 2
     async with EventStream(server.url, after=kept) as stream:
         assert [event.id for event in await stream.entries(1)] == [newer]
@@ -239,11 +235,6 @@ async def _lose_the_newest(server: Server, proxy: Proxy, old: Valkey, new: Valke
 
 async def _has(redis: Any, entry_id: str) -> bool:
     return bool(await redis.xrange(_EVENTS, entry_id, entry_id))
-
-
-async def _lists(http: httpx.AsyncClient, texts: list[str]) -> bool:
-    listed = (await http.get("/messages")).json()["messages"]
-    return [message["text"] for message in listed] == texts
 
 
 SCENARIOS: tuple[Scenario, ...] = (

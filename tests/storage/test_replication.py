@@ -8,11 +8,9 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import Serve
+from tests.support.messages import ADMIN, TOKEN
 from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
-
-_TOKEN = "let me delete"
-_ADMIN = {"Authorization": f"Bearer {_TOKEN}"}
 
 
 async def test_acknowledged_message_is_on_replicas(
@@ -27,7 +25,7 @@ async def test_acknowledged_message_is_on_replicas(
         server = await serve(
             redis=valkey.address,
             GUESTBOOK_WAIT_REPLICAS="1",
-            GUESTBOOK_ADMIN_TOKEN=_TOKEN,
+            GUESTBOOK_ADMIN_TOKEN=TOKEN,
             GUESTBOOK_POST_RATE="1000/s",
         )
 
@@ -51,7 +49,7 @@ async def test_acknowledged_message_is_on_replicas(
             replica.freeze()
             target = answers[0].json()["id"]
             refused, deletion = await asyncio.gather(
-                post("kept waiting", "once"), http.delete(f"/messages/{target}", headers=_ADMIN)
+                post("kept waiting", "once"), http.delete(f"/messages/{target}", headers=ADMIN)
             )
             for answer in (refused, deletion):
                 assert answer.status_code == 503
@@ -73,12 +71,12 @@ async def test_acknowledged_message_is_on_replicas(
             assert len(listed) == 23
             assert listed[3] == again.json()
             assert target not in [message["id"] for message in listed]
-            answer = await http.delete(f"/messages/{again.json()['id']}", headers=_ADMIN)
+            answer = await http.delete(f"/messages/{again.json()['id']}", headers=ADMIN)
             assert answer.status_code == 204
             path, key = f"/messages/{again.json()['id']}", {"Idempotency-Key": "once"}
             absent = await asyncio.gather(
                 http.patch(path, json={"text": "x"}, headers=key),
-                http.post("/held/1-1000000000/approve", headers=_ADMIN),
-                http.delete("/held/1-1000000000", headers=_ADMIN),
+                http.post("/held/1-1000000000/approve", headers=ADMIN),
+                http.delete("/held/1-1000000000", headers=ADMIN),
             )
             assert {answer.status_code for answer in absent} == {404}

@@ -29,6 +29,7 @@ from guestbook.storage.archive import Archive
 from guestbook.storage.check import inspect
 from guestbook.storage.topology import create_client
 from guestbook.storage.url import RedisURL
+from tests.support.messages import ADMIN, TOKEN, texts
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
@@ -38,13 +39,12 @@ from tests.support.waiting import Scenario, Scenarios, eventually
 
 _OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 _EVENTS = "{guestbook}:events"
-_TOKEN = "let me delete"
 _PASSWORD = "p@ss/w:rd%"
 _QUOTED = "p%40ss%2Fw%3Ard%25"
 
 
 def _server(folder: Path, redis: str) -> Server:
-    env = {"GUESTBOOK_ADMIN_TOKEN": _TOKEN, "GUESTBOOK_POST_RATE": "4/60s"}
+    env = {"GUESTBOOK_ADMIN_TOKEN": TOKEN, "GUESTBOOK_POST_RATE": "4/60s"}
     return Server(folder / "server.log", redis, **env)
 
 
@@ -55,7 +55,6 @@ async def _works(server: Server, begin: asyncio.Barrier) -> None:
     await begin.wait()
     # On a busy machine a first connection may take too long.
     before = len(server.lines())
-    auth = {"Authorization": f"Bearer {_TOKEN}"}
     async with server.client() as http:
         async with EventStream(server.url) as stream:
             await stream.until("pods")
@@ -78,15 +77,14 @@ async def _works(server: Server, begin: asyncio.Barrier) -> None:
             assert 1 <= int(refused.headers["retry-after"]) <= 60
 
             target = posted[1]["id"]
-            assert (await http.delete(f"/messages/{target}", headers=auth)).status_code == 204
-            assert (await http.delete(f"/messages/{target}", headers=auth)).status_code == 404
+            assert (await http.delete(f"/messages/{target}", headers=ADMIN)).status_code == 204
+            assert (await http.delete(f"/messages/{target}", headers=ADMIN)).status_code == 404
             deleted = (await stream.entries(1))[0]
             assert (deleted.name, deleted.data) == ("deleted", {"id": target})
         async with EventStream(server.url, last_event_id=posted[0]["id"]) as stream:
             ids = [event.id for event in await stream.entries(3)]
             assert ids == [posted[2]["id"], once.json()["id"], deleted.id]
-        listed = (await http.get("/messages")).json()["messages"]
-        assert [message["text"] for message in listed] == ["once", "message 2", "message 0"]
+        assert await texts(http) == ["once", "message 2", "message 0"]
     assert '"level": "warning"' not in server.lines()[before:]
     assert '"level": "error"' not in server.lines()
     assert _PASSWORD not in server.lines()

@@ -227,12 +227,3 @@ async def test_answers_are_bytes_whatever_the_url_asks_for(shared_valkey: Valkey
     with contextlib.suppress(ValueError):
         async with create_client(RedisURL.parse(written), timeout=1) as client:
             assert await client.echo("hello") == b"hello"
-
-
-async def test_password_opens_the_server(shared_valkey: Valkey) -> None:
-    """A user and a password with characters that a URL must escape open a real server."""
-    async with shared_valkey.client() as admin:
-        await admin.execute_command("ACL", "SETUSER", "ada", "on", ">p@ss/w?rd", "~*", "+@all")
-    written = f"redis://ada:p%40ss%2Fw%3Frd@{shared_valkey.address}"
-    async with create_client(RedisURL.parse(written), timeout=1) as client:
-        assert await client.acl_whoami() == "ada"

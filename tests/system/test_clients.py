@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
+from tests.support.messages import ADMIN, TOKEN, post_all
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
@@ -26,8 +27,7 @@ _COMMANDS = {
 
 async def _post(server: Server, *texts: str) -> list[str]:
     async with server.client() as http:
-        answers = [await http.post("/messages", json={"text": text}) for text in texts]
-    return [answer.json()["id"] for answer in answers]
+        return await post_all(http, *texts)
 
 
 async def _post_and_edit(server: Server) -> str:
@@ -61,11 +61,10 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
     _, printed = _API.read_text().split("\n## Three clients\n")
     (code,) = re.findall(rf"^```{language}\n(.*?)^```", printed, re.MULTILINE | re.DOTALL)
     (tmp_path / name).write_text(code)
-    server = await serve(GUESTBOOK_ADMIN_TOKEN="secret-of-the-clients")
-    token = {"Authorization": "Bearer secret-of-the-clients"}
+    server = await serve(GUESTBOOK_ADMIN_TOKEN=TOKEN)
     *first, gone = await _post(server, "in the list 1", "in the list 2", "gone before")
     async with server.client() as http:
-        assert (await http.delete(f"/messages/{gone}", headers=token)).status_code == 204
+        assert (await http.delete(f"/messages/{gone}", headers=ADMIN)).status_code == 204
     log = tmp_path / "printed"
     with log.open("w") as output:
         client = subprocess.Popen(
@@ -88,7 +87,7 @@ async def test_client_survives_restarts(language: str, serve: Serve, tmp_path: P
         before += [edited] * 2
         await until(*first, *before)
         async with server.client() as http:
-            assert (await http.delete(f"/messages/{before[1]}", headers=token)).status_code == 204
+            assert (await http.delete(f"/messages/{before[1]}", headers=ADMIN)).status_code == 204
         wanted = [*first, *before, before[1]]
         await until(*wanted)
         for number in (signal.SIGTERM, signal.SIGKILL):

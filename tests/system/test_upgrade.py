@@ -7,19 +7,18 @@ import signal
 import subprocess
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conftest import Serve
+from tests.support.messages import ADMIN, TOKEN, texts
 from tests.support.servers import Server, guestbook
 from tests.support.sse import EventStream
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually_equal
 
 ROOT = Path(__file__).parents[2]
 # The tag of the previous release, as soon as there is one. Until then: the last commit whose stream
 # had no other entries than messages and deletions.
 PREVIOUS = "21a97853fff351ed96929c8a0a4ce07dde3ad49b"
-TOKEN = "token-of-the-update"
 
 pytestmark = pytest.mark.slow
 
@@ -37,11 +36,6 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def _texts(http: httpx.AsyncClient) -> list[str]:
-    listed = (await http.get("/messages")).json()["messages"]
-    return [message["text"] for message in listed[::-1]]
-
-
 def _complaints(server: Server) -> list[str]:
     return [
         record["event"] for record in server.records() if record["level"] in ("error", "critical")
@@ -53,7 +47,6 @@ async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_ur
     env = {"GUESTBOOK_ADMIN_TOKEN": TOKEN}
     old = await serve("old", PYTHONPATH=str(previous / "src"), **env)
     new = await serve("new", **env)
-    admin = {"Authorization": f"Bearer {TOKEN}"}
     async with old.client() as on_old, new.client() as on_new:
         # The version stood in its source.
         assert (await on_old.get("/env")).json()["GUESTBOOK_VERSION"] == "0.1.0"
@@ -66,21 +59,17 @@ async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_ur
             assert (again.status_code, again.json()) == (201, first)
             second = (await on_new.post("/messages", json={"text": "2"})).json()
             third = (await on_old.post("/messages", json={"text": "3"})).json()
-            await on_new.delete(f"/messages/{second['id']}", headers=admin)
+            await on_new.delete(f"/messages/{second['id']}", headers=ADMIN)
             changed = await on_new.patch(
                 f"/messages/{first['id']}", json={"text": "changed"}, headers=key
             )
             assert changed.status_code == 200
             events = await stream.entries(4)
-            assert [event.data["id"] for event in events] == [
-                first["id"],
-                second["id"],
-                third["id"],
-                second["id"],
-            ]
+            ids = [event.data["id"] for event in events]
+            assert ids == [each["id"] for each in (first, second, third, second)]
             # An edit is shown by new pods alone; it is no error to the old one.
-            assert await _texts(on_new) == ["changed", "3"]
-            await eventually(lambda: _are(on_old, ["1", "3"]))
+            assert await texts(on_new) == ["3", "changed"]
+            await eventually_equal(lambda: texts(on_old), ["3", "1"])
             old.signal(signal.SIGTERM)
             assert (await stream.rest())[-1].name == "bye"
         last = (await on_new.post("/messages", json={"text": "4"})).json()
@@ -94,7 +83,7 @@ async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_ur
         # Back to the old version, on what the new one has written.
         back = await serve("back", PYTHONPATH=str(previous / "src"), **env)
         async with back.client() as on_back, EventStream(back.url) as kept:
-            assert await _texts(on_back) == ["1", "3", "4"]
+            assert await texts(on_back) == ["4", "3", "1"]
             await kept.until("pods")
             posted = await on_back.post("/messages", json={"text": "5"})
             assert posted.status_code == 201
@@ -102,10 +91,6 @@ async def test_versions_work_side_by_side(previous: Path, serve: Serve, redis_ur
             cleared = await asyncio.to_thread(guestbook, "clear", "--yes", redis=redis_url)
             assert cleared.returncode == 0
             assert (await kept.entries(1))[0].name == "reset"
-            await eventually(lambda: _are(on_back, []))
+            await eventually_equal(lambda: texts(on_back), [])
             assert (await on_back.get("/ready")).status_code == 200
         assert _complaints(back) == []
-
-
-async def _are(http: httpx.AsyncClient, expected: list[str]) -> bool:
-    return await _texts(http) == expected

@@ -8,10 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from guestbook.settings import Settings
-from guestbook.web.app import create_app
 from tests.conftest import Serve
-from tests.support.messages import store
 from tests.support.raw import connect
 from tests.support.servers import Server
 from tests.support.sse import EventStream
@@ -73,21 +70,6 @@ async def test_every_answer_has_its_request_id(pod: Server, api: httpx.AsyncClie
     for number, (method, path) in enumerate(requests):
         answer = await api.request(method, path, headers={"X-Request-ID": f"n{number}"})
         assert answer.headers.get_list("x-request-id") == [f"n{number}"], path
-
-
-async def test_answer_to_a_bug_has_its_request_id() -> None:
-    """The answer to a request that met a bug has the id that is in the log."""
-    app = create_app(Settings())
-
-    @app.get("/bug")
-    async def bug() -> None:
-        raise RuntimeError("a bug")
-
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://guestbook") as http:
-        answer = await http.get("/bug", headers={"X-Request-ID": "unlucky"})
-    assert answer.status_code == 500
-    assert answer.headers.get_list("x-request-id") == ["unlucky"]
 
 
 async def test_every_line_within_a_request_has_its_id(serve: Serve) -> None:
@@ -184,18 +166,6 @@ async def test_line_of_a_post_names_its_message(serve: Serve) -> None:
             assert (await line(server, request_id=name))["message"] == message["id"]
         await http.post("/messages", json={"text": ""}, headers={"X-Request-ID": "refused"})
         assert "message" not in await line(server, request_id="refused")
-
-
-async def test_stream_counts_entries_from_redis(serve: Serve, redis_url: str) -> None:
-    """Entries replayed from Redis count as those from memory do."""
-    await store(redis_url, *map(str, range(40)))
-    server = await serve(GUESTBOOK_MAX_MESSAGES="10")
-    named: Any = {"X-Request-ID": "long"}
-    async with EventStream(server.url, after="5-0", **named) as stream:
-        await stream.entries(35)
-        await store(redis_url, "live", first=41)
-        await stream.entries(1)
-    assert (await line(server, request_id="long"))["entries"] == 36
 
 
 async def test_invalid_request_is_logged_and_counted_too(

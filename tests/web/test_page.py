@@ -195,13 +195,6 @@ async def test_head_is_get_without_a_body(api: httpx.AsyncClient, path: str) -> 
     }
 
 
-async def test_head_of_a_message(api: httpx.AsyncClient) -> None:
-    """It tells whether the message exists."""
-    message = (await api.post("/messages", json={"text": "x"})).json()
-    answer = await api.head(f"/messages/{message['id']}")
-    assert (answer.status_code, answer.content) == (200, b"")
-
-
 # Security headers
 
 

@@ -98,19 +98,6 @@ async def test_env_shows_no_secret(pod: Server, api: httpx.AsyncClient) -> None:
     assert "REDIS_URL" not in shown or SECRET not in shown["REDIS_URL"]
 
 
-async def test_no_answer_and_no_log_line_has_a_secret(pod: Server, api: httpx.AsyncClient) -> None:
-    """The token and the password do not appear anywhere else, either."""
-    message = (await api.post("/messages", json={"text": "x"})).json()
-    paths = ("/", "/messages", "/env", "/healthz", "/ready", "/metrics", "/openapi.json")
-    answers = [await api.get(path) for path in paths]
-    for token in (TOKEN, "wrong"):
-        headers = {"Authorization": f"Bearer {token}"}
-        answers.append(await api.delete(f"/messages/{message['id']}", headers=headers))
-    for said in [*(answer.text for answer in answers), pod.lines()]:
-        assert SECRET not in said
-        assert TOKEN not in said
-
-
 # /healthz and /ready
 
 
