@@ -37,7 +37,7 @@ def begin_request(headers: Iterable[tuple[bytes, bytes]], trace_id: str = "") ->
 
 def log_request(scope: Mapping[str, Any], status: int, seconds: float) -> None:
     """Log the answered request of an ASGI scope, and the `message_id` in its state."""
-    client, state = scope["client"], scope.get("state", {})
+    client, state = scope["client"], scope["state"]
     posted = {"message": str(state["message_id"])} if "message_id" in state else {}
     logger.info(
         "request",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -17,7 +16,6 @@ from guestbook.pod import Guestbook
 from guestbook.telemetry import REQUEST_ID, Metrics, begin_request, log_request
 from guestbook.web import problems
 from guestbook.web.body import MAX_BYTES
-from guestbook.web.csrf import cors_headers
 from guestbook.web.routes import events, moderation
 from guestbook.web.security_headers import RAW_SECURITY_HEADERS
 
@@ -34,16 +32,11 @@ _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 
 _PROBES = frozenset({"/healthz", "/ready", "/metrics"})
 
-logger = structlog.get_logger(__name__)
-
 
 class RequestMiddleware:
     """Names, counts, logs and traces each request, and adds the headers of every response.
 
-    Where a route fails, it answers with a problem.
-
-    Starlette's own answer to a failure goes past all middleware: it would have neither the
-    security headers nor the id of the request.
+    `state["status"]` of the scope is the status of a response that has begun.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
@@ -64,13 +57,12 @@ class RequestMiddleware:
             span = self._tracing.begin(scope)
             trace_id = self._tracing.trace_id(span)
         request_id = begin_request(scope["headers"], trace_id).encode()
-        status: int | None = None
+        state = scope.setdefault("state", {})
         body = _Body(scope, receive)
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                state["status"] = message["status"]
                 await body.finish()
                 headers = [*message["headers"], *RAW_SECURITY_HEADERS, (REQUEST_ID, request_id)]
                 if all(name != b"cache-control" for name, _ in message["headers"]):
@@ -84,23 +76,8 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, body.receive, send_with_headers)
-            if status is None and _route(scope) == events.PATH:
-                # The stream has taken the connection and written its own head.
-                status = 200
-        except Exception:
-            if status is not None:
-                raise
-            logger.exception("a request failed")
-            allowed = scope["app"].state.settings.allow_origins
-            error = ProblemError(
-                500,
-                "This is a bug of the guestbook; its log has the details.",
-                headers=cors_headers(allowed, Headers(scope=scope)),
-            )
-            response = await problems.problem(Request(scope), error)
-            await response(scope, body.receive, send_with_headers)
         finally:
-            self._end(scope, status or 500, time.perf_counter() - started, span)
+            self._end(scope, state.get("status", 500), time.perf_counter() - started, span)
 
     def _end(self, scope: Scope, status: int, seconds: float, span: Span | None) -> None:
         method, route = scope["method"], _route(scope)
@@ -112,7 +89,7 @@ class RequestMiddleware:
                 route,
                 status,
                 None if is_stream else seconds,
-                code=scope.get("state", {}).get("code", ""),
+                code=scope["state"].get("code", ""),
             )
             if scope["path"] not in _PROBES:
                 log_request(scope, status, seconds)
@@ -121,8 +98,9 @@ class RequestMiddleware:
 
 
 class RoutingMiddleware:
-    """Answers OPTIONS and unknown methods, and opens streams.
+    """Answers OPTIONS, unknown methods and failures, and opens streams.
 
+    Starlette's own answer to a failure goes past all middleware, and so has none of their headers.
     FastAPI's own middleware and router would make a stream cost a tenth more.
     """
 
@@ -133,13 +111,19 @@ class RoutingMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["method"] == "GET" and scope["path"] == events.PATH:
+            return
+        try:
+            await self._route(scope, receive, send)
+        except Exception as error:
+            if "status" in scope["state"]:
+                raise
+            response = await problems.failure(Request(scope), error)
+            await response(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET" and scope["path"] == events.PATH:
             scope["endpoint"] = self._events
-            try:
-                await self._events(scope, receive, send)
-            except ProblemError as error:
-                response = await problems.problem(Request(scope), error)
-                await response(scope, receive, send)
+            await self._events(scope, receive, send)
         elif scope["method"] == "HEAD" and problems.has_head(scope["path"]):
             # Answer as GET: the server, which has its own scope, leaves the body out.
             as_get = {**scope, "method": "GET"}

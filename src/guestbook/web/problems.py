@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import structlog
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -19,6 +20,8 @@ from guestbook.web.pages.renderer import FormData, Page
 from guestbook.web.routes import events, moderation
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+logger = structlog.get_logger(__name__)
 
 # Pydantic's kinds of error for which the API has a word and a sentence of its own.
 _CODES = {
@@ -43,6 +46,14 @@ async def problem(request: Request, error: ProblemError) -> Response:
     return Response(
         html, error.status, {**headers, "Content-Language": language}, media_type="text/html"
     )
+
+
+async def failure(request: Request, error: Exception) -> Response:
+    """Answer an error that no handler below takes: what is no problem is a bug."""
+    if not isinstance(error, ProblemError):
+        logger.exception("a request failed")
+        error = ProblemError(500, "This is a bug of the guestbook; its log has the details.")
+    return await problem(request, error)
 
 
 async def redis_away(request: Request, error: UnavailableError) -> Response:

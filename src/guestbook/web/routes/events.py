@@ -92,6 +92,7 @@ class Events:
             cors = cors_headers(allowed, Headers(scope=scope)) if allowed else {}
             stream = SocketStream(fanout, address, cursor, request_id)
             stream.open(self._watcher, connection, _head(request_id, cors))
+            scope["state"]["status"] = 200
         else:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             through_send = AsgiStream(fanout, address, cursor, request_id)
