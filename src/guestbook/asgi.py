@@ -1,8 +1,7 @@
 """The application for other servers: `uvicorn guestbook.asgi:app`.
 
-The settings are the same as for `guestbook serve`, except HOST and PORT, which are the server's.
-`guestbook serve` does more: it limits what a client may send and how long it may take, a stream
-costs it much less, and it listens until all streams have ended.
+It uses the settings of `guestbook serve`, except HOST and PORT. `guestbook serve` also limits
+clients, needs much less for a stream, and listens until all streams have ended.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ import sys
 
 from fastapi import FastAPI
 
-from guestbook import settings
+from guestbook.settings import SettingsError, load
 from guestbook.telemetry import logs
 from guestbook.web.app import create_app
 
 
 def _create_app() -> FastAPI:
     try:
-        chosen = settings.load()
-        logs.configure(chosen.log_level, chosen.log_format)
+        settings = load()
+        logs.configure(settings.log_level, settings.log_format)
         _adopt_uvicorn_logs()
-        return create_app(chosen, drains_on_signal=True)
-    except settings.SettingsError as error:
+        return create_app(settings, drains_on_signal=True)
+    except SettingsError as error:
         sys.exit(f"guestbook: {error}")
 
 

@@ -170,7 +170,7 @@ class Supervisor:
             stdout=subprocess.DEVNULL,
             cwd=self._data,
             start_new_session=True,
-            # The server holds the lock too: the folder is free only when its server has ended.
+            # The server inherits the lock: the folder is free only when its server has ended.
             pass_fds=(self._lock,),
         )
 
@@ -193,7 +193,7 @@ class Supervisor:
             status = self._process.wait()
             if self._stopping.is_set():
                 return
-            # If only the shell died its server still runs, and two would spoil the data.
+            # If only the shell died, its server still runs, and two would damage the data.
             self._kill()
             if time.monotonic() - started > _STABLE_SECONDS:
                 pause = _PAUSE_SECONDS
@@ -212,7 +212,7 @@ class Supervisor:
                 try:
                     self._start()
                 except OSError as error:
-                    # No process or file is to be had: the old one has ended, so try again.
+                    # Out of processes or files: try again later.
                     logger.error("Valkey cannot be started", error=str(error))
 
     def stop(self) -> None:

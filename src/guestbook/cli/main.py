@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from guestbook import __version__, settings
+from guestbook import __version__
 from guestbook.cli import messages, moderation, serve, transfer
 from guestbook.cli.signals import cleanup_on_signal
 from guestbook.cli.store import find_redis, load_settings
+from guestbook.settings import variables
 from guestbook.storage import inspect
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 def _settings_help() -> str:
     lines = []
-    for name, default, meaning in settings.variables():
+    for name, default, meaning in variables():
         lines.append(f"{name}  [{default}]" if default else name)
         lines.append(f"    {meaning}.")
     return "\b\nSettings, from the environment:\n\n\b\n" + "\n".join(lines)
@@ -74,13 +75,13 @@ def check() -> None:
 
     It suggests improvements. The exit status is 1 if the guestbook would not work.
     """
-    chosen = load_settings()
+    settings = load_settings()
     found = asyncio.run(
         inspect(
-            find_redis(chosen),
-            wait_replicas=chosen.wait_replicas,
-            lab=chosen.lab,
-            legacy_api=chosen.legacy_api,
+            find_redis(settings),
+            wait_replicas=settings.wait_replicas,
+            lab=settings.lab,
+            legacy_api=settings.legacy_api,
         )
     )
     for finding in found:

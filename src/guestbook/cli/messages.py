@@ -144,8 +144,8 @@ def _first_id(line: bytes) -> str | None:
     """
     try:
         value = json.loads(line)
-        is_bound = "id" not in value and not value.keys().isdisjoint({"export", "end"})
-        return None if is_bound else str(value["id"])
+        is_marker = "id" not in value and not value.keys().isdisjoint({"export", "end"})
+        return None if is_marker else str(value["id"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return line.split(maxsplit=1)[0].decode(errors="replace")
 

@@ -60,7 +60,7 @@ def open_output(path: Path) -> Iterator[BinaryIO]:
     # A device or a pipe cannot be renamed; a folder is refused.
     is_regular = path.is_file() or not path.exists()
     target = path.with_name(f"{path.name}.partial") if is_regular else path
-    # The file may be there as soon as it is being opened, and a signal may come any time.
+    # Opening creates the file, and a signal may come at any time.
     try:
         with (
             target.open("wb", buffering=0) as file,

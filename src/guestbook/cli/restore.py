@@ -34,7 +34,7 @@ class ImportFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class _ExportMarker:
     """The first line of an export, or the last one, which counts the messages between them."""
 
     messages: int | None = None
@@ -88,7 +88,7 @@ def _batches(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[list[Messag
             if not line.strip():
                 continue
             found = _parse(number, line, latest)
-            if isinstance(found, _Bound):
+            if isinstance(found, _ExportMarker):
                 counts["incomplete"] += is_in_export and found.messages != present
                 is_in_export, present = found.messages is None, 0
             else:
@@ -100,7 +100,7 @@ def _batches(file: BinaryIO, counts: Counter[str]) -> Iterator[tuple[list[Messag
                 messages, size = [], 0
     except ImportFileError:
         yield messages, size
-        # In an export, half a line at the end of the file means that it was cut off.
+        # An incomplete last line means that the export was cut off.
         if not is_in_export or line.endswith(b"\n"):
             raise
         messages, size = [], 0
@@ -117,12 +117,12 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         raise ImportFileError(f"{file.name}: {error.strerror}") from None
 
 
-def _parse(number: int, line: bytes, latest: EntryId) -> Message | _Bound | None:
+def _parse(number: int, line: bytes, latest: EntryId) -> Message | _ExportMarker | None:
     """Return a line's message, or None if it is one in which nothing is visible."""
     try:
         value = json.loads(line)
         if value.keys().isdisjoint({"id", "text"}):
-            return _Bound() if "export" in value else _Bound(int(value["messages"]))
+            return _ExportMarker() if "export" in value else _ExportMarker(int(value["messages"]))
         new = NewMessage.parse(value["text"], value.get("author"))
         pod, edited_at = normalise(value["pod"]), value.get("edited_at")
         if edited_at is not None:
@@ -140,10 +140,10 @@ def _parse(number: int, line: bytes, latest: EntryId) -> Message | _Bound | None
         raise ImportFileError(
             f"line {number} is not a message as `guestbook export` writes it"
         ) from None
-    # After such an id all new messages could have one, and seem to wait.
+    # All later ids could then be of this form, and look like those of held messages.
     if is_held(message.id):
         raise ImportFileError(f"line {number}: the id {message.id} is of a message that waits")
-    # A stream takes no id below its newest: one in the future would keep out all new messages.
+    # A stream accepts no id below its newest: an id in the future would block all new messages.
     if not ORIGIN < message.id <= latest:
         raise ImportFileError(f"line {number}: the id {message.id} is not in the past")
     return message

@@ -44,23 +44,23 @@ def serve(
     ] = embedded.DATA,
 ) -> None:
     """Serve the guestbook."""
-    chosen = load_settings()
-    logs.configure(chosen.log_level, chosen.log_format)
+    settings = load_settings()
+    logs.configure(settings.log_level, settings.log_format)
     for name, similar in unknown_variables(os.environ).items():
         logger.warning("there is no such setting", name=name, did_you_mean=similar)
     files = _raise_file_limit()
-    chosen = _limit_streams(chosen, files)
+    settings = _limit_streams(settings, files)
     if is_embedded:
         with embedded.run(data) as url:
-            chosen = chosen.model_copy(update={"redis_url": RedisURL.parse(url)})
-            _run(chosen, files, data)
+            settings = settings.model_copy(update={"redis_url": RedisURL.parse(url)})
+            _run(settings, files, data)
     else:
-        _run(chosen, files, None)
+        _run(settings, files, None)
 
 
-def _run(chosen: Settings, files: int, data: Path | None) -> None:
+def _run(settings: Settings, files: int, data: Path | None) -> None:
     """Serve until a signal comes."""
-    # All this takes a while to import, and a wrong setting is to be reported at once.
+    # These take a while to import: a wrong setting has been reported before.
     import uvloop  # noqa: PLC0415
     from starlette.datastructures import Headers  # noqa: PLC0415
 
@@ -74,15 +74,15 @@ def _run(chosen: Settings, files: int, data: Path | None) -> None:
     from guestbook.server import Bounds, ConnectionTimeouts, Server  # noqa: PLC0415
     from guestbook.telemetry import REQUEST_ID, begin_request  # noqa: PLC0415
 
-    listeners = _listen(chosen.listen_host, chosen.port)
+    listeners = _listen(settings.listen_host, settings.port)
     try:
-        application = create_app(chosen)
+        application = create_app(settings)
     except SettingsError as error:
         fail(str(error))
     timeouts = ConnectionTimeouts(
-        request_seconds=chosen.request_seconds,
-        keep_alive_seconds=chosen.keep_alive_seconds,
-        max_connections=chosen.max_connections,
+        request_seconds=settings.request_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
+        max_connections=settings.max_connections,
         max_open=files - _FILES_RESERVED,
         count_detached=lambda: len(application.state.guestbook.fanout),
         on_evict=application.state.metrics.evictions.inc,
@@ -91,16 +91,16 @@ def _run(chosen: Settings, files: int, data: Path | None) -> None:
     def record_rejection(status: int, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         """Count a request that the server itself rejects; return the headers of the answer."""
         application.state.metrics.count_request("", "none", status, None)
-        cors = cors_headers(chosen.allow_origins, Headers(raw=list(headers)))
+        cors = cors_headers(settings.allow_origins, Headers(raw=list(headers)))
         return {**SECURITY_HEADERS, REQUEST_ID.decode(): begin_request(()), **cors}
 
     server = Server(
         application,
-        Bounds(timeouts, chosen.max_head_bytes, record_rejection),
-        announce=lambda: _announce(chosen, listeners[0], data),
-        drain=lambda: application.state.guestbook.drain(chosen.drain_seconds),
+        Bounds(timeouts, settings.max_head_bytes, record_rejection),
+        announce=lambda: _announce(settings, listeners[0], data),
+        drain=lambda: application.state.guestbook.drain(settings.drain_seconds),
     )
-    # Everything imported by now stays: the collector need not look through it again.
+    # Imported modules stay: the garbage collector need not examine them again.
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(_log_loop_error)
@@ -120,17 +120,17 @@ def _raise_file_limit() -> int:
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
-def _limit_streams(chosen: Settings, files: int) -> Settings:
-    """Return the settings with no more streams than the limit of open files allows."""
+def _limit_streams(settings: Settings, files: int) -> Settings:
+    """Return the settings with as many streams as the limit of open files allows."""
     room = max(1, files - _FILES_RESERVED - _FILES_FOR_REQUESTS)
-    if chosen.max_streams <= room:
-        return chosen
+    if settings.max_streams <= room:
+        return settings
     logger.warning(
         "the limit of open files (ulimit -n) allows fewer streams than GUESTBOOK_MAX_STREAMS",
         files=files,
         streams=room,
     )
-    return chosen.model_copy(update={"max_streams": room})
+    return settings.model_copy(update={"max_streams": room})
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
@@ -143,18 +143,18 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         fail(f"HOST {host}, PORT {port}: cannot listen there: {reason}")
 
 
-def _announce(chosen: Settings, listener: socket.socket, data: Path | None) -> None:
+def _announce(settings: Settings, listener: socket.socket, data: Path | None) -> None:
     host, port = listener.getsockname()[:2]
     shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
     page = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-    where = {"redis": str(chosen.redis_url)} if data is None else {"data": str(data)}
+    where = {"redis": str(settings.redis_url)} if data is None else {"data": str(data)}
     logger.info("guestbook is up", page=page, **where, version=__version__)
 
 
 def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error that happened in the loop and in no task."""
+    """Log an error of the loop that belongs to no task."""
     if "SSL protocol" in context["message"]:
-        # uvloop was still reading from a connection that had been given up.
+        # uvloop was still reading from a closed connection.
         logger.info("a TLS connection broke", error=str(context.get("exception")))
     else:
         loop.default_exception_handler(context)

@@ -1,4 +1,4 @@
-"""How a signal ends the process."""
+"""Handlers for signals that end the process."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def exit_by_signal(number: int, _frame: FrameType | None = None) -> NoReturn:
-    """End the process as the signal would have by default, so that its exit status tells."""
+    """End the process as the signal does by default, with the right exit status."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-    # The kernel spares process 1 of a container.
+    # The kernel does not end process 1 of a container.
     os._exit(128 + number)
 
 
 def handle() -> None:
-    """Have these signals end the process at once, without a traceback.
+    """Let these signals end the process at once, without a traceback.
 
     Process 1 of a container ignores a SIGTERM that has no handler.
     """
@@ -30,19 +30,19 @@ def handle() -> None:
 
 def _set_handlers(handler: Callable[[int, FrameType | None], None]) -> None:
     for number in _SIGNALS:
-        # `nohup` has a process ignore that its terminal was closed.
+        # `nohup` lets a process ignore SIGHUP.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def cleanup_on_signal() -> Iterator[None]:
-    """Have a signal leave this context first, which may clean up, and then end the process."""
+    """Let a signal first leave this context, for its cleanup, and then end the process."""
 
     def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
         # A second signal does not wait for the cleanup.
         handle()
-        # asyncio lets no other kind of exception out of a callback.
+        # asyncio catches all other exceptions of a callback.
         raise KeyboardInterrupt(number)
 
     _set_handlers(interrupt)

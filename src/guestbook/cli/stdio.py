@@ -1,7 +1,7 @@
 """Standard output that writes everything or fails, and standard error that never fails.
 
-Python's own standard output does neither: without a buffer (PYTHONUNBUFFERED) it ignores that the
-kernel took only a part, and with one it reports an error when the command has ended.
+Python's own standard output ignores partial writes without a buffer (PYTHONUNBUFFERED), and with
+one it reports errors only when the command has ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BUFFER = 64 * 1024
 
 
 class OutputError(Exception):
-    """Something that a command writes cannot be written; the text names the file."""
+    """The output of a command cannot be written; the text names the file."""
 
     def __init__(self, name: str, error: OSError) -> None:
         is_closed = error.errno == errno.EBADF
@@ -28,7 +28,7 @@ class OutputError(Exception):
 
 
 class OutputFile(io.FileIO):
-    """A file to which everything is written. Raises OutputError, once, if that is impossible."""
+    """A file that is written completely, or raises OutputError once."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor, "wb", closefd=False)
@@ -64,9 +64,9 @@ class OutputFile(io.FileIO):
 
 
 def replace_standard_streams() -> None:
-    """Make standard output complete and standard error harmless."""
-    # A descriptor that is closed would be given to the next file or socket that is opened. What
-    # takes its place cannot be written to, so that a command notices that its output is closed.
+    """Replace standard output by one that fails visibly, standard error by one that never fails."""
+    # The next opened file or socket would get the number of a closed descriptor. The replacement
+    # cannot be written to, so that a command notices that its output is closed.
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)

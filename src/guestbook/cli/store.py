@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 import typer
 
-from guestbook import settings
 from guestbook.cli import embedded
 from guestbook.cli.output import fail, report
-from guestbook.settings import Settings
+from guestbook.settings import Settings, SettingsError, load
 from guestbook.storage import (
     REDIS_ERRORS,
     Archive,
@@ -32,28 +31,28 @@ _HINT = (
 def load_settings() -> Settings:
     """Return the settings, or fail with the name of the variable that is wrong."""
     try:
-        return settings.load()
-    except settings.SettingsError as error:
+        return load()
+    except SettingsError as error:
         fail(str(error))
 
 
-def find_redis(chosen: Settings) -> RedisURL:
+def find_redis(settings: Settings) -> RedisURL:
     """Return where Redis is: without REDIS_URL, the embedded server in this folder if it runs."""
-    if "redis_url" in chosen.model_fields_set or not embedded.is_running():
-        return chosen.redis_url
+    if "redis_url" in settings.model_fields_set or not embedded.is_running():
+        return settings.redis_url
     report(f"REDIS_URL is not set: using the guestbook in {embedded.DATA}")
     return RedisURL.parse(f"unix://{embedded.own_socket(embedded.DATA)}")
 
 
 def run_with_store(work: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
     """Run work that needs the store; fail in one line if Redis does."""
-    chosen = load_settings()
-    redis_url = find_redis(chosen)
+    settings = load_settings()
+    redis_url = find_redis(settings)
 
     async def connected() -> T:
         client = create_client(redis_url, timeout=_TIMEOUT)
         try:
-            return await work(Archive(client, chosen.retention))
+            return await work(Archive(client, settings.retention))
         finally:
             await client.aclose()
 
@@ -62,5 +61,5 @@ def run_with_store(work: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
     except typer.Exit:  # also a RuntimeError: the work has said why
         raise
     except REDIS_ERRORS as error:
-        hint = "" if "redis_url" in chosen.model_fields_set else _HINT
+        hint = "" if "redis_url" in settings.model_fields_set else _HINT
         fail(f"REDIS_URL: Redis at {redis_url}: {explain(error).rstrip('.')}{hint}")

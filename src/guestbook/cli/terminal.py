@@ -69,7 +69,7 @@ def progress_bar(
     if not (is_shown and sys.stderr.isatty()):
         yield lambda _: _raise_if_cancelled()
         return
-    # Both take a while to import, and most commands run without a terminal.
+    # These take a while to import, and only a terminal needs them.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 

@@ -35,7 +35,7 @@ def export_messages(
     jsonl can be imported again, csv is for spreadsheets, and html is a book to print. The file
     gets its name when it is complete; until then the name ends in .partial.
     """
-    chosen = load_settings()
+    settings = load_settings()
     try:
         form = form or Format.of(file)
     except ValueError as error:
@@ -53,7 +53,7 @@ def export_messages(
 
         total = await store.count_entries()
         with progress_bar("exporting", total, is_shown=not output.isatty()) as advance:
-            async for piece in encode(form, counted(), chosen.title or "Guestbook"):
+            async for piece in encode(form, counted(), settings.title or "Guestbook"):
                 output.write(piece)
         return count
 
