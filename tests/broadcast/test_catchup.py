@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from guestbook.broadcast import ReplayUnavailableError, catchup
+from guestbook.broadcast import catchup
 from guestbook.broadcast.stream import State
-from guestbook.core import EntryId
+from guestbook.core import EntryId, UnavailableError
 from tests.broadcast.book import (
     LONG,
     deletion,
@@ -125,7 +125,7 @@ async def test_trimmed_cursor_is_reset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "reason"), [(ReplayUnavailableError(), "redis away"), (ValueError(), "error")]
+    ("failure", "reason"), [(UnavailableError(), "redis away"), (ValueError(), "error")]
 )
 async def test_stream_that_cannot_catch_up_is_ended(failure: Exception, reason: str) -> None:
     """Properly, so that its client comes back with its cursor."""

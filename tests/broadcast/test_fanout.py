@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guestbook.broadcast import ReplayUnavailableError, fanout
+from guestbook.broadcast import fanout
 from guestbook.broadcast.stream import State
-from guestbook.core import Entry, EntryId
+from guestbook.core import Entry, EntryId, UnavailableError
 from tests.broadcast.book import (
     CURSOR,
     LONG,
@@ -304,7 +304,7 @@ async def test_pings_drop_streams_that_take_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fanout, "PING_SECONDS", 0.05)
     monkeypatch.setattr(fanout, "_STALLED_SECONDS", 0.2)
     book = filled(50, low_watermark=30)
-    book.failure = ReplayUnavailableError()
+    book.failure = UnavailableError()
     live, waiting = book.open(), book.open(99)
     full, ended, gone = book.open(room=0), book.open(5, room=0), book.open(room=0)
     await eventually(lambda: ended.is_finished)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from guestbook.core import EventLog, Message, NewMessage
-from guestbook.pod import UnavailableError, open_guestbook
+from guestbook.core import EventLog, Message, NewMessage, UnavailableError
+from guestbook.pod import open_guestbook
 from guestbook.pod.follower import Follower
 from guestbook.pod.lifespan import cancel
 from guestbook.settings import Settings

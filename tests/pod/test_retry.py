@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from guestbook.pod import UnavailableError
+from guestbook.core import UnavailableError
 from guestbook.pod.retry import retry
 from guestbook.storage import TooFewReplicasError
 
@@ -19,7 +19,7 @@ async def test_error_at_the_deadline_has_the_reason_of_missing_replicas() -> Non
     async def attempt() -> None:
         raise next(errors)
 
-    with pytest.raises(UnavailableError, match=r"^1 of 2 replicas$"):
+    with pytest.raises(UnavailableError, match=r"^1 of 2 replicas: try"):
         await retry(attempt, deadline=time.monotonic() + 0.3)
     assert isinstance(next(errors), OSError)
 

@@ -2,7 +2,6 @@
 
 from guestbook.broadcast.asgi import AsgiStream
 from guestbook.broadcast.fanout import PING_SECONDS, Fanout
-from guestbook.broadcast.replay import ReplayUnavailableError
 from guestbook.broadcast.sockets import HAS_EPOLL, SocketStream, SocketWatcher
 from guestbook.broadcast.stream import bye
 
@@ -11,7 +10,6 @@ __all__ = [
     "PING_SECONDS",
     "AsgiStream",
     "Fanout",
-    "ReplayUnavailableError",
     "SocketStream",
     "SocketWatcher",
     "bye",

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import structlog
 
-from guestbook.broadcast.replay import ReadAfter, Replay, ReplayUnavailableError
+from guestbook.broadcast.replay import ReadAfter, Replay
 from guestbook.broadcast.stream import WRITE_BYTES, Counts, Stream
-from guestbook.core import EntryId, EventLog
+from guestbook.core import EntryId, EventLog, UnavailableError
 
 # A batch stays in memory until its client has read it, so only some streams catch up at a time.
 _MAX_CONCURRENT = 8
@@ -78,7 +78,7 @@ class CatchUp:
             await self._catch_up(stream)
             self._forget(stream)
             self._on_done(stream)
-        except ReplayUnavailableError:
+        except UnavailableError:
             # Its cursor is still right: its client comes back with it, here or to another pod.
             self._fail(stream, "redis away")
         except Exception:

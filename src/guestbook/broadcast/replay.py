@@ -20,12 +20,8 @@ ReadAfter = Callable[[EntryId, int], Awaitable[tuple[list[Entry], EntryId | None
 """`read_after(cursor, count)` reads the entries after a cursor, at most `count`.
 
 Returns them, the id up to which they reach (None at the stream's end), and the id up to which the
-stream has been trimmed. Raises ReplayUnavailableError.
+stream has been trimmed. Raises UnavailableError.
 """
-
-
-class ReplayUnavailableError(Exception):
-    """Redis cannot be read, and memory does not have the entries."""
 
 
 class ReplayBatch:
@@ -75,7 +71,7 @@ class Replay:
     async def after(self, cursor: EntryId, frame: Frame) -> ReplayBatch | None:
         """Return the batch after a cursor; None if the cursor was trimmed or replaced.
 
-        Raises ReplayUnavailableError.
+        Raises UnavailableError.
         """
         if self._log.is_outdated(cursor):
             return None

@@ -19,11 +19,12 @@ from guestbook.core import (
     EntryId,
     Message,
     Network,
+    ProblemError,
     normalise,
     parse_duration,
     parse_network,
 )
-from guestbook.storage import ModerationStore, TooManyBansError, Verdict, decision_key
+from guestbook.storage import ModerationStore, Verdict, decision_key
 
 _PAGE = 1000
 
@@ -121,8 +122,8 @@ def ban(
         network = await _find_network(store, target)
         try:
             return network, (await store.ban(network, seconds)).bans.get(network, 0)
-        except TooManyBansError as error:
-            fail(str(error))
+        except ProblemError as error:
+            fail(error.detail)
 
     network, until = run_with_store(start)
     report(f"banned {network} until {EntryId(until, 0).time}")

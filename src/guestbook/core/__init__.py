@@ -33,9 +33,9 @@ from guestbook.core.policy import SECONDS, PostRate, Retention, parse_duration, 
 from guestbook.core.problems import (
     PROBLEM_TYPE,
     ProblemError,
+    UnavailableError,
     no_message,
     precondition_failed,
-    unavailable,
 )
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "PostRate",
     "ProblemError",
     "Retention",
+    "UnavailableError",
     "ban_field",
     "is_held",
     "network_of",
@@ -76,6 +77,5 @@ __all__ = [
     "precondition_failed",
     "rate_key",
     "serialise_origin",
-    "unavailable",
     "unmapped",
 ]

@@ -47,12 +47,19 @@ class ProblemError(Exception):
         return json.dumps(problem, ensure_ascii=False).encode() + b"\n"
 
 
-def unavailable(
-    detail: str, *, soonest: int = 1, latest: int = 5, code: str = "invalid"
-) -> ProblemError:
-    """Return a 503 whose `Retry-After` (in seconds) varies, so that clients spread out."""
-    wait = random.randint(soonest, latest)  # noqa: S311  # jitter
-    return ProblemError(503, detail, code=code, headers={"Retry-After": str(wait)})
+class UnavailableError(ProblemError):
+    """A 503 whose `Retry-After` (in seconds) varies, so that clients spread out."""
+
+    def __init__(
+        self,
+        detail: str = "Redis did not answer in time: try again.",
+        *,
+        soonest: int = 1,
+        latest: int = 5,
+        code: str = "invalid",
+    ) -> None:
+        wait = random.randint(soonest, latest)  # noqa: S311  # jitter
+        super().__init__(503, detail, code=code, headers={"Retry-After": str(wait)})
 
 
 def no_message(message_id: object) -> ProblemError:

@@ -6,7 +6,7 @@ from guestbook.pod.lifespan import open_guestbook, own_name
 from guestbook.pod.metrics import GuestbookCollector
 from guestbook.pod.moderation import Moderator
 from guestbook.pod.polling import Changes, poll
-from guestbook.pod.retry import UnavailableError, within_request
+from guestbook.pod.retry import within_request
 
 __all__ = [
     "Changes",
@@ -14,7 +14,6 @@ __all__ = [
     "GuestbookCollector",
     "Listing",
     "Moderator",
-    "UnavailableError",
     "edit",
     "exists",
     "open_guestbook",

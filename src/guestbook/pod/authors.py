@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 
-from guestbook.core import EntryId, Message, ProblemError, is_held
+from guestbook.core import EntryId, Message, ProblemError, UnavailableError, is_held
 from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.moderation import Moderator
-from guestbook.pod.retry import UnavailableError, within_request
+from guestbook.pod.retry import within_request
 from guestbook.storage import client_key
 
 

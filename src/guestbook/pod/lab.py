@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import structlog
 
-from guestbook.core import ProblemError, unavailable
+from guestbook.core import ProblemError, UnavailableError
 from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.lifespan import cancel
 from guestbook.pod.retry import REQUEST_SECONDS
@@ -106,7 +106,7 @@ class Lab:
                 are_queued = [await self._push_to.push(process, command) for process in processes]
         except REDIS_ERRORS as error:
             logger.warning("Redis did not take a lab command", error=explain(error))
-            raise unavailable("Redis did not take the command in time: try again.") from None
+            raise UnavailableError("Redis did not take the command in time: try again.") from None
         if not any(are_queued):
             raise ProblemError(
                 429,

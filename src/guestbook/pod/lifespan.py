@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from guestbook.broadcast import Fanout, ReplayUnavailableError
-from guestbook.core import Entry, EntryId, EventLog, LogEntry
+from guestbook.broadcast import Fanout
+from guestbook.core import Entry, EntryId, EventLog, LogEntry, UnavailableError
 from guestbook.pod.follower import READ_TIMEOUT, Follower
 from guestbook.pod.guestbook import Guestbook
 from guestbook.pod.presence import TIMEOUT, Presence
@@ -74,7 +74,7 @@ async def open_guestbook(
         try:
             return await store.replay(cursor, count)
         except REDIS_ERRORS as error:
-            raise ReplayUnavailableError from error
+            raise UnavailableError from error
 
     # Callbacks between parts that are made later.
     def greeting() -> bytes:

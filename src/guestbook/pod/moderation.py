@@ -12,9 +12,9 @@ from typing import TypeVar
 import structlog
 
 from guestbook.broadcast import PING_SECONDS, bye
-from guestbook.core import ORIGIN, Control, EntryId, Message, Network, sse
+from guestbook.core import ORIGIN, Control, EntryId, Message, Network, UnavailableError, sse
 from guestbook.pod.guestbook import Guestbook, Listing
-from guestbook.pod.retry import REQUEST_SECONDS, UnavailableError, retry, within_request
+from guestbook.pod.retry import REQUEST_SECONDS, retry, within_request
 from guestbook.storage import Decision, Verdict, decision_key
 
 _QUEUE_MAX = 1000

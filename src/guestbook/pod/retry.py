@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import structlog
 
+from guestbook.core import UnavailableError
 from guestbook.storage import REDIS_ERRORS, DeadlineExceededError, TooFewReplicasError, explain
 
 REQUEST_SECONDS = 3.0
@@ -20,20 +21,13 @@ T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
 
-class UnavailableError(Exception):
-    """Redis did not answer in time. A post or a deletion was not acknowledged.
-
-    The text, which may be empty, states the reason.
-    """
-
-
 async def retry(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
     """Repeat `attempt`, which must be idempotent, until it succeeds.
 
     Raises UnavailableError at `deadline` (of `time.monotonic`).
     """
     last_error: Exception = TimeoutError()
-    reason = ""
+    unavailable = UnavailableError()
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
             # Check the clock too: before Python 3.12, `asyncio.wait_for`, which redis-py uses, may
@@ -44,12 +38,12 @@ async def retry(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
                 except (*REDIS_ERRORS, DeadlineExceededError, TooFewReplicasError) as error:
                     last_error = error
                     if isinstance(error, TooFewReplicasError):
-                        reason = str(error)
+                        unavailable = UnavailableError(f"{error}: try again.")
                 await asyncio.sleep(RETRY_PAUSE)
     except TimeoutError:
         pass
     logger.warning("Redis did not take a command", error=explain(last_error))
-    raise UnavailableError(reason) from last_error
+    raise unavailable from last_error
 
 
 async def within_request(answer: Awaitable[T]) -> T:

@@ -17,7 +17,7 @@ import httptools
 import structlog
 from httptools import HttpParserInvalidMethodError as InvalidMethodError
 
-from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
+from guestbook.core import PROBLEM_TYPE, ProblemError, UnavailableError
 from guestbook.server import heads
 from guestbook.server.detach import DetachableProtocol
 from guestbook.server.heads import Headers
@@ -277,7 +277,7 @@ class BoundedProtocol(DetachableProtocol):
 
     def evict(self) -> None:
         """Close the connection to make room for another one."""
-        crowded = unavailable("Too many connections: try again.")
+        crowded = UnavailableError("Too many connections: try again.")
         self._close(crowded if self._part or self.cycle is None else None)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -9,7 +9,7 @@ from guestbook.storage.errors import (
     explain,
 )
 from guestbook.storage.keys import EVENTS, client_key, is_own_key, own_key
-from guestbook.storage.moderation import ModerationStore, TooManyBansError, Verdict, decision_key
+from guestbook.storage.moderation import ModerationStore, Verdict, decision_key
 from guestbook.storage.pipelining import PipeliningRedis
 from guestbook.storage.replication import WAIT_MS, Replicas, TooFewReplicasError
 from guestbook.storage.replies import (
@@ -48,7 +48,6 @@ __all__ = [
     "Stored",
     "StreamHead",
     "TooFewReplicasError",
-    "TooManyBansError",
     "Verdict",
     "client_key",
     "create_client",

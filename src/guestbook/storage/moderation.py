@@ -14,6 +14,7 @@ from guestbook.core import (
     EntryId,
     Message,
     Network,
+    ProblemError,
     Retention,
     ban_field,
     network_of,
@@ -40,13 +41,6 @@ BANS_MAX = 1000
 """Each pod reads all bans once a second."""
 
 Verdict = Literal["approve", "refuse", "withdraw"]
-
-
-class TooManyBansError(Exception):
-    """As many networks are banned as may be."""
-
-    def __init__(self) -> None:
-        super().__init__(f"{BANS_MAX} networks are banned, as many as may be: end some bans")
 
 
 class ModerationStore(Store):
@@ -106,9 +100,10 @@ class ModerationStore(Store):
         return await self.control()
 
     async def ban(self, network: Network, seconds: int) -> Control:
-        """Refuse posts from a network for some time. Raises TooManyBansError."""
+        """Refuse posts from a network for some time. Raises ProblemError for one too many."""
         if not await self._ban([CONTROL], [ban_field(network), seconds * 1000, BANS_MAX]):
-            raise TooManyBansError
+            detail = f"{BANS_MAX} networks are banned, as many as may be: end some bans"
+            raise ProblemError(422, detail, field="network")
         return await self.control()
 
     async def unban(self, network: Network) -> bool:

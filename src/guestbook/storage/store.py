@@ -23,9 +23,9 @@ from guestbook.core import (
     PostRate,
     ProblemError,
     Retention,
+    UnavailableError,
     is_held,
     rate_key,
-    unavailable,
 )
 from guestbook.storage.entries import encode, encode_trace, with_edit
 from guestbook.storage.errors import DeadlineExceededError
@@ -294,4 +294,4 @@ def _raise_refusal(outcome: bytes, wait_ms: Any = 0) -> None:
         raise ProblemError(429, detail, headers={"Retry-After": str(seconds)})
     if outcome == b"full":
         detail = "Too many messages wait for a moderator: try again later."
-        raise unavailable(detail, soonest=30, latest=90, code="queue_full")
+        raise UnavailableError(detail, soonest=30, latest=90, code="queue_full")

@@ -13,8 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from guestbook.core import PROBLEM_TYPE, ProblemError, unavailable
-from guestbook.pod import UnavailableError
+from guestbook.core import PROBLEM_TYPE, ProblemError
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.pages.renderer import FormData, Page
 from guestbook.web.routes import events, moderation
@@ -56,12 +55,6 @@ async def failure(request: Request, error: Exception) -> Response:
     return await problem(request, error)
 
 
-async def redis_away(request: Request, error: UnavailableError) -> Response:
-    """Redis did not take a command, or not in time."""
-    reason = str(error) or "Redis did not answer in time"
-    return await problem(request, unavailable(f"{reason}: try again."))
-
-
 async def invalid_request(request: Request, error: RequestValidationError) -> Response:
     """Answer FastAPI's own validation error."""
     first: Mapping[str, Any] = error.errors()[0]
@@ -99,7 +92,6 @@ EXCEPTION_HANDLERS: dict[int | type[Exception], Handler] = {
     ProblemError: problem,
     HTTPException: http_error,
     RequestValidationError: invalid_request,
-    UnavailableError: redis_away,
 }
 
 

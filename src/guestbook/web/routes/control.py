@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Path, Response
 from guestbook.core import Control, EntryId, Network, ProblemError, parse_network
 from guestbook.pod import Moderator
 from guestbook.settings import Settings
-from guestbook.storage import TooManyBansError
 from guestbook.web.body import JSON, json_body
 from guestbook.web.dependencies import (
     ModeratorDep,
@@ -84,10 +83,7 @@ async def ban(
     moderator: ModeratorDep, wanted: Annotated[BanIn, Depends(json_body(BanIn))]
 ) -> BanOut:
     network = await _network(moderator, wanted)
-    try:
-        until = await moderator.ban(network, wanted.seconds)
-    except TooManyBansError as error:
-        raise ProblemError(422, str(error), field="network") from None
+    until = await moderator.ban(network, wanted.seconds)
     return BanOut(network=str(network), until=EntryId(until, 0).time)
 
 

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
 from guestbook.broadcast import HAS_EPOLL, AsgiStream, SocketStream, SocketWatcher
-from guestbook.core import EntryId, unavailable
+from guestbook.core import EntryId, UnavailableError
 from guestbook.pod import Guestbook
 from guestbook.telemetry import REQUEST_ID, current_id
 from guestbook.web.csrf import cors_headers
@@ -104,15 +104,15 @@ def _refuse_if_full(guestbook: Guestbook, address: str) -> None:
     most_per_address = settings.max_streams_per_address
     if fanout.is_draining:
         fanout.counts.refused["drain"] += 1
-        raise unavailable("This pod is about to stop: another one serves you.", latest=3)
+        raise UnavailableError("This pod is about to stop: another one serves you.", latest=3)
     if len(fanout) >= settings.max_streams:
         fanout.counts.refused["limit"] += 1
-        raise unavailable(
+        raise UnavailableError(
             "This pod has all the streams that it may have: try again later.", **_RETRY_AFTER
         )
     if most_per_address is not None and fanout.count_streams_of(address) >= most_per_address:
         fanout.counts.refused["address limit"] += 1
-        raise unavailable(
+        raise UnavailableError(
             f"Your address has {most_per_address} streams open, as many as it may: close one.",
             **_RETRY_AFTER,
         )

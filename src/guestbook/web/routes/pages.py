@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from guestbook.core import unavailable
+from guestbook.core import UnavailableError
 from guestbook.web.dependencies import Language, PageDep, PublicURL, parse_id
 from guestbook.web.pages import feed as feeds
 from guestbook.web.pages.i18n import prefers_page
@@ -51,6 +51,6 @@ async def feed(
     request: Request, page: PageDep, language: Language, public_url: PublicURL
 ) -> Response:
     if not page.log.is_loaded:
-        raise unavailable("The messages have not been read from Redis yet: try again.")
+        raise UnavailableError("The messages have not been read from Redis yet: try again.")
     in_browser = prefers_page(request.headers.get("accept", ""))
     return feeds.current(page, language, public_url, in_browser=in_browser)
