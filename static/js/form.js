@@ -14,17 +14,19 @@ export const lengthOf = (text) => [...text].length;
 /** The field of this name, if the form has it. @param {string} [name] */
 export const fieldOf = (name = "") => (["text", "author"].includes(name) ? inputById(name) : undefined);
 
-/** Why a draft is not taken, in words. @param {ProblemDetails} problem @param {Record<string, any>} draft @returns {Problem} */
-export function explain({ status, code, detail = "", errors: [{ field, code: fault } = {}] = [] }, draft) {
+/** Why a draft is not taken, in words. @param {ProblemDetails} problem @returns {Problem} */
+export function explain({
+  status,
+  code,
+  detail = "",
+  errors: [{ field, code: fault, numbers = {} } = {}] = [],
+}) {
   if (code === "closed") return { field: "form", reason: detail };
-  const input = fieldOf(field);
-  const name = input?.name ?? "form";
+  const name = fieldOf(field)?.name ?? "form";
   const own = byId(`${name}-problem`).dataset;
   const { dataset } = byId("form-problem");
   const words = own[fault ?? code ?? ""] ?? own[status] ?? dataset[status] ?? dataset.other;
-  // Only sentences about the length have {n} and {max}. pages/renderer.py does the same.
-  const values = { n: lengthOf(draft[name] ?? ""), max: Number(input?.dataset.max) };
-  return { field: name, reason: fill(words, values) };
+  return { field: name, reason: fill(words, numbers) };
 }
 
 /** @param {string} name @param {string} reason */
@@ -149,11 +151,11 @@ export class Form {
     let first;
     for (const field of [this.#text, this.#author]) {
       const length = lengthOf(draft[field.name]);
-      const isTooLong = length > Number(field.dataset.max);
-      const code = isTooLong ? "too_long" : length || field === this.#author ? undefined : "empty";
+      const max = Number(field.dataset.max);
+      const code = length > max ? "too_long" : length || field === this.#author ? undefined : "empty";
       if (!code) continue;
-      const errors = [{ field: field.name, code }];
-      showProblem(field.name, explain({ status: 422, errors }, draft).reason);
+      const errors = [{ field: field.name, code, numbers: { n: length, max } }];
+      showProblem(field.name, explain({ status: 422, errors }).reason);
       first ??= field;
     }
     return first;

@@ -253,7 +253,7 @@ export class Outbox {
 
   /** @param {Draft} draft @param {ProblemDetails} problem */
   refuse(draft, problem) {
-    this.#update(draft, { refused: explain(problem, draft) });
+    this.#update(draft, { refused: explain(problem) });
   }
 
   /** @param {Message} message */

@@ -76,7 +76,7 @@ interface ProblemDetails {
   status: number | "stale" | "other";
   code?: string;
   detail?: string;
-  errors?: { field?: string; code?: string }[];
+  errors?: { field?: string; code?: string; numbers?: Record<string, number> }[];
 }
 
 interface Draft {

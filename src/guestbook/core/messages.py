@@ -167,10 +167,13 @@ def _json(value: object) -> bytes:
 
 
 class InvalidMessageError(ProblemError):
-    """The text or the author of a new message breaks a rule."""
+    """The text or the author of a new message breaks a rule.
 
-    def __init__(self, field: str, code: str, rule: str) -> None:
-        super().__init__(422, rule, field=field, code=code)
+    The page has a sentence for `code` in each language, with the names of `numbers` in braces.
+    """
+
+    def __init__(self, field: str, code: str, rule: str, **numbers: int) -> None:
+        super().__init__(422, rule, field=field, code=code, numbers=numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ def _clean(field: str, value: str, max_length: int) -> str:
         raise InvalidMessageError(field, "not_unicode", rule) from None
     if len(clean) > max_length:
         rule = f"is {len(clean)} characters long: at most {max_length} are allowed"
-        raise InvalidMessageError(field, "too_long", rule)
+        raise InvalidMessageError(field, "too_long", rule, n=len(clean), max=max_length)
     return clean
 
 

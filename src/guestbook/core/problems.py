@@ -13,7 +13,7 @@ PROBLEM_TYPE = "application/problem+json"
 class ProblemError(Exception):
     """End a request with a problem. `field` names the part of the request at fault, if any.
 
-    `code` is the reason in one word, for clients that translate it.
+    `code` is the reason in one word, for clients that translate it, and `numbers` those in it.
     """
 
     def __init__(
@@ -23,6 +23,7 @@ class ProblemError(Exception):
         *,
         field: str | None = None,
         code: str = "invalid",
+        numbers: Mapping[str, int] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{field}: {detail}" if field else detail)
@@ -30,6 +31,7 @@ class ProblemError(Exception):
         self.detail = detail
         self.field = field
         self.code = code
+        self.numbers = dict(numbers or {})
         self.headers = dict(headers or {})
 
     def json(self) -> bytes:
@@ -43,7 +45,8 @@ class ProblemError(Exception):
         if self.code != "invalid":
             problem["code"] = self.code
         if self.field:
-            problem["errors"] = [{"field": self.field, "reason": self.detail, "code": self.code}]
+            error = {"field": self.field, "reason": self.detail, "code": self.code}
+            problem["errors"] = [error | ({"numbers": self.numbers} if self.numbers else {})]
         return json.dumps(problem, ensure_ascii=False).encode() + b"\n"
 
 

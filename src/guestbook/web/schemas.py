@@ -157,6 +157,7 @@ class FieldError(BaseModel):
     field: str
     reason: str
     code: Annotated[str, Field(description="The reason in one word")]
+    numbers: Annotated[dict[str, int], Field(description="The numbers in the reason, by name")] = {}
 
 
 class Problem(BaseModel):

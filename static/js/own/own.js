@@ -125,7 +125,7 @@ export class Own {
     });
     if (answer?.status === 204 || answer?.status === 404) bus.emit("deleted", { id });
     else if (answer?.ok) bus.emit("edited", answer.body);
-    else if (answer?.status === 422) return explain({ status: 422, ...answer.body }, { ...body }).reason;
+    else if (answer?.status === 422) return explain({ status: 422, ...answer.body }).reason;
     else if (answer?.body?.code === "approved") return fixed;
     else return answer?.status === 403 ? late : unreachable;
     return "";

@@ -13,7 +13,7 @@ import segno
 from markupsafe import Markup
 
 from guestbook import __version__
-from guestbook.core import AUTHOR_MAX, TEXT_MAX, EntryId, Message, ProblemError, normalise
+from guestbook.core import AUTHOR_MAX, TEXT_MAX, EntryId, Message, ProblemError
 from guestbook.pod import Guestbook
 from guestbook.web import public_url
 from guestbook.web.pages import templates
@@ -26,7 +26,6 @@ _COUNT = 50
 # An entry with more lines is shown in part; static/js does the same.
 _LINES = 12
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
-_MAX = {"text": TEXT_MAX, "author": AUTHOR_MAX}
 
 
 class FormData(NamedTuple):
@@ -92,7 +91,7 @@ class Page:
 
     def refused(self, language: str, problem: ProblemError, form: FormData) -> str:
         """Return the page with the input of the form, and why it was rejected."""
-        error = _form_error(self.translations[language], problem, form)
+        error = _form_error(self.translations[language], problem)
         return self._newest(language, error=error, form=form)
 
     async def older(self, language: str, before: EntryId) -> CachedResponse:
@@ -172,14 +171,12 @@ def _rules(words: Words, field: str) -> dict[str, str]:
     return {key.removeprefix(prefix): text for key, text in words.items() if key.startswith(prefix)}
 
 
-def _form_error(words: Words, problem: ProblemError, form: FormData) -> FormError:
+def _form_error(words: Words, problem: ProblemError) -> FormError:
     """Translate a problem: by its field and code, else by its status, else in general."""
-    if problem.field in _MAX:
+    if problem.field:
         sentence = _rules(words, problem.field).get(problem.code)
         if sentence is not None:
-            # Only sentences about the length have {n} and {max}. form.js does the same.
-            n = len(normalise(getattr(form, problem.field)))
-            return FormError(problem.field, sentence.format(n=n, max=_MAX[problem.field]))
+            return FormError(problem.field, sentence.format(**problem.numbers))
     if problem.code == "closed":
         return FormError("", problem.detail)
     by_status = words.get(f"refused_{problem.status}", words["refused"])

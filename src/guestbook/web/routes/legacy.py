@@ -61,7 +61,7 @@ async def rpush(
     try:
         message = NewMessage.parse(value)
     except InvalidMessageError as error:
-        raise InvalidMessageError("value", error.code, error.detail) from None
+        raise InvalidMessageError("value", error.code, error.detail, **error.numbers) from None
     stored = await guestbook.post(message, address=address, key=idempotency_key)
     request.state.message_id = stored.message.id
     return await _texts(guestbook)
