@@ -71,7 +71,7 @@ static void accept_all(int poller, int listener) {
     }
 }
 
-/* A request comes in one piece here, and is the only thing that a client says. */
+/* A request comes in one piece here, and clients send nothing else. */
 static void answer(int fd) {
     char request[8192];
     ssize_t got = recv(fd, request, sizeof request, 0);

@@ -1,4 +1,4 @@
-"""Writes `docs/performance.md` and its plots from `results.json`.
+"""Write `docs/performance.md` and its plots from `results.json`.
 
 python -m bench.report [RESULTS] [FOLDER]
 """

@@ -25,7 +25,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # As by Ctrl-C: what the tests have started is ended with them.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-# On a busy machine an example may take long, which says nothing about the program.
+# On a busy machine an example may take long, without a fault of the program.
 hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )

@@ -2,8 +2,8 @@
 
     python -m tools.tutorial [--list] [FILE]
 
-A console block of the document is a list of commands (`$ `) with the answers to expect. Where a
-reader does something beside them, a comment before the block says so:
+A console block of the document is a list of commands (`$ `) with their expected answers. A comment
+before the block describes further actions of the reader:
 
     <!-- tutorial: skip -->         another kind of cluster, or nothing to compare
     <!-- tutorial: background -->   a window of its own, open until the next heading
@@ -164,7 +164,7 @@ class Reader:
         self._node = _ask("kubectl get nodes -o jsonpath='{.items[0].metadata.name}'")
 
     def type(self, command: Command) -> str | None:
-        """Do what the command says; return what was printed if it is not what stands there."""
+        """Run the command; return its output if it differs from the document's."""
         if command.is_background:
             text = self._on_this_cluster(command.text).removesuffix("&")
             self._windows.append(_start(text, subprocess.DEVNULL))

@@ -84,7 +84,7 @@ async def test_full_streams_keep_no_other_from_its_turn() -> None:
 
 
 async def test_cursor_reached_by_catching_up_is_not_reset_by_an_older_answer() -> None:
-    """Redis's newest id from before the read says nothing about what was read."""
+    """Redis's newest id from before the read proves nothing about entries read later."""
     book = filled(50, low_watermark=30)
     book.stored += [message(number) for number in range(51, 56)]
     book.is_readable.clear()

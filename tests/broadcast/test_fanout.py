@@ -235,7 +235,7 @@ async def test_rest_of_a_chunk_that_was_sent_in_part_follows() -> None:
 
 
 async def test_pods_event_is_sent_to_every_stream_once() -> None:
-    """A stream whose socket was full, or that waited, is sent the newest one alone."""
+    """A stream that waited, or had a full socket, is sent only the newest one."""
     book = filled(1)
     live, full, waiting = book.open(), book.open(), book.open(3)
     full.room = 0

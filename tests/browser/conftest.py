@@ -146,7 +146,7 @@ class Complaints:
 
 @pytest.fixture
 async def complaints() -> AsyncIterator[Complaints]:
-    """Fails the test if a browser complained of something that the test did not expect."""
+    """Fail the test if a browser reported something that the test did not expect."""
     complaints = Complaints()
     yield complaints
     assert complaints.unexpected() == []
@@ -198,7 +198,7 @@ async def visit(
     complaints: Complaints,
     serve: Serve,  # asked for so that pages are closed before their servers
 ) -> AsyncIterator[Visit]:
-    """Opens the page as a visitor of their own: `await visit(server.url, width=320)`.
+    """Open the page as a new visitor: `await visit(server.url, width=320)`.
 
     `expects` are patterns of what the browser may complain of, for this test's sake. With
     `clock` the test can let the page's timers run ahead. `before` is a script that runs before

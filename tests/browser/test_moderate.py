@@ -200,7 +200,7 @@ async def test_switches_and_bans(server: Server, api: httpx.AsyncClient, visit: 
 
 
 async def test_author_waits(server: Server, api: httpx.AsyncClient, visit: Visit) -> None:
-    """Marked at its author alone; approved it is there once, refused the page says so, and why.
+    """Its author sees it marked; approved it appears once, refused the page tells so, and why.
 
     One that was withdrawn, though the page has not learnt it, is gone.
     """

@@ -17,7 +17,7 @@ from tests.support.valkey import Valkey
 
 
 async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
-    """A page whose pod dies reconnects with its cursor and has missed nothing."""
+    """When its pod dies, a page reconnects with its cursor and has missed nothing."""
     cursor = (await post(pods.a, "before"))[0]["id"]
     page = await visit(pods.a.url, clock=True, expects=(LOST,))
     requests: list[str] = []
@@ -36,7 +36,7 @@ async def test_pod_is_killed(pods: Pods, visit: Visit) -> None:
 
 
 async def test_pod_drains(pods: Pods, visit: Visit) -> None:
-    """A page whose pod stops reconnects likewise; another pod's page shows it going and coming."""
+    """When its pod stops, a page reconnects likewise; another pod's page shows both changes."""
     await post(pods.a, "before")
     page = await visit(pods.a.url, clock=True, expects=(LOST, UNAVAILABLE))
     witness = (await visit(pods.b.url)).locator("#watching")
@@ -81,7 +81,7 @@ async def test_frozen_pod_is_left(pods: Pods, visit: Visit) -> None:
 
 
 async def test_frozen_pod_behind_a_load_balancer(pods: Pods, visit: Visit) -> None:
-    """Another pod says whether it is alive: one that is only quiet is not left."""
+    """Another pod knows whether it is alive: a page does not leave a pod that is only quiet."""
     async with Proxy(pods.a.port) as balancer:
         page = await visit(f"http://{balancer.address}", clock=True, expects=(LOST, UNAVAILABLE))
         requests: list[str] = []
@@ -152,7 +152,7 @@ async def test_redis_comes_after_page(valkey: Valkey, serve: Serve, visit: Visit
 
 
 async def test_pod_is_full(serve: Serve, visit: Visit) -> None:
-    """A page whose stream is refused keeps trying, and is live when there is room."""
+    """If its stream is refused, a page keeps trying, and is live when there is room."""
     server = await serve(GUESTBOOK_MAX_STREAMS="1")
     first = await visit(server.url)
     second = await visit(server.url, until="reconnecting", expects=(UNAVAILABLE,))

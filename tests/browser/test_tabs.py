@@ -62,7 +62,7 @@ RETURN = "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true })
 
 @pytest.mark.parametrize(("sleep", "wake"), [(FREEZE, RESUME), (LEAVE, RETURN)])
 async def test_sleeping_leader(pods: Pods, visit: Visit, sleep: str, wake: str) -> None:
-    """A tab that is frozen, or left for another page, gives up the stream and hears nothing.
+    """A tab that is frozen, or left for another page, gives up the stream and gets no events.
 
     It has everything when it goes on. Here the events alone: without a window no tab is hidden,
     and only hidden ones can be frozen.

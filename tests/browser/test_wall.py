@@ -48,7 +48,7 @@ async def test_wall_fits_a_projector_and_a_phone(
 
 
 async def test_wall_comes_back_by_itself(pods: Pods, visit: Visit) -> None:
-    """A projector has nobody to reload the page."""
+    """A projector needs no one to reload the page."""
     page = await visit(f"{pods.a.url}/wall", expects=(LOST,))
     await page.context.set_offline(True)
     await is_state(page, "offline", "Offline")

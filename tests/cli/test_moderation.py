@@ -100,7 +100,7 @@ async def test_queue_stays_when_all_messages_go(redis_url: str) -> None:
     ],
 )
 def test_odd_argument_is_one_line(redis_url: str, arguments: tuple[str | bytes, ...]) -> None:
-    """A command that fails says why, once; nothing blames Redis."""
+    """A failed command gives its reason once, and does not blame Redis."""
     done = guestbook(*map(os.fsdecode, arguments), redis=redis_url)
     assert done.returncode == 2
     assert done.stderr.startswith(b"guestbook: "), done.stderr

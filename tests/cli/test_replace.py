@@ -261,7 +261,7 @@ async def test_deletions_made_meanwhile_are_kept(redis_url: str) -> None:
 
 
 async def test_emptied_guestbook_takes_older_messages_by_replacing(redis_url: str) -> None:
-    """After `list --json | delete -` an import says what to do, and that works."""
+    """After `list --json | delete -` an import gives advice, which works."""
     await store(redis_url, "x", first=2)
     listed = guestbook("list", "--json", redis=redis_url).stdout
     assert guestbook("delete", "-", redis=redis_url, given=listed).returncode == 0

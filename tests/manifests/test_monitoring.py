@@ -74,7 +74,7 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
 
 
 def test_every_alert_is_tested_and_documented() -> None:
-    """Each is tested to fire and to stay silent, and docs/operations.md says what to do."""
+    """Each is tested to fire and to stay silent, and docs/operations.md has advice for it."""
     fires: set[str] = set()
     silent: set[str] = set()
     for test in yaml.safe_load(_TESTS.read_text())["tests"]:

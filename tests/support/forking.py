@@ -136,7 +136,7 @@ class Fork:
         return status
 
     def send_signal(self, number: signal.Signals) -> None:
-        # Until `poll` has told its status its number is not given to another.
+        # Its process id is not reused before `poll` has read its status.
         if self.poll() is None:
             os.kill(self.pid, number)
 

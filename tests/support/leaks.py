@@ -1,4 +1,4 @@
-"""No secret that a test gives a server may come out of it again."""
+"""No server may reveal a secret of its settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class Watch:
-    """Knows the secrets of all servers of this session, and looks for them in what they say."""
+    """Looks for the secrets of all servers of this session in their answers and logs."""
 
     def __init__(self) -> None:
         self._secrets: set[bytes] = set()

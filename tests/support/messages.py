@@ -1,4 +1,4 @@
-"""Messages over HTTP: what tests send, and what they expect of answers."""
+"""Messages over HTTP, and checks of answers."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ class BlackHole:
 class Proxy:
     """A TCP proxy in front of a server on this machine that loses, delays and cuts.
 
-    `target` is the port to which new connections go. `loses` is asked with each request that
-    passes: from a request on for which it says so, the connection's replies are lost. A reply is
-    `cut_after` so many bytes if that is set. A connection silent for `idle_seconds` is cut.
+    `target` is the port to which new connections go. `loses` is called with each request: once it
+    returns true, the connection's replies are lost. A reply is cut after `cut_after` bytes if that
+    is set, a connection after `idle_seconds` of silence.
     """
 
     def __init__(
@@ -82,13 +82,13 @@ class Proxy:
         await self.cut()
 
     async def listen(self) -> None:
-        """Takes new connections, always at the same port."""
+        """Accept connections, always at the same port."""
         self._server = await asyncio.start_server(
             self._accept, "127.0.0.1", self.port, ssl=self._tls
         )
 
     async def refuse(self) -> None:
-        """Takes no new connection; those that are open pass."""
+        """Accept no new connections; open ones keep working."""
         assert self._server is not None
         for listener in self._server.sockets:
             asyncio.get_running_loop().remove_reader(listener)
@@ -97,14 +97,14 @@ class Proxy:
         self._server.close()
 
     async def cut(self) -> None:
-        """Cuts every connection; new ones pass."""
+        """Cut every connection; new ones work."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def swallow(self) -> None:
-        """Takes connections and all that is sent, and lets nothing through in either direction."""
+        """Accept connections and data, and pass nothing on in either direction."""
         self._passes.clear()
 
     def let_pass(self) -> None:
@@ -116,7 +116,7 @@ class Proxy:
         self._passes.set()
 
     def lose_once(self, word: bytes) -> asyncio.Event:
-        """Loses the replies on the connection that next sends this; gives what tells of it."""
+        """Lose the replies on the connection that next sends this; return an event for it."""
         happened = asyncio.Event()
 
         def loses(request: bytes) -> bool:

@@ -24,7 +24,7 @@ from tests.support.waiting import PATIENCE, eventually
 def guestbook(
     *arguments: str, redis: str, given: bytes = b"", **env: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs a command to its end."""
+    """Run a command to its end."""
     with contextlib.ExitStack() as stack:
         stdin, stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         stdin.write(given)
@@ -75,7 +75,7 @@ def start_command(
 
 
 ALONE = ("/usr/bin/env",)
-"""Starts a server that is no fork, and shares its memory with no other process."""
+"""For a server that is not a fork, and shares no memory with other processes."""
 
 
 class Server:
@@ -99,7 +99,7 @@ class Server:
         self.process: Fork | subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str, under: tuple[str, ...] = ()) -> Self:
-        """Starts it, by another command if one is given; returns at once."""
+        """Start it, by another command if one is given; return at once."""
         with self.log.open("ab") as log:
             self.process = start_command(
                 ("serve", *arguments),
@@ -135,11 +135,11 @@ class Server:
         return [json.loads(line) for line in self.lines().rpartition("\n")[0].splitlines()]
 
     async def logged(self, *words: str) -> None:
-        """Waits for these words in its log: a line may be written after the response was sent."""
+        """Wait for these words in its log: a line may be written after the response was sent."""
         await eventually(lambda: all(word in self.lines() for word in words))
 
     async def until(self, path: str, status: int, *, within: float = PATIENCE) -> float:
-        """Waits until a GET gives this status; gives how long that took."""
+        """Wait until a GET is answered with this status; return how long that took."""
 
         async def is_so() -> bool:
             assert self.process is not None
@@ -169,19 +169,19 @@ class Server:
         self.signal(signal.SIGCONT)
 
     async def ended(self, *, within: float = PATIENCE) -> int:
-        """Waits for its end and gives its exit status, while other things go on."""
+        """Wait for its end without blocking, and return its exit status."""
         assert self.process is not None
         process = self.process
         await eventually(lambda: process.poll() is not None, within=within, every=0.005)
         return process.wait(within)
 
     def wait(self, timeout: float = PATIENCE) -> int:
-        """Waits for its end and gives its exit status (negative: the signal that ended it)."""
+        """Wait for its end, and return its exit status (negative: the signal that ended it)."""
         assert self.process is not None
         return self.process.wait(timeout)
 
     def stop(self) -> None:
-        """Makes sure that it is gone."""
+        """End it if it is still running."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -22,7 +22,7 @@ DEBIAN_REDIS = Path("/usr/bin/redis-server")
 
 
 def redis_client(url: str, **options: Any) -> Any:
-    """An asyncio client that gives text."""
+    """An asyncio client that decodes answers."""
     connect: Any = Redis.from_url
     return connect(url, **{"decode_responses": True, **options})
 
@@ -56,7 +56,7 @@ class Valkey:
         return f"redis://{user}{self.address}/{next(self._databases)}"
 
     def start(self) -> Self:
-        """Starts it, or starts it again on its files; returns when it answers."""
+        """Start it, or start it again with its files; return when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [*self.under, str(self.binary), *self._arguments(), *self.options]
         self.process = subprocess.Popen(command)
@@ -93,7 +93,7 @@ class Valkey:
             with socket.create_connection(("127.0.0.1", self.port), 1) as client:
                 client.settimeout(1)
                 client.sendall(b"PING\r\n")
-                # With a password it says so, which is an answer too.
+                # A demand for a password is an answer too.
                 return client.recv(16)[:1] in (b"+", b"-")
         except OSError:
             return False
@@ -110,7 +110,7 @@ class Valkey:
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Ends it as a power cut would."""
+        """Kill it, as a power cut would."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -139,7 +139,7 @@ class SentinelServer(Valkey):
 
 
 async def join_cluster(masters: list[Valkey], *replicas: Valkey) -> Valkey:
-    """Makes a Cluster of nodes; gives the one that has the guestbook's keys, and the replicas."""
+    """Make a Cluster of nodes; return the one with the guestbook's keys, and the replicas."""
     size = 16384 // len(masters)
     bus = masters[0].options[-1]
     for number, node in enumerate(masters):

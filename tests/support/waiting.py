@@ -65,22 +65,22 @@ async def eventually_equal(read: Callable[[], Awaitable[object]], expected: obje
 
 @contextlib.asynccontextmanager
 async def run_scenarios(
-    stories: Mapping[K, Coroutine[Any, Any, None]], begin: asyncio.Barrier | None = None
+    scenarios: Mapping[K, Coroutine[Any, Any, None]], begin: asyncio.Barrier | None = None
 ) -> AsyncIterator[dict[K, asyncio.Task[None]]]:
-    """Runs scenarios as tasks, each of which a test awaits.
+    """Run scenarios as tasks, which tests await.
 
     `begin` is where they wait for each other; one that fails earlier does not block the others.
     """
 
-    async def tell(story: Coroutine[Any, Any, None]) -> None:
+    async def run(scenario: Coroutine[Any, Any, None]) -> None:
         try:
-            await story
+            await scenario
         except BaseException:
             if begin is not None:
                 await begin.abort()
             raise
 
-    tasks = {name: asyncio.create_task(tell(story)) for name, story in stories.items()}
+    tasks = {name: asyncio.create_task(run(scenario)) for name, scenario in scenarios.items()}
     try:
         yield tasks
     finally:
@@ -97,10 +97,10 @@ Scenarios = dict[Scenario, asyncio.Task[None]]
 
 @contextlib.asynccontextmanager
 async def run_together(
-    stories: Sequence[Scenario], make_folder: Callable[[str], Path]
+    scenarios: Sequence[Scenario], make_folder: Callable[[str], Path]
 ) -> AsyncIterator[Scenarios]:
-    """Runs stories that each have a folder, and wait for all others where they begin."""
-    begin = asyncio.Barrier(len(stories))
-    told = {story: story(make_folder("story"), begin) for story in stories}
-    async with run_scenarios(told, begin) as tasks:
+    """Run scenarios, each with a folder; they wait for each other at `begin`."""
+    begin = asyncio.Barrier(len(scenarios))
+    running = {each: each(make_folder("scenario"), begin) for each in scenarios}
+    async with run_scenarios(running, begin) as tasks:
         yield tasks

@@ -1,4 +1,4 @@
-"""A server whose Redis fails, and what watches it meanwhile."""
+"""A server with a failing Redis, and observers."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ async def test_two_apaches_in_a_row(serve: Serve, front: Front) -> None:
 
 
 async def test_bare_nginx_needs_the_setting(serve: Serve, front: Front) -> None:
-    """A `proxy_pass` alone hides the address: GUESTBOOK_PUBLIC_URL says it."""
+    """A `proxy_pass` alone hides the address: GUESTBOOK_PUBLIC_URL is needed."""
     config = "server { listen 80; location / { proxy_pass http://guestbook:3000; } }"
     post = ("/messages", "-d", "text=hello")
     server = await serve()

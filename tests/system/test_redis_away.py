@@ -126,7 +126,7 @@ async def _missing_from_the_start(place: Place, recover: Action) -> None:
         message = (await in_time).json()
         assert message["text"] == "in time"
         last = (await place.post("last")).json()
-        # Whether it had missed something it could not know, so that a `reset` may come first.
+        # It could not know whether it had missed something, so a `reset` may come first.
         events = await stream.entries(1)
         while events[-1].data != last:
             events += await stream.entries(1)

@@ -54,7 +54,7 @@ def test_version_is_that_of_tag_or_commit(tmp_path: Path) -> None:
 
 
 def test_version_without_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An archive has none; the image is built with a variable; an empty one says nothing."""
+    """An archive has none; the image is built with a variable; an empty one is ignored."""
     assert version(tmp_path) == f"{RELEASE}+unknown"
     monkeypatch.setenv("GUESTBOOK_BUILD_VERSION", "")
     assert version(tmp_path) == f"{RELEASE}+unknown"

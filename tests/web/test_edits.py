@@ -330,7 +330,7 @@ async def test_new_words_are_read_from_redis_too(serve: Serve, redis_url: str) -
 async def test_edit_survives_export_and_import(
     author: Author, pods: list[Server], redis_url: str
 ) -> None:
-    """The imported message has its new words, and says when it was edited."""
+    """The imported message has its new text, and the time of its edit."""
     posted = await author.post("teh", "Ada")
     edited = (await author.edit(posted["id"], "the")).json()
     here = pods[0].env["REDIS_URL"]

@@ -1,4 +1,4 @@
-"""Pages beside the newest messages: languages, files, older pages, one message, errors."""
+"""Pages other than the newest messages: languages, files, older pages, one message, errors."""
 
 from __future__ import annotations
 

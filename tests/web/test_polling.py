@@ -18,7 +18,7 @@ EVENTS = "{guestbook}:events"
 
 
 class Poller:
-    """A client that follows `next` as docs/api.md says."""
+    """A client that follows `next`, as in docs/api.md."""
 
     def __init__(self, http: httpx.AsyncClient, cursor: str = "0-0", limit: int = 50) -> None:
         self._http = http

@@ -155,7 +155,7 @@ async def post(server: Server, **headers: str) -> httpx.Response:
 
 
 async def test_operator_learns_once_how_to_name_the_address(serve: Serve) -> None:
-    """A proxy that hides the name: the log says what to do, once; the visitor gets a sentence."""
+    """With a proxy that hides the name, the log advises once, and the visitor gets a sentence."""
     server = await serve()
     # `Sec-Fetch-Site` is the browser's own word: no setting would change it.
     assert (await post(server, **ELSEWHERE, **{"Sec-Fetch-Site": "cross-site"})).status_code == 403

@@ -49,7 +49,7 @@ class Fanout:
         """Whether streams are being ended because the process stops; none is opened any more."""
         self._streams: set[Stream] = set()
         self._addresses: Counter[str] = Counter()
-        # Indexes of the streams, so that no event costs a look at each of them.
+        # Indexes, so that an event need not look at every stream.
         self._groups = Groups(log, self.counts, self._abort)
         self._waiting: set[Stream] = set()
         self._paused: set[Stream] = set()

@@ -46,7 +46,7 @@ async def restore(
     """Put exported messages back under their own ids, and count them by their outcome.
 
     The outcomes are those of `Archive.restore`, and `blank`: nothing is visible in the message.
-    `incomplete` counts the exports in the file of which the last line or messages are missing.
+    `incomplete` counts the exports in the file that lack messages or their last line.
     `on_read` gets the number of bytes that were read. Raises ImportFileError; then the messages
     before the line that it names are back, or staged.
     """

@@ -189,7 +189,7 @@ class Lab:
     async def _announce_last(self, fault: str) -> None:
         """Announce a fault that keeps this process from sending anything later."""
         await self._announce(fault)
-        # Let the streams of this process be told too.
+        # Give the streams of this process time to receive it too.
         await asyncio.sleep(_ANNOUNCE_SECONDS)
 
 

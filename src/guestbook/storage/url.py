@@ -133,7 +133,7 @@ def _options(url: str) -> dict[str, Any]:
             Path(given[name][0]).read_bytes()
         except OSError as error:
             raise ValueError(
-                f"has the option {name}, whose file cannot be read: {error.strerror}"
+                f"has the option {name}, but its file cannot be read: {error.strerror}"
             ) from None
     for name in sorted(given.keys() - _OPTIONS - _IGNORED):
         raise ValueError(
@@ -148,7 +148,7 @@ def _options(url: str) -> dict[str, Any]:
     try:
         ConnectionPool(**known).make_connection()  # type: ignore[no-untyped-call]  # redis-py
     except Exception:  # redis-py raises whatever their use raises
-        raise ValueError("has an option whose value is not usable") from None
+        raise ValueError("has an option with an invalid value") from None
     return options
 
 

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from guestbook.core import Host, parse_origin
 
 VARY = "Forwarded, X-Forwarded-Host, X-Forwarded-Port, X-Forwarded-Proto"
-"""The headers that the address depends on, beside the host."""
+"""The headers, other than Host, on which the address depends."""
 
 TRUSTED = "guestbook.trusted"
 """The ASGI extension that tells whether FORWARDED_ALLOW_IPS lists the other end."""

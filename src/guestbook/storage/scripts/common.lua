@@ -74,7 +74,7 @@ local function trim(events, trimmed, edits, max, age)
   if excess > 0 then remove_oldest(events, trimmed, edits, '+', math.min(excess, 1000)) end
 end
 
--- Return what XINFO STREAM says by name; nothing for a stream that does not exist.
+-- Return the fields of XINFO STREAM by name; an empty table if the stream does not exist.
 local function describe(stream)
   local found = {}
   if redis.call('EXISTS', stream) == 0 then return found end
