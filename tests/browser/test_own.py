@@ -6,7 +6,17 @@ from playwright.async_api import expect
 
 from tests.browser.axe import is_accessible
 from tests.browser.conftest import Pods, Visit
-from tests.browser.visitor import LOST, UNPROCESSABLE, fits, listed, post, shows, shows_only, sign
+from tests.browser.visitor import (
+    LOST,
+    UNPROCESSABLE,
+    fits,
+    form_is,
+    listed,
+    post,
+    shows,
+    shows_only,
+    sign,
+)
 from tests.conftest import Serve
 
 
@@ -15,6 +25,7 @@ async def test_edit(pods: Pods, visit: Visit) -> None:
     page = await visit(pods.a.url, width=320, expects=(LOST, UNPROCESSABLE))
     other = await visit(pods.b.url)
     await sign(page, "half a tought https://example.org/")
+    await form_is(page, "sent")
     await post(pods.b, "newer")
     entry = page.locator("#messages > li.entry").last
     await entry.locator(".amend").click()
