@@ -83,11 +83,6 @@ def by_name(pods: Iterable[Record]) -> list[Record]:
     return sorted(pods, key=lambda pod: (pod["name"], pod["started_at"]))
 
 
-def without_counts(pods: list[Record]) -> list[Record]:
-    """Return the pods without their counts of streams, for comparison."""
-    return [{**pod, "streams": 0} for pod in pods]
-
-
 def parse(record: Mapping[str, Any]) -> Record:
     """Parse the record of a process of any version."""
     streams = record.get("streams")

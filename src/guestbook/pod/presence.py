@@ -95,7 +95,8 @@ class Presence:
         self._replied_at = float("-inf")
         self._failures = 0
         self._reasons: set[str] = set()
-        self._published: tuple[list[Record], object] = ([], None)
+        self._published: object = None
+        self._published_counts: list[int] = []
         self._published_at = float("-inf")
         self._event = PodsEvent()
         self.state: State = "ready"
@@ -267,18 +268,16 @@ class Presence:
         return {} if self.control is None else self.control.notices(self._moderation)
 
     def _publish_changes(self) -> None:
-        pods, others = pods_event.by_name(self.records().values()), (self.notices, self._is_away)
-        published, published_others = self._published
-        if (pods, others) == self._published:
-            return
-        listed = min(len(pods), pods_event.LISTED_MAX)
-        seconds = _COUNTS_SECONDS * max(1, listed / _PODS_EACH_EVENT)
-        only_counts = others == published_others and (
-            pods_event.without_counts(pods) == pods_event.without_counts(published)
-        )
-        if only_counts and time.monotonic() - self._published_at < seconds:
-            return
-        self._published, self._published_at = (pods, others), time.monotonic()
+        pods = pods_event.by_name(self.records().values())
+        counts = [pod["streams"] for pod in pods]
+        others = ([{**pod, "streams": 0} for pod in pods], self.notices, self._is_away)
+        now = time.monotonic()
+        if others == self._published:
+            listed = min(len(pods), pods_event.LISTED_MAX)
+            seconds = _COUNTS_SECONDS * max(1, listed / _PODS_EACH_EVENT)
+            if counts == self._published_counts or now - self._published_at < seconds:
+                return
+        self._published, self._published_counts, self._published_at = others, counts, now
         self._on_change(self.event())
 
     def event(self) -> bytes:
