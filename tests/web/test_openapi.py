@@ -106,8 +106,8 @@ def test_description_has_the_routes_and_their_errors(description: dict[str, Any]
     assert operations["GET /events"] >= {"200", "422", "503"}
     assert operations["GET /feed.atom"] >= {"200", "503"}
     assert operations["GET /ready"] >= {"200", "503"}
-    orders = operations["POST /lab/{pod}/{action}"]
-    assert orders == {"202", "401", "403", "404", "422", "429", "503"}
+    commands = operations["POST /lab/{pod}/{action}"]
+    assert commands == {"202", "401", "403", "404", "422", "429", "503"}
     for path in ("/healthz", "/env", "/metrics", "/lrange/{key}", "/rpush/{key}/{value}", "/info"):
         assert "200" in operations[f"GET {path}"]
     stream = description["paths"]["/events"]["get"]["responses"]["200"]["content"]
