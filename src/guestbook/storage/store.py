@@ -225,8 +225,6 @@ class Store:
 
     async def older(self, before: EntryId | None, count: int) -> EntryPage:
         """Return up to `count` entries older than `before` (None: the newest), newest first."""
-        if before == ORIGIN:
-            return EntryPage.parse([])
         newest = "+" if before is None else str(before.before())
         raw = await self._client.xrevrange(EVENTS, newest, "-", count=count)
         return await self._with_edits(raw)
