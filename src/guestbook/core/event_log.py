@@ -30,7 +30,7 @@ class LogEntry:
 
     @property
     def kind(self) -> str:
-        """The type of the entry: message, edit or deletion."""
+        """What it is while it has a frame: a message, an edit or a deletion."""
         if self.change is None:
             return "message"
         return "edit" if isinstance(self.change, Edit) else "deletion"
