@@ -178,17 +178,6 @@ def test_edit_of_what_is_no_message_changes_nothing() -> None:
     assert log.frames(log.start, MANY_BYTES)[0].count(b"event: ") == 4
 
 
-def test_position_stays_valid_when_old_entries_are_dropped() -> None:
-    """A position names the same entry before and after, for as long as the entry is kept."""
-    log = filled(*map(message, [1, 2, 3]), most=3)
-    third = log.position_after(EntryId(2, 0))
-    assert log.frames(third, MANY_BYTES)[0] == message(3).frame
-    log.append([message(4), message(5)], EntryId(5, 0))
-    assert log.start == third
-    assert log.position_after(EntryId(2, 0)) == third
-    assert log.frames(third, MANY_BYTES)[0] == b"".join(message(n).frame for n in (3, 4, 5))
-
-
 def test_frames_are_read_in_parts_of_about_the_given_size() -> None:
     """A part has at least one frame, and together they have each frame once."""
     log = filled(*map(message, range(1, 10)))
@@ -354,15 +343,6 @@ def test_every_deletion_and_reload_raises_the_revision() -> None:
     assert revisions == sorted(revisions)
 
 
-def test_position_has_the_id_of_the_entry_before_it() -> None:
-    """It is the cursor from which a stream at that position continues."""
-    log = filled(*map(message, [1, 2, 3, 4]), most=3)
-    assert log.id_before(log.start) == log.low_watermark == EntryId(1, 0)
-    for position in range(log.start, log.end + 1):
-        assert log.position_after(log.id_before(position)) == position
-    assert log.id_before(log.end) == EntryId(4, 0)
-
-
 async def test_finished_waiter_holds_up_no_other() -> None:
     """One that was cancelled is passed over, whatever it waited for."""
     log = filled(message(1))
@@ -469,6 +449,7 @@ class LogMachine(RuleBasedStateMachine):
             assert log.frames(position, MANY_BYTES) == (model.frames(position), log.end)
             seen = model.entries[position - 1].id if position else ORIGIN
             assert log.position_after(seen) == position
+            assert log.id_before(position) == seen
         if log.start:
             assert log.low_watermark == model.entries[log.start - 1].id
 

@@ -20,6 +20,7 @@ CLOSE = b"Connection: close\r\n"
 LAST = GET + CLOSE + b"\r\n"
 LENGTH = b"Content-Length: 16\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+UPGRADE = b"Connection: Upgrade\r\n"
 H2C = b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 
 
@@ -113,8 +114,8 @@ CLEAR = {
     "HTTP/1.0 without a host": (get(version=b"1.0"), [200]),
     "a GET with a body": (GET + LENGTH + b"\r\n" + b"GET / HTTP/1.1\r\n" + LAST, [200, 200]),
     "an empty post": (post(b"Content-Length: 0\r\n", body=LAST), [422, 200]),
-    "a WebSocket": (GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + LAST, [200, 200]),
-    "HTTP/2 for a GET": (GET + b"Connection: Upgrade\r\n" + H2C + b"\r\n" + LAST, [200, 200]),
+    "a WebSocket": (GET + UPGRADE + b"Upgrade: websocket\r\n\r\n" + LAST, [200, 200]),
+    "HTTP/2 for a GET": (GET + UPGRADE + H2C + b"\r\n" + LAST, [200, 200]),
     "HTTP/2 for a post": (
         post(b"Connection: Upgrade, HTTP2-Settings\r\n", H2C, LENGTH) + LAST,
         [201, 200],
