@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from guestbook.core import NewMessage, ProblemError
 from guestbook.web.dependencies import refuse_cross_site, refuse_if_match
 from guestbook.web.pages.renderer import FormData
-from guestbook.web.schemas import EditIn, MessageForm, MessageIn
+from guestbook.web.schemas import MessageForm, MessageIn
 
 MAX_BYTES = 16 * 1024
 JSON = "application/json"
@@ -54,12 +54,6 @@ async def read_posted(request: Request) -> Posted:
     else:
         message = _validated(MessageIn.model_validate_json, body)
     return Posted(NewMessage.parse(message.text, message.author), is_form)
-
-
-async def read_new_text(request: Request) -> str:
-    """Read and check the new text of a message. Raises what `read_posted` raises."""
-    await refuse_cross_site(request)
-    return NewMessage.parse((await json_body(EditIn)(request)).text).text
 
 
 def json_body(model: type[T]) -> Callable[[Request], Awaitable[T]]:

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import RedirectResponse
 
-from guestbook.core import EntryId, ProblemError, no_message
+from guestbook.core import EntryId, NewMessage, ProblemError, no_message
 from guestbook.pod import Guestbook, Listing, edit, poll, withdraw, within_request
-from guestbook.web.body import FORM, JSON, Posted, read_new_text, read_posted
+from guestbook.web.body import FORM, JSON, Posted, json_body, read_posted
 from guestbook.web.dependencies import (
     After,
     Before,
@@ -23,6 +23,7 @@ from guestbook.web.dependencies import (
     PageDep,
     get_author_key,
     query_id,
+    refuse_cross_site,
 )
 from guestbook.web.pages.i18n import prefers_page
 from guestbook.web.schemas import (
@@ -162,6 +163,7 @@ async def read_message(
 
 @router.patch(
     "/messages/{message_id}",
+    dependencies=[Depends(refuse_cross_site)],
     response_model=MessageOut,
     responses=problems(403, 404, 413, 415, 422, 429, 503),
     openapi_extra=body_of({JSON: EditIn}),
@@ -172,10 +174,11 @@ async def edit_message(
     request: Request,
     guestbook: GuestbookDep,
     entry_id: ChangeableId,
-    text: Annotated[str, Depends(read_new_text)],
+    new: Annotated[EditIn, Depends(json_body(EditIn))],
     address: ClientAddress,
     key: IdempotencyKey,
 ) -> MessageOut:
+    text = NewMessage.parse(new.text).text
     edited = await edit(
         guestbook, entry_id, text, key=key, address=address, has_left=request.is_disconnected
     )
