@@ -35,7 +35,7 @@ export const onClick = (element, act) =>
 /** @param {() => void} act @param {number} ms */
 export const everyWhileVisible = (act, ms) => setInterval(() => document.hidden || act(), ms);
 
-/** As long as the page, where the browser refuses. @param {"localStorage" | "sessionStorage"} name */
+/** Return a storage; if the browser refuses it, one that lasts as long as the page. @param {"localStorage" | "sessionStorage"} name */
 function open(name) {
   try {
     window[name]["guestbook.probe"] = "";
@@ -49,7 +49,7 @@ function open(name) {
 export const storage = open("localStorage");
 export const tabStorage = open("sessionStorage");
 
-/** As far as there is room. @param {Record<string, string>} storage @param {string} name @param {string} value */
+/** Store a value, if there is room. @param {Record<string, string>} storage @param {string} name @param {string} value */
 export function store(storage, name, value) {
   try {
     storage[name] = value;
@@ -68,7 +68,7 @@ export function parse(text = "") {
   }
 }
 
-/** Typed: every event, and what comes with it, is in types.d.ts. */
+/** An EventTarget with types: types.d.ts has all events and their details. */
 class Bus extends EventTarget {
   /** @template {keyof PageEvents} Name @param {Name} name @param {PageEvents[Name]} detail */
   emit(name, detail) {

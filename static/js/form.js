@@ -14,7 +14,7 @@ export const lengthOf = (text) => [...text].length;
 /** The field of this name, if the form has it. @param {string} [name] */
 export const fieldOf = (name = "") => (["text", "author"].includes(name) ? inputById(name) : undefined);
 
-/** Why a draft is not taken, in words. @param {ProblemDetails} problem @returns {Problem} */
+/** Return the reason why a draft was refused, for the visitor. @param {ProblemDetails} problem @returns {Problem} */
 export function explain({
   status,
   code,
@@ -133,7 +133,7 @@ export class Form {
     }
     this.#newest = Math.max(Date.now(), this.#newest + 1);
     const draft = { key: newKey(), text, author, at: this.#newest };
-    // Sent again unchanged it is the same message.
+    // Sent again without a change, it is the same message.
     if (text === this.#takenBack?.text && author === this.#takenBack.author) draft.key = this.#takenBack.key;
     const { isFree } = this.#outbox;
     store(storage, "guestbook.author", this.#author.value);
@@ -145,7 +145,7 @@ export class Form {
     this.#outbox.add(draft);
   }
 
-  /** Where the first field at fault is. @param {Record<string, string>} draft */
+  /** Return the first invalid field. @param {Record<string, string>} draft */
   #findFault(draft) {
     clearProblems();
     let first;

@@ -7,7 +7,7 @@ const BLOCKED = 5; // failures in a row
 const POLL = 3_000;
 const CLOSED = 2; // EventSource.CLOSED
 
-/** As texts, "9-0" would be newer than "10-0". @param {string} one @param {string} other */
+/** Compare ids as numbers: as texts, "9-0" would be newer than "10-0". @param {string} one @param {string} other */
 export function isNewer(one, other) {
   const [ms, number] = one.split("-").map(BigInt);
   const [otherMs, otherNumber] = other.split("-").map(BigInt);
@@ -27,7 +27,7 @@ class Timeline {
     return main.dataset.cursor ?? "";
   }
 
-  /** Also after a clock was set back. @param {number} ms */
+  /** Return whether there was no event for so long, also if the clock was set back. @param {number} ms */
   isSilentFor(ms) {
     return Math.abs(Date.now() - this.lastEventAt) > ms;
   }
@@ -51,7 +51,7 @@ class Timeline {
     this.take(item);
   }
 
-  /** Read the list, and go on from where it ends. @returns {Promise<"behind" | "current" | undefined>} */
+  /** Read the list, and continue from its cursor. @returns {Promise<"behind" | "current" | undefined>} */
   async renew() {
     this.renewals += 1;
     const listing = await getListing("limit=50");
@@ -183,7 +183,7 @@ class Live {
     const { cursor } = timeline;
     const data = JSON.parse(json);
     this.#markAlive();
-    // The others bear the id of the last one that had its own.
+    // Events without an id have the last one's.
     const id = name === "pods" || name === "ping" ? undefined : lastEventId;
     if (name === "pods") data.skew = Date.now() - data.now; // for the other tabs, too
     if (cursor || !id) timeline.share(name, data, id);
@@ -201,7 +201,7 @@ class Live {
     this.#shareState();
   }
 
-  /** Where the list ends before the stream, that goes back to there. */
+  /** Load the list again; if it ends before the stream's cursor, reconnect from the list's end. */
   async #renew(isReset = false) {
     const stream = this.#source;
     const { cursor } = timeline;

@@ -10,7 +10,7 @@ const LATER = [408, 429];
 /** Values for which the storage has no room. @type {Record<string, string>} */
 const unkept = {};
 
-/** Each draft is an item of its own: no tab writes another's. @param {Draft} draft */
+/** Each draft is an item of its own, so that tabs do not overwrite each other's. @param {Draft} draft */
 const nameOf = ({ at, key }) => `${PREFIX}${at}-${key}`;
 
 /** @param {Draft} draft */
@@ -34,16 +34,16 @@ const readDrafts = () =>
     .map((name) => parse(storage[name] ?? unkept[name]))
     .filter((draft) => typeof draft?.text === "string" && typeof draft.key === "string");
 
-/** Not at the guestbook yet, and not refused. @param {Draft} draft */
+/** Whether a draft is neither stored nor refused yet. @param {Draft} draft */
 const isUnsent = ({ held, refused }) => !held && !refused;
 
-/** At the guestbook, but not approved yet. @param {Draft} draft */
+/** Whether a draft waits for approval. @param {Draft} draft */
 export const isHeld = ({ held, refused }) => Boolean(held && !refused);
 
 /** @param {Draft} draft @param {Message} message */
 export const isSame = (draft, { text, author }) => draft.text === text && (draft.author || null) === author;
 
-/** One tab after the other, where there are locks. @param {() => Promise<void>} act */
+/** Run in one tab after the other, if the browser has locks. @param {() => Promise<void>} act */
 async function exclusively(act) {
   let isGranted = false;
   try {
@@ -63,7 +63,7 @@ export class Outbox {
   drafts = [];
   /** @type {Set<string>} */
   #settled = new Set();
-  /** May be ours: the answer to our post will tell. @type {Map<string, Message>} */
+  /** Messages that may be ours: the answer to our post will tell. @type {Map<string, Message>} */
   #keptBack = new Map();
   #notBefore = 0;
   #rateLimit = 0;
@@ -225,7 +225,7 @@ export class Outbox {
     dropDraft(draft);
   }
 
-  /** Unless it was taken back meanwhile. @param {Draft} draft @param {Partial<Draft>} change */
+  /** Change a draft, unless it was taken back meanwhile. @param {Draft} draft @param {Partial<Draft>} change */
   #update(draft, change) {
     Object.assign(draft, change);
     if (!readDrafts().some(({ key }) => key === draft.key)) return;

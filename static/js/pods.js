@@ -10,7 +10,7 @@ export function hueOf(name) {
   return (hash & 255).toString(16).padStart(2, "0");
 }
 
-/** In its colours. @param {HTMLElement} element @param {string} name */
+/** Give an element a pod's colours. @param {HTMLElement} element @param {string} name */
 export function showPod(element, name) {
   element.textContent = name;
   element.dataset.hue = hueOf(name);
@@ -19,7 +19,7 @@ export function showPod(element, name) {
 /** A restarted pod may be listed together with its predecessor. @param {Pod} pod */
 export const keyOf = ({ name, started_at }) => `${name} ${started_at}`;
 
-/** By version, the newest at the end: a restarted pod of an old one changes nothing. @param {Pod[]} pods */
+/** Group pods by version, newest last, by their first start: a restart of an old version does not matter. @param {Pod[]} pods */
 export function groupByVersion(pods) {
   /** @type {Map<string, Pod[]>} */
   const groups = new Map();
@@ -80,7 +80,7 @@ export class Happenings {
   }
 }
 
-/** The panel's summary; what is in it comes when it is open. */
+/** The panel's summary; its content is loaded when it is open. */
 export function openPodPanel() {
   const panel = byId("pods");
   let isLoading = false;

@@ -3,7 +3,7 @@ import { parse } from "./browser.js";
 /** Headers are Latin-1, and the server reads UTF-8 in them. @param {string} token */
 export const bearer = (token) => `Bearer ${String.fromCharCode(...new TextEncoder().encode(token))}`;
 
-/** Undefined where no answer came in time. @param {string} method @param {string} url @param {RequestOptions} [options] */
+/** Send a request; undefined if no answer came in time. @param {string} method @param {string} url @param {RequestOptions} [options] */
 export async function send(method, url, options = {}) {
   const { key, token, body, keepalive, ms = 15_000, abort = new AbortController() } = options;
   const headers = new Headers({ Accept: "application/json" });
@@ -36,7 +36,7 @@ export async function send(method, url, options = {}) {
 /** @param {any} value @returns {value is Message} */
 export const isMessage = (value) => /^\d+-\d+$/.test(value?.id) && typeof value.text === "string";
 
-/** A captive portal answers 200, too, but with no list. @param {string} query @returns {Promise<Listing | undefined>} */
+/** Read a list; a captive portal answers 200 too, but with something else. @param {string} query @returns {Promise<Listing | undefined>} */
 export async function getListing(query) {
   const answer = await send("GET", `/messages?${query}`, { ms: 10_000 });
   const messages = answer?.ok && answer.body?.messages;
@@ -47,5 +47,5 @@ export async function getListing(query) {
   return { ...answer.body, skew, cursor };
 }
 
-/** With jitter, so that not all pages come back at once. @param {number} failures */
+/** Return a delay with jitter, so that pages do not all reconnect at once. @param {number} failures */
 export const backOff = (failures) => Math.min(10_000, 250 * 2 ** failures) * (0.5 + Math.random() / 2);

@@ -6,7 +6,7 @@ import { send } from "./requests.js";
 const SILENCE = 20_000; // a ping is due every 15 s
 const QUIET = 7_000;
 
-/** Whichever pod answers knows by the heartbeats; none in time, twice, is an answer, too. @param {string} pod */
+/** Ask any pod, which knows by heartbeats, whether this one is gone; no answer, twice, means yes. @param {string} pod */
 async function isGone(pod) {
   let answer;
   for (let attempt = 0; attempt < 2 && !answer; attempt += 1)
@@ -22,7 +22,7 @@ function openChannel() {
   }
 }
 
-/** One tab of a browser holds the stream, and shares what it brings with the others. */
+/** One tab of a browser holds the stream, and shares its events with the others. */
 export class Tabs {
   /** @type {BroadcastChannel | undefined} */
   #channel;
@@ -107,7 +107,7 @@ export class Tabs {
     return new Promise((resolve) => (this.#resign = resolve));
   }
 
-  /** A hidden tab's timers may be a minute late: a visible one does not wait for it. */
+  /** A hidden tab's timers may be a minute late, so a visible one does not wait for it. */
   async #watch() {
     const { lastEventAt } = timeline;
     if (live.isLeading && live.retry()) return;

@@ -69,7 +69,7 @@ const ADDRESS =
 /** @type {Record<string, string>} */
 const OPENING = { ")": "(", "]": "[", "}": "{" };
 
-/** Runs of blank lines become one, as on the server. @param {string} text */
+/** Reduce blank lines in a row to one, as the server does. @param {string} text */
 export const condense = (text) => text.replace(/\n(?:[^\S\n\ufeff]*\n){2,}/g, "\n\n");
 
 /** @param {string} address */

@@ -70,7 +70,7 @@ async def test_posting_rate(serve: Serve, visit: Visit) -> None:
     await sign(page, "two")
     await form_is(page, "waiting")
     await expect(page.locator("#note")).to_have_text(
-        "Too many messages from this network at the moment. "
+        "Too many messages from your network at the moment. "
         "Your message is saved in this browser and will be sent while this page is open."
     )
     await expect(page.locator(".pending .text")).to_have_text("two")

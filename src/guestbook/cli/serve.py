@@ -47,7 +47,7 @@ def serve(
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
     for name, similar in unknown_variables(os.environ).items():
-        logger.warning("there is no such setting", name=name, did_you_mean=similar)
+        logger.warning("unknown setting", name=name, did_you_mean=similar)
     files = _raise_file_limit()
     settings = _limit_streams(settings, files)
     if is_embedded:

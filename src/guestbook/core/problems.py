@@ -74,4 +74,4 @@ def no_message(message_id: object) -> ProblemError:
 
 def precondition_failed() -> ProblemError:
     """Return the answer to an If-Match that is false (RFC 9110, section 13.1.1)."""
-    return ProblemError(412, "If-Match names another version than the one that is here.")
+    return ProblemError(412, "If-Match does not match the current version.")

@@ -218,7 +218,7 @@ class Presence:
     def _note_clock_ahead(self, seconds: float) -> None:
         if seconds > CLOCK_AHEAD_SECONDS >= self.clock_ahead:
             logger.warning(
-                "Redis's clock was once ahead: new messages bear times of the future, "
+                "Redis's clock was once ahead: new messages have times in the future, "
                 "and GUESTBOOK_MAX_AGE keeps them too long",
                 seconds=round(seconds),
             )

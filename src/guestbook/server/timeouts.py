@@ -86,6 +86,6 @@ class ConnectionTimeouts:
                 self.expect_more(connection)
         if self._evicted:
             logger.warning(
-                "too many connections: closed those that waited longest", n=self._evicted
+                "too many connections: closed those that were idle the longest", n=self._evicted
             )
             self._evicted = 0

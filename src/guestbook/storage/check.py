@@ -260,6 +260,6 @@ async def _clock(client: Any) -> AsyncIterator[Finding]:
         yield Finding(
             "warn",
             f"the newest id is {ahead} s ahead of Redis's clock, which was once wrong; until it "
-            "has caught up, new messages bear times of the future, and GUESTBOOK_MAX_AGE keeps "
+            "has caught up, new messages have times in the future, and GUESTBOOK_MAX_AGE keeps "
             "them too long",
         )

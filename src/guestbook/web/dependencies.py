@@ -160,7 +160,7 @@ _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 async def require_admin(settings: SettingsDep, credentials: _Credentials) -> None:
     """Raise ProblemError unless the request has the admin token (RFC 6750)."""
     if settings.admin_token is None:
-        raise ProblemError(403, "This is off: GUESTBOOK_ADMIN_TOKEN is not set.")
+        raise ProblemError(403, "GUESTBOOK_ADMIN_TOKEN is not set.")
     token = settings.admin_token.get_secret_value().encode()
     # Starlette decodes headers as Latin-1: encoding again returns the bytes that were sent.
     sent = credentials.credentials.encode("latin-1") if credentials else b""

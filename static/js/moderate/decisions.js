@@ -7,7 +7,7 @@ const UNDO = 5_000; // a decision may be undone for so long before it is sent
 
 /** A moderator's decisions: sent in order, a few seconds later, until the server has them. */
 export class Decisions {
-  /** Also what could not be sent before a reload. @type {Decision[]} */
+  /** Unsent decisions, also from before a reload. @type {Decision[]} */
   waiting = parse(tabStorage[STORED]) ?? [];
   #timer = 0;
   #failures = 0;
@@ -49,7 +49,7 @@ export class Decisions {
     this.#plan();
   }
 
-  /** Now, if something waits: the network is back, or the moderator. */
+  /** Send at once: the network is back, or the moderator. */
   resume() {
     this.#failures = 0;
     this.#plan();

@@ -26,7 +26,7 @@ const KEYS = {
   messages: { d: "delete", b: "ban" },
 };
 
-/** The page of moderators: what waits, what is published, and what is decided about it. */
+/** The moderators' page: waiting and published messages, and decisions. */
 export class Desk {
   #stream = new HeldStream();
   #decisions = new Decisions();
@@ -220,7 +220,7 @@ export class Desk {
     this.#say(this.#notice.dataset.undone, decision.text);
   }
 
-  /** The server has it; what was done already is gone. @param {PageEvents["decided"]} decided */
+  /** Handle the server's answer to a decision. @param {PageEvents["decided"]} decided */
   #finish({ decision: { what, id, text }, isDone }) {
     this.#showTrouble(true);
     if (what === "ban") this.#switches.showBans();

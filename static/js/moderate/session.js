@@ -5,7 +5,7 @@ const TOKEN = "guestbook.token";
 
 /** The moderator's token: it stays in the tab, and in no address. */
 class Session {
-  /** Once all parts listen: with the token of before a reload, if there is one. */
+  /** Sign in with the token from before a reload, once all parts listen. */
   start() {
     const form = byId("sign-in");
     form.addEventListener("submit", (event) => {
@@ -16,7 +16,7 @@ class Session {
     });
     if (this.token) this.#signIn();
     else byId("admin-token").focus();
-    // Sent before, the form would load the page again without the token.
+    // Before that, submitting the form would load the page again without the token.
     part(form, "button").toggleAttribute("disabled", false);
   }
 
@@ -44,7 +44,7 @@ class Session {
     bus.emit("signedIn", answer.body);
   }
 
-  /** Decisions stay until there is a token that is accepted. @param {number} [status] */
+  /** Sign out; decisions are kept for the next sign-in. @param {number} [status] */
   signOut(status) {
     const problem = byId("sign-in-problem");
     const { off, expired, wrong } = problem.dataset;

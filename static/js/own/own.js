@@ -46,7 +46,7 @@ export class Own {
     everyWhileVisible(() => this.#ask(), 15_000);
   }
 
-  /** With moderation new words would be seen unread. @param {PodsEvent} event */
+  /** With moderation a new text would appear without approval. @param {PodsEvent} event */
   #setEditable({ moderation }) {
     main.toggleAttribute("data-moderated", moderation === "before");
   }
@@ -108,7 +108,7 @@ export class Own {
     field.focus();
   }
 
-  /** The first click asks. @param {HTMLElement} item @param {HTMLElement} button */
+  /** Take a message back; the first click only asks. @param {HTMLElement} item @param {HTMLElement} button */
   async #retract(item, button) {
     const { sure } = button.dataset;
     delete button.dataset.sure;
@@ -116,7 +116,7 @@ export class Own {
     else part(item, ".why").textContent = await this.#send(item.id);
   }
 
-  /** A new text, or none: take it back. Returns why not. @param {string} id @param {{text: string}} [body] */
+  /** Change the text, or without one take the message back. Returns the reason if it fails. @param {string} id @param {{text: string}} [body] */
   async #send(id, body) {
     const { late = "", fixed = "", unreachable = "" } = byId("note").dataset;
     const answer = await send(body ? "PATCH" : "DELETE", `/messages/${id}`, {

@@ -9,7 +9,7 @@ const TROUBLED = 4; // and so many of those that do not run as they should, besi
 /** @param {Pod} pod */
 const isServing = ({ name }) => name === main.dataset.pod;
 
-/** A line a pod: the serving one, the troubled ones, the others, which are folded where they are many. */
+/** A line for each pod: the serving one, the troubled ones, then the others, folded if they are many. */
 export class Lines {
   #list = part(byId("field"), "ul");
   #fold = part(byId("field"), ".fold");

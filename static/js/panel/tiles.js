@@ -19,7 +19,7 @@ function showTile(tile, pod) {
   tile.classList.toggle("draining", pod.state === "draining");
 }
 
-/** A tile a pod, one row of them a version. @param {HTMLElement} element @param {Pod[]} pods */
+/** Draw a tile for each pod, in a row for each version. @param {HTMLElement} element @param {Pod[]} pods */
 export function showTiles(element, pods) {
   const groups = groupByVersion(pods);
   const isWall = main.dataset.view === "wall";
