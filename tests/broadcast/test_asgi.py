@@ -57,7 +57,7 @@ async def _open(fanout: Fanout) -> AsyncIterator[tuple[AsgiStream, Client, async
 
 
 async def test_entries_are_sent_as_they_come() -> None:
-    """Without chunks of HTTP, which are the server's part."""
+    """Entries are sent without HTTP chunks, which the server adds."""
     book = _book()
     async with _open(book.fanout) as (_, client, running):
         await eventually(lambda: client.body.endswith(b"data: {}\n\n"))
@@ -99,7 +99,7 @@ async def test_drain_completes_the_response() -> None:
 
 
 async def test_client_that_leaves_ends_its_stream() -> None:
-    """Also while it is being sent something that it does not take."""
+    """A client that leaves ends its stream, even while data is being sent to it."""
     book = _book()
     async with _open(book.fanout) as (_, client, running):
         await eventually(lambda: client.body != b"")

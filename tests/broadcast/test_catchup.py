@@ -76,7 +76,7 @@ async def test_stream_with_room_again_before_its_turn_catches_up() -> None:
 
 
 async def test_full_streams_keep_no_other_from_its_turn() -> None:
-    """However many of them catch up and take nothing."""
+    """Any number of full streams that catch up do not delay another one."""
     book = filled(20, low_watermark=10, text=LONG)
     full = [book.open(0, room=0) for _ in range(20)]
     await until(book.open(0), *range(1, 21))

@@ -136,7 +136,7 @@ async def test_burst_is_one_write_for_each_stream(alone: Server, valkey: Valkey)
 
 
 async def test_message_is_one_write_for_each_stream(alone: Server, valkey: Valkey) -> None:
-    """Messages that come one after the other cost as many writes as there are messages."""
+    """Messages that arrive one after the other cost one write each, for each stream."""
     texts = [str(n) for n in range(5)]
     async with _crowd(alone) as crowd, valkey.client() as redis:
 

@@ -29,7 +29,7 @@ _OLD = ("5-9", "5-10", "5-11", "10-0")
 
 @dataclass
 class Pods:
-    """Two pods on one Redis, a client for both, and when pings of one of them came."""
+    """Two pods on one Redis, a client for both, and the times of one pod's pings."""
 
     one: Server
     two: Server

@@ -125,7 +125,7 @@ async def test_entries_of_a_moment_are_one_write() -> None:
 
 
 async def test_delivered_entries_are_reported_once() -> None:
-    """In order, without those that were in memory before, and not while no stream is open."""
+    """Delivered entries are reported in order, without older ones, and only with open streams."""
     book = filled(3)
     stream = book.open(0)
     book.append(message(4))
@@ -187,7 +187,7 @@ async def test_full_stream_is_sent_what_it_missed_when_it_has_room() -> None:
 
 
 async def test_stream_that_was_full_stays_live() -> None:
-    """Where it stood meanwhile does not matter when that has been dropped from memory."""
+    """A full stream stays live even if its old position was dropped from memory."""
     book = Book(max_entries=5)
     book.stored = [message(1)]
     book.load()
@@ -284,7 +284,7 @@ async def test_room_that_comes_too_late_does_not_save_a_stream() -> None:
 
 
 async def test_full_stream_that_lags_far_behind_catches_up_in_chunks() -> None:
-    """With room again it is sent everything that it missed, then goes live."""
+    """When it has room again, it is sent all missing entries, then goes live."""
     book = filled(1)
     full = book.open()
     full.room = 0
@@ -401,7 +401,7 @@ def _has(stream: MemoryStream, last: int) -> bool:
 @settings(max_examples=12)
 @given(st.integers(0, 2**32))
 def test_every_stream_is_sent_each_entry_once_and_in_order(seed: int) -> None:
-    """Whatever is opened, written, deleted, full and read again, in whatever order."""
+    """This holds for any order of opening, writing, deleting, filling and reading."""
     asyncio.run(_live_through(seed))
 
 

@@ -83,7 +83,7 @@ def _valid(texts: Iterable[str]) -> list[tuple[str, str | None]]:
 
 
 async def test_nothing_hostile_is_executed_and_the_layout_holds(pods: Pods, visit: Visit) -> None:
-    """Whether the messages are in the page or arrive in it, on a phone and on a desk."""
+    """Hostile messages are harmless in the loaded page and when they arrive, on any screen."""
     pages = {width: await visit(pods.b.url, width=width) for width in (320, 1280)}
     asked: list[str] = []
     for page in pages.values():

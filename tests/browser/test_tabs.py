@@ -124,12 +124,12 @@ async def refuse(route: Route) -> None:
 
 
 async def stay_mute(route: Route) -> None:
-    """As a proxy does that waits for the end of an answer before it passes it on."""
+    """Hold back an answer until its end, as buffering proxies do."""
 
 
 @pytest.mark.parametrize("block", [refuse, stay_mute])
 async def test_blocked_streams(pods: Pods, visit: Visit, block: Handler) -> None:
-    """Where streams do not get through the page asks every few seconds, until they do."""
+    """While streams are blocked, the page polls every few seconds."""
     page = await visit(
         pods.a.url, until=None, clock=True, expects=(LOST,), routes={"**/events*": block}
     )

@@ -82,7 +82,7 @@ async def test_files_of_two_versions(
 async def test_modules_that_do_not_fit_together(
     serve: Serve, visit: Visit, other_version: OtherVersion
 ) -> None:
-    """The page without its script, and with it as soon as all modules are of one version."""
+    """Without fitting modules the page works without its script, then with it when they fit."""
     old = await serve("pod-a")
     new = await other_version(
         {"js/browser.js": ("onClick", "onPress"), "js/form.js": ("onClick", "onPress")}

@@ -69,7 +69,7 @@ async def servers_rolled(site: Site, rng: Random) -> AsyncIterator[Effect]:
 
 @contextlib.asynccontextmanager
 async def server_stopped(site: Site, rng: Random) -> AsyncIterator[Effect]:
-    """SIGSTOP of a server, as of a virtual machine that is moved."""
+    """Stop a server with SIGSTOP, like a virtual machine that is moved."""
     server = rng.choice(site.mortals)
     with site.without(server):
         server.freeze()

@@ -74,7 +74,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_nothing_is_lost_under_more_faults(scenarios: dict[str, asyncio.Task[None]]) -> None:
-    """As above, through three times as many of them."""
+    """Three times as many faults lose nothing either."""
     await scenarios["faults"]
 
 

@@ -98,7 +98,7 @@ async def test_deleted_message_vanishes_from_open_pages(serve: Serve, redis_url:
 
 
 async def test_text_of_a_message_is_not_taken_for_an_id(redis_url: str) -> None:
-    """In what `list` prints only the lines with the ids count, whatever visitors write."""
+    """Only the lines with ids count in the output of `list`, whatever visitors write."""
     await store(redis_url, "the victim", "1-0 cheap pills")
     listed = guestbook("list", "--limit", "1", redis=redis_url).stdout
     assert b"    1-0 cheap" in listed

@@ -125,7 +125,7 @@ async def test_log_lines_are_json_and_cannot_be_forged(serve: Serve) -> None:
 
 
 async def test_log_level_is_respected(serve: Serve) -> None:
-    """With `warning` nothing is logged while all is well."""
+    """With `warning` a healthy server logs nothing."""
     server = await serve(GUESTBOOK_LOG_LEVEL="warning", GUESTBOOK_DRAIN_SECONDS="0")
     async with server.client() as http:
         await post(http, "quiet")

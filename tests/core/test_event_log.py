@@ -213,7 +213,7 @@ def test_log_drops_what_redis_has_trimmed() -> None:
 
 
 def test_what_redis_has_trimmed_makes_room() -> None:
-    """As many entries follow as were dropped, and no more."""
+    """After a trim, the log takes as many new entries as were dropped."""
     log = filled(*map(message, [1, 2, 3]), deletion(4, 2), most=3)
     log.trim_to(EntryId(2, 0))
     for number, kept in ((5, [3, 5]), (6, [5, 6]), (7, [5, 6, 7])):

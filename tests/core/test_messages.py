@@ -118,7 +118,7 @@ def test_any_id_has_a_time(message: Message) -> None:
 
 @given(messages)
 def test_message_as_json_has_five_members(message: Message) -> None:
-    """Those of the API and no more, as one line of UTF-8, for any text."""
+    """A message has the API's five members, in one line of UTF-8, for any text."""
     assert json.loads(message.json().decode()) == {
         "id": str(message.id),
         "author": message.author,

@@ -124,7 +124,7 @@ async def test_loss_that_the_heartbeat_notices_is_none_for_the_follower(
 
 
 async def test_second_loss_is_noticed_after_the_first(watched: Watched, valkey: Valkey) -> None:
-    """Also if the lost stream was replaced by one with newer ids."""
+    """A second loss is noticed even if the new stream has newer ids."""
     for number in range(3):
         await watched.post(f"old {number}")
         assert await watched.heartbeat(str(number))

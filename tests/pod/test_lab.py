@@ -123,7 +123,7 @@ async def test_command_reaches_its_pod_through_another(course: Course) -> None:
 
 
 async def test_each_command_runs_once(course: Course) -> None:
-    """Also if many are sent at once through several pods."""
+    """Each command runs once, even if many are sent at once through several pods."""
     async with EventStream(course.open.url) as stream:
         await stream.until("pods")
         sent = (*(_send(course.open, "pod-b", "cut") for _ in range(4)),)

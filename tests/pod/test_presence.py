@@ -136,7 +136,7 @@ async def test_killed_pod_is_gone_after_three_heartbeats(shared: Shared, serve: 
 
 
 async def test_pods_events_have_the_time_of_redis(shared: Shared, serve: Serve) -> None:
-    """The first of a stream and later ones, so that a client can correct a clock that is wrong."""
+    """Every `pods` event has Redis's time, so that clients can correct a wrong clock."""
     async with redis_client(shared.redis) as redis, EventStream(shared.pod.url) as stream:
         for number in range(2):
             data = (await stream.until("pods")).data

@@ -1,4 +1,4 @@
-"""Connections that are detached from the server, and what that requires of uvicorn."""
+"""Detached connections, and the attributes of uvicorn on which they rely."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ async def test_idle_connections_keep_no_client_out(serve: Serve, many_files: Non
 
 
 async def test_limit_of_open_files_keeps_no_client_out(tmp_path: Path, redis_url: str) -> None:
-    """Where few files may be open, the start warns about it and streams leave some for requests."""
+    """If few files may be open, the start warns, and some are reserved for requests."""
     under = ("/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh")
     with Server(tmp_path / "log", redis_url).start(under=under) as pod:
         await pod.ready()

@@ -149,7 +149,7 @@ async def test_legacy_api_needs_info(valkey: Valkey) -> None:
 
 
 async def test_replicas_are_counted(valkey: Valkey, tmp_path: Path) -> None:
-    """As many replicas have to confirm a write as GUESTBOOK_WAIT_REPLICAS asks for."""
+    """GUESTBOOK_WAIT_REPLICAS replicas have to confirm a write."""
     said = await found(valkey.address, wait_replicas=1)
     assert "\nfail  GUESTBOOK_WAIT_REPLICAS=1: replicas that confirmed a write: 0;" in said
 

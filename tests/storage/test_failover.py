@@ -144,7 +144,7 @@ async def _migrate_key_by_key(source: Valkey, target: Valkey, masters: list[Valk
 
 
 async def _migrate_at_once(source: Valkey, target: Valkey) -> None:
-    """As Valkey 9 can do it by itself."""
+    """Migrate with the command of Valkey 9."""
     async with source.client() as left, target.client() as right:
         slot = await left.execute_command("CLUSTER KEYSLOT", _EVENTS)
         to_id = await right.execute_command("CLUSTER MYID")

@@ -124,7 +124,7 @@ async def test_late_answer_is_not_taken_for_the_next(shared_valkey: Valkey) -> N
 
 
 async def test_no_command_takes_longer_than_twice_the_timeout() -> None:
-    """However many callers there are, and though each connection fails sooner than that."""
+    """No command takes longer, however many callers there are, even if connections fail sooner."""
     with BlackHole() as hole:
         async with connect(hole.address) as client:
 
@@ -182,7 +182,7 @@ async def test_closed_client_lets_no_command_wait() -> None:
 
 
 async def test_closing_fails_what_is_sent_together(shared_valkey: Valkey) -> None:
-    """Both the commands of a round trip that is under way and those that wait for the next."""
+    """Closing fails the commands of the current round trip, and those that wait for the next."""
     async with Proxy(shared_valkey.port) as proxy:
         client = connect(proxy.address, 10)
         proxy.delay = 0.1

@@ -41,7 +41,7 @@ def _resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str, seconds: float = 
 
 
 async def test_silent_dns_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where DNS does not answer, the error names it, before the time for connecting is over."""
+    """If DNS does not answer, the error names it before the time for connecting is over."""
     _resolve(monkeypatch, seconds=4)
     async with create_client(RedisURL.parse(_NAME), timeout=4) as client:
         started = time.monotonic()
@@ -89,7 +89,7 @@ def test_silent_dns_leaves_nothing_behind_on_uvloop(url: str) -> None:
 
 @pytest.mark.parametrize("kind", ["", "+sentinel", "+cluster"])
 async def test_server_without_tls_is_suspected(shared_valkey: Valkey, kind: str) -> None:
-    """Where `rediss://` gets no answer, the error asks whether the port has TLS."""
+    """If `rediss://` gets no answer, the error asks whether the port has TLS."""
     path = "/main" if kind == "+sentinel" else ""
     url = RedisURL.parse(f"rediss{kind}://{shared_valkey.address}{path}")
     async with create_client(url, timeout=1) as client:

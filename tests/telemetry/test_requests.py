@@ -151,7 +151,7 @@ async def test_refused_stream_is_logged_as_a_request(serve: Serve) -> None:
 
 
 async def test_line_of_a_post_names_its_message(serve: Serve) -> None:
-    """As JSON, as a form, repeated with its key, and by the original application's interface."""
+    """The log names the message of a post: JSON, form, repeated, or by the original's interface."""
     server = await serve(GUESTBOOK_LEGACY_API="true")
     async with server.client() as http:
         key = {"Idempotency-Key": "k"}

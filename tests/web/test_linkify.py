@@ -123,7 +123,7 @@ def expect_links(text: str) -> list[str]:
 
 @pytest.mark.parametrize(("text", "links"), TEXTS, ids=[text[:30] for text, _ in TEXTS])
 def test_addresses_are_links(text: str, links: list[str]) -> None:
-    """Without the punctuation of the sentence, and without a bracket that was opened before."""
+    """A link ends before the sentence's punctuation and before a bracket opened earlier."""
     assert expect_links(text) == links
 
 

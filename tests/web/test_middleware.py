@@ -11,7 +11,7 @@ from guestbook.web.app import create_app
 
 
 async def test_labels_do_not_have_the_prefix() -> None:
-    """Neither that of a plain route nor that of a mounted folder."""
+    """Metrics have neither the prefix of a plain route nor that of a mounted folder."""
     app = create_app(Settings())
     transport = httpx.ASGITransport(app, root_path="/prefix")
     async with httpx.AsyncClient(transport=transport, base_url="http://guestbook") as client:

@@ -133,7 +133,7 @@ async def test_approval_is_repeated_after_a_deletion(
 
 
 async def test_approved_message_keeps_its_words(api: httpx.AsyncClient) -> None:
-    """With moderation its author may take a message back, but not change it unseen."""
+    """With moderation authors may take a message back, but not edit it after its approval."""
     held = await hold(api, "harmless", "words")
     message = (await approve(api, held)).json()
     headers = {"Idempotency-Key": "words"}
@@ -147,7 +147,7 @@ async def test_approved_message_keeps_its_words(api: httpx.AsyncClient) -> None:
 
 
 async def test_form_is_sent_to_a_page_that_says_it_waits(api: httpx.AsyncClient) -> None:
-    """Also without JavaScript the author learns that the message waits, in their language."""
+    """Without JavaScript too, authors learn in their language that the message waits."""
     answer = await api.post("/messages", data={"text": "by form"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/?held")
     page = await api.get("/?held")
@@ -159,7 +159,7 @@ async def test_form_is_sent_to_a_page_that_says_it_waits(api: httpx.AsyncClient)
 
 
 async def test_only_moderators_may_decide(api: httpx.AsyncClient) -> None:
-    """Without the token nothing that waits is shown or decided."""
+    """Without the token held messages can neither be read nor decided about."""
     held = await hold(api, "whisper")
     path = f"/held/{held['id']}"
     for method, target in (

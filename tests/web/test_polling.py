@@ -148,7 +148,7 @@ async def test_replaced_messages_come_in_pages(serve: Serve, redis_url: str) -> 
 
 
 async def test_pod_lags(shared_valkey: Valkey, redis_url: str, serve: Serve) -> None:
-    """A poller that comes from another pod, which had read more, misses nothing of what follows."""
+    """A poller that comes from a pod that is further ahead misses nothing."""
     async with Proxy(shared_valkey.port) as proxy:
         path = redis_url.replace(shared_valkey.address, proxy.address)
         pods = [await serve("ahead"), await serve("behind", redis=path)]

@@ -171,7 +171,7 @@ async def test_operator_learns_once_how_to_name_the_address(serve: Serve) -> Non
 
 
 async def test_setting_allows_posts_and_names_the_address(serve: Serve) -> None:
-    """With GUESTBOOK_PUBLIC_URL behind a proxy that hides the name, all is as it should be."""
+    """With GUESTBOOK_PUBLIC_URL the guestbook works behind a proxy that hides the name."""
     server = await serve(GUESTBOOK_PUBLIC_URL="HTTP://Book.example:80/")
     assert (await post(server, **ELSEWHERE)).status_code == 303
     assert (await post(server, Origin=server.url)).status_code == 303

@@ -44,7 +44,7 @@ Verdict = Literal["approve", "refuse", "withdraw"]
 
 
 class ModerationStore(Store):
-    """Also held messages, in a stream of their own, and a hash with the other decisions."""
+    """The store with held messages, in a stream of their own, and a hash with other decisions."""
 
     def __init__(self, client: Redis, retention: Retention) -> None:
         super().__init__(client, retention)

@@ -27,7 +27,7 @@ logger = structlog.get_logger(__name__)
 def begin_request(headers: Iterable[tuple[bytes, bytes]], trace_id: str = "") -> str:
     """Return the id of a new request and make it the current one.
 
-    It is the id that the client or a proxy sent, else that of the trace, else a random one.
+    It is the id that the client or a proxy sent, else the trace id, else a random one.
     """
     new_id = f"{random.getrandbits(64):016x}"  # a name and no secret
     request_id = _sent_id(headers) or trace_id or new_id

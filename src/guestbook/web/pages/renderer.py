@@ -106,7 +106,7 @@ class Page:
         return page_response(html, language, "Accept")
 
     def error(self, language: str, problem: ProblemError) -> str:
-        """Return the page that is shown in place of the one that was asked for."""
+        """Return the page for an error."""
         words = self.translations[language]
         by_status = words.get(f"error_{problem.status}", words["error"])
         reason = words.get(f"error_{problem.code}", by_status)
@@ -211,7 +211,7 @@ def hue(pod: str) -> str:
 
 
 def _is_local(public: str) -> bool:
-    """Whether an address leads each device to itself."""
+    """Return whether a host is this machine, such as localhost."""
     name = urlsplit(public).hostname or ""
     return name == "::1" or name.startswith("127.") or name.rpartition(".")[2] == "localhost"
 

@@ -50,7 +50,7 @@ def environment(variables: Mapping[str, str], name: str) -> dict[str, str]:
     summary="Liveness: whether the process does its work",
 )
 async def healthz(guestbook: GuestbookDep, pod: str | None = None) -> Response:
-    """With `pod`: whether that pod sends heartbeats, as far as this one knows."""
+    """With `pod`: whether this pod receives that pod's heartbeats."""
     if pod is None:
         return _health("alive", guestbook.liveness_problems())
     names = {record["name"] for record in guestbook.presence.records().values()}
