@@ -9,10 +9,10 @@ const newKey = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
 
 /** As the server counts. @param {string} text */
-export const lengthOf = (text) => [...text].length;
+const lengthOf = (text) => [...text].length;
 
 /** The field of this name, if the form has it. @param {string} [name] */
-export const fieldOf = (name = "") => (["text", "author"].includes(name) ? inputById(name) : undefined);
+const fieldOf = (name = "") => (["text", "author"].includes(name) ? inputById(name) : undefined);
 
 /** Return the reason why a draft was refused, for the visitor. @param {ProblemDetails} problem @returns {Problem} */
 export function explain({
@@ -30,13 +30,13 @@ export function explain({
 }
 
 /** @param {string} name @param {string} reason */
-export function showProblem(name, reason) {
+function showProblem(name, reason) {
   byId(`${name}-problem`).textContent = reason;
   if (reason) fieldOf(name)?.setAttribute("aria-invalid", "true");
   else fieldOf(name)?.removeAttribute("aria-invalid");
 }
 
-export function clearProblems() {
+function clearProblems() {
   for (const name of ["text", "author", "form"]) showProblem(name, "");
 }
 
