@@ -88,6 +88,7 @@ async def test_list_continues_beyond_memory(serve: Serve, redis_url: str) -> Non
         *(("limit", value) for value in ("0", "1.5", "many", "", "9" * 5000, "%00", "%FF")),
         *(("before", value) for value in ("x", "1-2-3", "%00", "%ED%A0%80", f"{2**64}-0")),
         *(("after", value) for value in ("x", "-", "%24", "+", "%D9%A1-0", "9" * 5000)),
+        ("after", "1-0&before=2-0"),
     ],
     ids=lambda value: value[:20],
 )
