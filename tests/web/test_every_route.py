@@ -161,6 +161,8 @@ async def test_odd_host_causes_no_server_error(pod: Server, host: str) -> None:
         "Cookie: " + "x=\xff;" * 500,
         "Accept: \xff",
         "X-Forwarded-For: \xff, , garbage",
+        "X-Forwarded-For: ::ffff:x",
+        "X-Forwarded-For: 1:x",
         "X-Forwarded-Proto: \xff",
         "X-Forwarded-Host: [",
         "Origin: http://[",
