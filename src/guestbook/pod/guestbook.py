@@ -237,7 +237,7 @@ class Guestbook:
                 until_ms = clock.deadline(deadline - 2 * RETRY_PAUSE) if clock else 0
                 result = await command(key=receipt, until_ms=until_ms, trace=trace)
                 # Even "there is nothing to change" has to survive a fail-over.
-                await self.replicas.have(receipt)
+                await self.replicas.wait_for(receipt)
                 return result
 
             return await retry(attempt, deadline=deadline)

@@ -30,10 +30,10 @@ class Replicas:
         self._client: Any = client
         self._count = count
         self._script = load_script("replicated")
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._waiting: dict[asyncio.Future[tuple[bool, int]], str] = {}
 
-    async def have(self, key: str) -> None:
+    async def wait_for(self, key: str) -> None:
         """Return when the replicas have the receipt of this key, and what was written with it.
 
         Raises TooFewReplicasError when they do not get it soon, and what Redis raises.
@@ -43,7 +43,7 @@ class Replicas:
         answer: asyncio.Future[tuple[bool, int]] = asyncio.get_running_loop().create_future()
         self._waiting[answer] = key
         try:
-            async with self._turn:
+            async with self._lock:
                 if not answer.done():
                     await self._answer_all()
         finally:
