@@ -56,7 +56,7 @@ class Follower:
         self._is_woken = False
         self._reading: asyncio.Timeout | None = None
         self._is_connected = False
-        self._turned_at = self._lost_at = time.monotonic()
+        self._last_step_at = self._lost_at = time.monotonic()
         # For comparison with the next heartbeat, and when it was read.
         self._head = StreamHead("", ORIGIN, 0)
         self._known_at = 0.0
@@ -69,7 +69,7 @@ class Follower:
     @property
     def is_stuck(self) -> bool:
         """Whether the loop has stopped or only fails, so that the process must be restarted."""
-        return time.monotonic() - self._turned_at > _STUCK_SECONDS
+        return time.monotonic() - self._last_step_at > _STUCK_SECONDS
 
     def verify_after_reconnect(self) -> None:
         """Verify, before the next read, that the server has what was read from another one."""
@@ -98,10 +98,10 @@ class Follower:
             logger.warning("Redis has lost data: loading it again", last=str(head.last_id))
             return False
         # A heartbeat that is requested from now on is newer than everything read so far.
-        self._know(head._replace(last_id=self._log.last))
+        self._remember(head._replace(last_id=self._log.last))
         return True
 
-    def _know(self, head: StreamHead) -> None:
+    def _remember(self, head: StreamHead) -> None:
         self._head = head
         self._known_at = time.monotonic()
 
@@ -110,16 +110,16 @@ class Follower:
         while True:
             self._is_woken = False
             try:
-                await self._turn()
+                await self._step()
             except Exception:
                 # Even reporting an error may fail. If this continues, the loop counts as stuck.
                 with contextlib.suppress(Exception):
                     logger.exception("the stream's reader has failed")
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
-                self._turned_at = time.monotonic()
+                self._last_step_at = time.monotonic()
 
-    async def _turn(self) -> None:
+    async def _step(self) -> None:
         """Wait for entries and append them, or pause if Redis cannot be reached."""
         try:
             try:
@@ -135,10 +135,10 @@ class Follower:
             # Also if the verification itself failed.
             self._needs_verification = True
             if not self._is_woken:
-                self._note_loss(error)
+                self._handle_loss(error)
                 await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1, 3))  # noqa: S311  # jitter
 
-    def _note_loss(self, error: Exception) -> None:
+    def _handle_loss(self, error: Exception) -> None:
         was_connected, self._is_connected = self._is_connected, False
         if was_connected:
             self._lost_at = time.monotonic()
@@ -215,7 +215,7 @@ class Follower:
         )
         self._log.trim_to(trimmed)
         self._needs_load = False
-        self._know(head)
+        self._remember(head)
         if was_loaded:
             self._on_break()
         else:

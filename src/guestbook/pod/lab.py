@@ -164,9 +164,9 @@ class Lab:
         if name in self._faults:
             self._faults[name].cancel()
         task = self._faults[name] = asyncio.create_task(fault)
-        task.add_done_callback(lambda task: self._note_end(name, task))
+        task.add_done_callback(lambda task: self._on_fault_end(name, task))
 
-    def _note_end(self, name: str, task: asyncio.Task[None]) -> None:
+    def _on_fault_end(self, name: str, task: asyncio.Task[None]) -> None:
         _log_failure(task)
         if self._faults.get(name) is task:
             del self._faults[name]

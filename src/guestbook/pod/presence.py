@@ -172,14 +172,14 @@ class Presence:
                     with_peers=asked_at >= self._read_peers_at,
                 )
         except REDIS_ERRORS as error:
-            self._note_failure(explain(error))
+            self._handle_failure(explain(error))
         except Exception:
             self.error = "the heartbeat has failed"
             raise
         else:
-            self._note_reply(reply, asked_at)
+            self._handle_reply(reply, asked_at)
 
-    def _note_failure(self, reason: str) -> None:
+    def _handle_failure(self, reason: str) -> None:
         self.error = f"Redis is away: {reason}"
         self._failures += 1
         if self._failures == _AWAY_AFTER:
@@ -189,7 +189,7 @@ class Presence:
             self._reasons.add(reason)
             logger.warning("Redis is away", error=reason)
 
-    def _note_reply(self, reply: HeartbeatReply, asked_at: float) -> None:
+    def _handle_reply(self, reply: HeartbeatReply, asked_at: float) -> None:
         now = time.monotonic()
         was_unreachable = self.error is not None
         self.reconnects += self._failures > 0
@@ -198,7 +198,7 @@ class Presence:
         self.error = None
         # Redis read its clock before `now`, so deadlines are rather too early.
         self.clock = RedisClock(reply.now_ms, now, now - asked_at)
-        self._note_clock_ahead(max(reply.head.last_id.ms - reply.now_ms, 0) / 1000)
+        self._update_clock_ahead(max(reply.head.last_id.ms - reply.now_ms, 0) / 1000)
         if now - self._replied_at > 2 * INTERVAL:
             # While Redis was away no pod could announce itself: give all of them time.
             self._keep_peers_until = now + _GONE_AFTER_MS / 1000
@@ -209,13 +209,13 @@ class Presence:
             self.held = reply.held
             self._notify_moderators()
         if reply.peers:
-            self._note_peers(reply.peers, now)
+            self._update_peers(reply.peers, now)
         self._publish_changes()
         self._on_reply(reply, asked_at, was_unreachable)
         if was_unreachable:
             logger.info("Redis is there")
 
-    def _note_clock_ahead(self, seconds: float) -> None:
+    def _update_clock_ahead(self, seconds: float) -> None:
         if seconds > CLOCK_AHEAD_SECONDS >= self.clock_ahead:
             logger.warning(
                 "Redis's clock was once ahead: new messages have times in the future, "
@@ -224,7 +224,7 @@ class Presence:
             )
         self.clock_ahead = seconds
 
-    def _note_peers(self, peers: Mapping[str, tuple[int, Mapping[str, Any]]], now: float) -> None:
+    def _update_peers(self, peers: Mapping[str, tuple[int, Mapping[str, Any]]], now: float) -> None:
         alive = {
             process: pods_event.parse(record)
             for process, (age_ms, record) in peers.items()
