@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from tests.conftest import Serve
 from tests.support.messages import ADMIN, TOKEN, post
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, documented_rights
 from tests.support.waiting import eventually
 
 MIB = 1 << 20
@@ -42,19 +41,12 @@ class Course:
         return self.open.env["REDIS_URL"]
 
 
-def _documented_rights() -> list[str]:
-    text = Path(__file__).parents[2].joinpath("docs/operations.md").read_text()
-    (rights,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", text)
-    (more,) = re.findall(r"\| `GUESTBOOK_LAB` \| `(.*)` \|", text)
-    return [*rights.split(), *more.split()]
-
-
 @pytest.fixture(scope="module")
 async def course(
     tmp_path_factory: pytest.TempPathFactory, serve_shared: Serve
 ) -> AsyncIterator[Course]:
     # A user with no other rights than those in the documents.
-    user = ("--user", "ada", "on", ">secret", *_documented_rights())
+    user = ("--user", "ada", "on", ">secret", *documented_rights("GUESTBOOK_LAB"))
     with Valkey(tmp_path_factory.mktemp("lab"), *user) as valkey:
         redis = f"redis://ada:secret@{valkey.address}"
         lab = {"redis": redis, "GUESTBOOK_LAB": "true"}

@@ -13,28 +13,15 @@ from guestbook.storage.keys import EVENTS
 from guestbook.storage.url import RedisURL
 from tests.support.ports import free_port
 from tests.support.servers import guestbook
-from tests.support.valkey import Valkey
+from tests.support.valkey import Valkey, documented_rights
 from tests.support.waiting import eventually
 
 SECRET = "s3cret"
 REFUSED = "not allowed to use some commands: ACL SETUSER …"
 
-_OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-
 
 async def found(url: str, **settings: Any) -> str:
     return "\n".join(str(finding) for finding in await inspect(RedisURL.parse(url), **settings))
-
-
-def documented_rights(*features: str) -> list[str]:
-    """Return the rights that docs/operations.md lists: those for all, and those of features."""
-    text = _OPERATIONS.read_text()
-    (line,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", text)
-    rights: list[str] = line.split()
-    for feature in features:
-        (more,) = re.findall(rf"\| `{feature}` \| `(.*)` \|", text)
-        rights += more.split()
-    return rights
 
 
 async def test_durable_server_is_ok(valkey: Valkey) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import datetime
 import io
-import re
 import signal
 import ssl
 from collections.abc import AsyncIterator
@@ -34,10 +33,15 @@ from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
 from tests.support.sse import EventStream
-from tests.support.valkey import DEBIAN_REDIS, SentinelServer, Valkey, join_cluster
+from tests.support.valkey import (
+    DEBIAN_REDIS,
+    SentinelServer,
+    Valkey,
+    documented_rights,
+    join_cluster,
+)
 from tests.support.waiting import Scenario, Scenarios, eventually
 
-_OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 _EVENTS = "{guestbook}:events"
 _PASSWORD = "p@ss/w:rd%"
 _QUOTED = "p%40ss%2Fw%3Ard%25"
@@ -106,7 +110,7 @@ async def password(folder: Path, begin: asyncio.Barrier) -> None:
 async def user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
     """A user with the rights that the documents list: all of them are needed, and no other."""
     # A database's number needs a right of its own.
-    rules = ["on", f">{_PASSWORD}", *_documented_rights(), "+select"]
+    rules = ["on", f">{_PASSWORD}", *documented_rights(), "+select"]
     with (
         Valkey(folder / "valkey", "--user", "ada", *rules) as valkey,
         _server(folder, f"redis://ada:{_QUOTED}@{valkey.address}/7") as server,
@@ -133,13 +137,6 @@ async def user_and_database(folder: Path, begin: asyncio.Barrier) -> None:
         tried = allowed - {"info", "persist", "rename", "select"}
         assert str(found[3]) == f"ok    allowed to use all {len(tried)} commands that are needed"
         await _is_refused_the_rest(valkey)
-
-
-def _documented_rights() -> list[str]:
-    """Return the rights that docs/operations.md lists."""
-    (line,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", _OPERATIONS.read_text())
-    rights: list[str] = line.split()
-    return rights
 
 
 async def _export_and_import(address: RedisURL) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import socket
 import subprocess
@@ -136,6 +137,17 @@ class SentinelServer(Valkey):
 
     def _arguments(self) -> list[str]:
         return [str(self.folder / "sentinel.conf"), "--sentinel"]
+
+
+def documented_rights(*features: str) -> list[str]:
+    """Return the rights that docs/operations.md lists: those for all, and those of features."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    (line,) = re.findall(r"ACL SETUSER guestbook on >PASSWORD (.*)", text)
+    rights: list[str] = line.split()
+    for feature in features:
+        (more,) = re.findall(rf"\| `{feature}` \| `(.*)` \|", text)
+        rights += more.split()
+    return rights
 
 
 async def join_cluster(masters: list[Valkey], *replicas: Valkey) -> Valkey:
