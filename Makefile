@@ -48,7 +48,7 @@ LINES := $(CURDIR)/.coverage-lines
 RECORDED := COVERED_LINES=$(LINES) PYTHONPATH=$(CURDIR)/tests/support/coverage
 
 pytest: $(TESTS)
-	@rm -rf $(LINES)
+	@mkdir -p $(LINES) && find $(LINES) -name "*.py" -delete
 	$(RECORDED) $(BIN)/pytest $(PARALLEL)
 	@$(BIN)/python tests/support/coverage/report.py $(LINES)
 	@printf "Percentage of lines covered: "; $(BIN)/coverage report --format=total

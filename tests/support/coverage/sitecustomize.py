@@ -13,7 +13,7 @@ import ctypes
 import mmap
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -91,7 +91,11 @@ class _Loader(SourceFileLoader):
         tree.body[head:head] = [*ast.parse(begin).body, *marks]
         return super().source_to_code(tree, path, **options)
 
-    # The bytecode must not be mistaken for that without marks.
+    # The bytecode must not be mistaken for that without marks, nor for that of an older Marker.
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        stats = super().path_stats(path)
+        return {**stats, "mtime": stats["mtime"] + Path(__file__).stat().st_mtime}
+
     def get_data(self, path: str) -> bytes:
         return super().get_data(f"{_FOLDER}{path}" if path.endswith(".pyc") else path)
 
