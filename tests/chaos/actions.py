@@ -183,15 +183,12 @@ async def failed_over(site: Site, rng: Random) -> AsyncIterator[Effect]:
 async def _fail_over(site: Site, spare: Any) -> None:
     async with site.redis.client() as master, spare.client() as replica:
 
-        async def is_in_step() -> bool:
-            return bool((await replica.info("replication")).get("master_link_status") == "up")
-
         async def has_changed() -> bool:
             roles = [(await server.role())[0] for server in (replica, master)]
             return roles == ["master", "slave"]
 
         await replica.replicaof("127.0.0.1", site.redis.port)
-        await eventually(is_in_step, within=_SYNC_SECONDS)
+        await eventually(spare.is_in_step, within=_SYNC_SECONDS)
         # FAILOVER pauses writers until the replica has everything, and then swaps the roles.
         await master.execute_command("FAILOVER", "TO", "127.0.0.1", spare.port)
         await eventually(has_changed, within=_SYNC_SECONDS)

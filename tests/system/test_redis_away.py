@@ -357,16 +357,9 @@ async def another_master(folder: Path, begin: asyncio.Barrier) -> None:
             await stream.until("pods")
             assert (await place.post("before")).status_code == 201
             await new.replicaof("127.0.0.1", place.valkey.port)
-
-            async def is_in_step() -> bool:
-                return bool((await new.info("replication"))["master_link_status"] == "up")
-
-            async def has_changed() -> bool:
-                return bool((await new.role())[0] == "master")
-
-            await eventually(is_in_step)
+            await eventually(spare.is_in_step)
             await old.execute_command("FAILOVER", "TO", "127.0.0.1", spare.port)
-            await eventually(has_changed)
+            await eventually(spare.is_master)
             place.proxy.target = spare.port
             assert (await place.post("after")).status_code == 201
             await asyncio.sleep(TRUTH_SECONDS)
