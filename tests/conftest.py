@@ -64,7 +64,7 @@ def patient_clients() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    """Neither the logs of all servers nor any answer has a password or a token in it."""
+    """No log of a server and no answer contains a password or a token."""
     send = httpx.AsyncClient.send
 
     async def watched(

@@ -24,7 +24,7 @@ from guestbook.core import (
 from guestbook.storage import RedisURL
 
 PREFIX = "GUESTBOOK_"
-# What Kubernetes sets in every pod for Services named guestbook or guestbook-*.
+# The variables that Kubernetes sets in every pod for Services named guestbook or guestbook-*.
 _OF_KUBERNETES = re.compile(
     r"GUESTBOOK_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
 )

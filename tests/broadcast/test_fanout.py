@@ -409,5 +409,5 @@ def test_every_stream_is_sent_each_entry_once_and_in_order(seed: int) -> None:
 @settings(max_examples=100)
 @given(st.integers(0, 2**32))
 def test_more_orders(seed: int) -> None:
-    """As above, with more of them."""
+    """More random orders of opening, writing, deleting, filling and reading."""
     asyncio.run(_live_through(seed))

@@ -169,7 +169,7 @@ class Profile:
         await context.add_init_script(_REPORT_VIOLATIONS)
         empty = await context.new_page()
         await empty.route("**", lambda route: route.fulfill(body=""))
-        # Of the same site as the servers, whose pages otherwise have a process of their own.
+        # The same site as the servers; otherwise the pages would have a process of their own.
         await empty.goto("http://127.0.0.1/")
         return cls(context, empty, await context.new_cdp_session(empty))
 

@@ -324,7 +324,7 @@ async def test_export_for_spreadsheets_and_to_print(
 
 @pytest.mark.slow
 async def test_memory_does_not_grow_with_the_number(redis_url: str, tmp_path: Path) -> None:
-    """Neither import nor export needs more memory for ten times as many messages."""
+    """Import and export need no more memory for ten times as many messages."""
     peaks: dict[str, list[int]] = {"import": [], "export": []}
     for number in (1_000, 10_000):
         file = tmp_path / f"{number}.jsonl"

@@ -41,7 +41,7 @@ def test_host_is_compared_without_case_and_default_ports(text: str, authority: s
     ],
 )
 def test_what_is_no_host_is_not_read(text: str) -> None:
-    """Neither characters that no host has, nor ports that do not exist, nor endless names."""
+    """Invalid characters, ports that do not exist and endless names are no host."""
     assert Host.parse(text) is None
     assert parse_origin(f"http://{text}") is None
 

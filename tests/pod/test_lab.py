@@ -147,7 +147,7 @@ async def test_unknown_pod_or_action_is_answered_with_the_known_ones(course: Cou
 
 
 async def test_command_needs_the_admin_token(course: Course) -> None:
-    """Where one is configured; and another site's page can send none anyway."""
+    """With an admin token the lab demands it; pages of other sites are refused in any case."""
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         answer = await _send(course.guarded, "pod-b", "cut", **headers)
         assert answer.status_code == 401

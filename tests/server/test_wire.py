@@ -42,7 +42,7 @@ def get(*fields: bytes, target: bytes = b"/healthz", version: bytes = b"1.1") ->
     return b"GET %s HTTP/%s\r\n" % (target, version) + b"".join(fields) + CLOSE + b"\r\n"
 
 
-# Where two servers might see different requests, the request is rejected and the connection ends.
+# If two servers might interpret a request differently, it is rejected and the connection ends.
 AMBIGUOUS = {
     "length and chunks": post(LENGTH, CHUNKED, body=CHUNKS),
     "chunks and length": post(CHUNKED, LENGTH, body=CHUNKS),

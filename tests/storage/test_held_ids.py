@@ -13,7 +13,7 @@ _KEYS = [f"{{guestbook}}:{name}" for name in ("held", "trimmed", "edits", "recei
 
 async def test_posts_of_one_millisecond_have_ids_of_the_queue(tmp_path: Path) -> None:
     """Even if the clock of Redis 7.0 advances while the script runs, ids are of the queue."""
-    # Where it is not installed the same is shown on Valkey.
+    # If Redis is not installed, use Valkey.
     binary = DEBIAN_REDIS if DEBIAN_REDIS.exists() else None
     with Valkey(tmp_path / "redis", "--appendonly", "no", binary=binary) as redis:
         async with redis.client() as client:

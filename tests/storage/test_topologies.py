@@ -189,7 +189,7 @@ async def unix_socket(folder: Path, begin: asyncio.Barrier) -> None:
 
 async def debian_redis(folder: Path, begin: asyncio.Barrier) -> None:
     """Redis 7.0, as Debian has it, and its restart."""
-    # Where it is not installed the same is shown on Valkey.
+    # If Redis is not installed, use Valkey.
     binary = DEBIAN_REDIS if DEBIAN_REDIS.exists() else None
     with (
         Valkey(folder / "redis", binary=binary) as redis,

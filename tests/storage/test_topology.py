@@ -1,4 +1,4 @@
-"""Where connections lead: names that DNS does not answer, and names with several addresses.
+"""Finding the server: names that DNS does not answer, and names with several addresses.
 
 Each kind of Redis, with a server before it, is in test_topologies.py and test_failover.py.
 """

@@ -210,7 +210,7 @@ def _leave(status: list[int]) -> None:
 
 if __name__ == "__main__":
     statuses: list[int] = []
-    # What the program registers is called before.
+    # The program's own exit handlers run before.
     atexit.register(_leave, statuses)
     for module in ("guestbook.cli.main", "guestbook.server", "guestbook.web.app", "uvloop"):
         importlib.import_module(module)

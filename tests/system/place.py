@@ -48,7 +48,7 @@ class Place:
             folder / "server.log",
             self.proxy.address if by_proxy else self.valkey.address,
             GUESTBOOK_ADMIN_TOKEN=TOKEN,
-            # Where posts are counted, counting them is the first that fails.
+            # If posts are counted, the counter is the first key that fails.
             GUESTBOOK_POST_RATE="1000/10s" if is_counting else "off",
         )
         self.http = self.server.client()

@@ -20,7 +20,7 @@ SECRETS = (PASSWORD, QUOTED, "Pa55", "w0rd", SENTINEL, TOKEN)
 
 # A database that no other test is given, with a key of another kind in it.
 _OTHER = 9999
-# Where Redis might be, and is not, or is not as it should be.
+# Wrong addresses and rights, each with secrets in it.
 URLS = {
     "a wrong password": "redis://default:{password}@{guarded}",
     "a user without rights": "redis://ada:{password}@{guarded}",

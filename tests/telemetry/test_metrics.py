@@ -237,7 +237,7 @@ async def test_head_counts_by_its_route(api: httpx.AsyncClient, since: Since) ->
 
 
 async def test_clients_make_no_series(pod: Server, api: httpx.AsyncClient) -> None:
-    """Neither by other addresses nor by methods that the guestbook does not use."""
+    """Unknown addresses and methods share one series each."""
     for path in ("/nowhere", "/messages/1-0", "/static/nothing"):
         await api.get(path)
     before = set(await Samples.read(pod))

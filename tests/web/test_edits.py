@@ -281,7 +281,7 @@ async def test_window_ends(serve: Serve) -> None:
 
         await eventually(is_too_late)
         assert (await author.take_back(posted["id"])).status_code == 403
-        # Where no token is configured, the author may all the same.
+        # Without an admin token, authors may take back all the same.
         fresh = await author.post("fresh")
         assert (await author.take_back(fresh["id"])).status_code == 204
         assert (await author.take_back(posted["id"], **{"X-Other": "1"})).status_code == 403

@@ -1,4 +1,4 @@
-"""What holds for every route: HEAD, security headers, no server errors.
+"""Every route: HEAD, security headers, no server errors.
 
 The headers of all kinds of answers are also in server/test_wire.py and test_asgi.py.
 """

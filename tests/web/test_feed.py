@@ -111,7 +111,7 @@ async def test_feed_changes_no_direction_beyond_titles_and_names(api: httpx.Asyn
 
 
 async def test_nothing_breaks_the_feed(redis_url: str, serve: Serve) -> None:
-    """Neither messages nor characters in Redis that XML does not allow."""
+    """The feed survives any message, even characters that XML does not allow."""
     server = await serve()
     async with server.client() as client:
         await post_all(client, *HOSTILE, author="\ufffe<&>")

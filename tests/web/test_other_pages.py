@@ -220,7 +220,7 @@ async def test_page_is_light(api: httpx.AsyncClient) -> None:
 
 
 async def test_comments_are_not_sent(api: httpx.AsyncClient) -> None:
-    """Nor is indentation; the code is, and its lines keep their numbers."""
+    """Comments and indentation are left out; the lines of code keep their numbers."""
     for path in sorted((ROOT / "static").rglob("*.[cj]s*")):
         name = path.relative_to(ROOT / "static").as_posix()
         sent = (await api.get(f"/static/{name}")).text.splitlines()

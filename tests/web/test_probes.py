@@ -86,7 +86,7 @@ async def test_env_shows_what_kubernetes_says_of_the_pod(api: httpx.AsyncClient)
 
 
 async def test_env_shows_no_secret(pod: Server, api: httpx.AsyncClient) -> None:
-    """Neither their names nor their values; nothing that is not on the list."""
+    """`/env` shows only variables on the list, and no names or values of secrets."""
     answer = await api.get("/env")
     assert SECRET not in answer.text
     assert TOKEN not in answer.text

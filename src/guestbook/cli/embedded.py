@@ -29,7 +29,7 @@ SOCKET = "valkey.sock"
 _LOCK_SECONDS = 5.0
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
-# Of the kernel's 108 bytes for the path of a socket (104 on macOS), less the ending NUL.
+# The kernel has 108 bytes for the path of a socket (104 on macOS), with the ending NUL.
 _SOCKET_PATH_MAX = 103
 
 # How long to wait before a server that died is started again: each time longer, as long as it dies

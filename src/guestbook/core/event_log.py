@@ -30,7 +30,7 @@ class LogEntry:
 
     @property
     def kind(self) -> str:
-        """What it is while it has a frame: a message, an edit or a deletion."""
+        """The type of an entry with a frame: message, edit or deletion."""
         if self.change is None:
             return "message"
         return "edit" if isinstance(self.change, Edit) else "deletion"

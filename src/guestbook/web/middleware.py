@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from guestbook.telemetry.tracing import Tracing
 
 _CLOSE = (b"connection", b"close")
-# Where nothing else is said, a cache decides for itself for how long it keeps an answer.
+# Without Cache-Control, caches choose for themselves how long they keep an answer.
 _NO_STORE = (b"cache-control", b"no-store")
 
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding", b"expect"})

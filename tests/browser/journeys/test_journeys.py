@@ -1,4 +1,4 @@
-"""What visitors do, in Firefox and WebKit. The tests in the folder above do it in Chromium."""
+"""Visitors' journeys in Firefox and WebKit. The tests in the folder above use Chromium."""
 
 from __future__ import annotations
 
