@@ -254,6 +254,8 @@ async def visit(
 
     yield open_page
     for context in contexts:
+        # A file may be on its way.
+        await context.unroute_all(behavior="ignoreErrors")
         await context.close()
     for profile in used:
         await profile.clear()
