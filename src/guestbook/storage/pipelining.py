@@ -92,6 +92,8 @@ class PipeliningRedis(Redis):
                 await self.connection_pool.disconnect()
         except Exception as error:  # Each caller gets it, whatever it is.
             answers = [error] * len(sent)
+            # An answer that was not read must not be taken for that of a later command.
+            await self.connection_pool.disconnect()
         for queued, answer in zip(sent, answers, strict=True):
             if isinstance(answer, Exception):
                 queued.fail(answer)
