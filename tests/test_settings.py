@@ -156,6 +156,8 @@ WRONG: dict[str, list[str]] = {
         *("book.example", "ftp://x", "https://", "https://x/book", "https://x?y"),
         *(f"https://user:{SECRET}@book.example", "https://b\u00fccher.example"),
     ],
+    "GUESTBOOK_TITLE": ["not \udcff UTF-8"],
+    "GUESTBOOK_ADMIN_TOKEN": ["not \udcff UTF-8"],
     "GUESTBOOK_ALLOW_ORIGINS": ["a.example", "https://a.example,", "*,https://a.example"],
     "GUESTBOOK_MAX_MESSAGES": ["0", "many", "9" * 5000],
     "GUESTBOOK_MAX_AGE": ["30", "0d", "1.5h", "99999d"],

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from guestbook.core import (
@@ -169,6 +169,17 @@ class Settings(BaseSettings):
     """The lowest level that is logged."""
     log_format: Annotated[Literal["text", "json"] | None, _parsed(str.lower)] = None
     """text or json (unset: text on a terminal, else json)."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_encoding(cls, value: object) -> object:
+        # Python has half a surrogate pair for a byte that is not UTF-8.
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("is not valid UTF-8") from None
+        return value
 
     @property
     def listen_host(self) -> str:
