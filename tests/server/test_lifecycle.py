@@ -197,3 +197,23 @@ async def test_sigterm_while_redis_is_away(serve: Serve) -> None:
         assert stream.is_complete
     assert await server.ended(within=2) == -signal.SIGTERM
     assert "Traceback" not in server.lines()
+
+
+@pytest.mark.parametrize("sent", ["{", ""])
+async def test_half_a_request_does_not_delay_the_end(serve: Serve, sent: str) -> None:
+    """Its client gets 503 and may send it to another pod; the log has no error."""
+    server = await serve(GUESTBOOK_DRAIN_SECONDS="0")
+    length = "Content-Length: 50\r\n\r\n" if sent else ""
+    half = f"POST /messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{length}{sent}"
+    async with connect(server.port) as (reader, writer):
+        writer.write(half.encode())
+        async with server.client() as api:
+            await api.get("/healthz")
+        server.signal(signal.SIGTERM)
+        answer = (await reader.read()).decode()
+        assert await server.ended(within=4) == -signal.SIGTERM
+    head, _, body = answer.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    assert "application/problem+json" in head
+    assert "about to stop" in body
+    assert "Traceback" not in server.lines()

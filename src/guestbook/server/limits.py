@@ -6,6 +6,7 @@ server/detach.py, it relies on attributes that uvicorn does not document; the sa
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ logger = structlog.get_logger(__name__)
 _MAX_BODY_BYTES = 256 * 1024
 # The size of pipelined requests at which reading is paused.
 _MAX_PENDING_BYTES = 64 * 1024
+# How long the rest of a request may take when the server stops.
+_REST_SECONDS = 1.0
 # RFC 9112, section 3: a token, a target without spaces, and the version.
 _REQUEST_LINE = re.compile(rb"[\w!#$%&'*+.^`|~-]+ [^ ]+ HTTP/1\.[01]\r\n", re.ASCII)
 
@@ -274,6 +277,17 @@ class BoundedProtocol(DetachableProtocol):
         late = ProblemError(408, "The request did not arrive in time.")
         self._close(late if self._part else None)
         return True
+
+    def shutdown(self) -> None:
+        """Wait a moment for the rest of a request; uvicorn would wait until it is cancelled."""
+        if self._part:
+            asyncio.get_running_loop().call_later(_REST_SECONDS, self._abandon)
+        else:
+            super().shutdown()
+
+    def _abandon(self) -> None:
+        if self._part and not self.transport.is_closing():
+            self._close(UnavailableError("This pod is about to stop: another one serves you."))
 
     def evict(self) -> None:
         """Close the connection to make room for another one."""
