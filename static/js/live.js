@@ -224,7 +224,8 @@ class Live {
     if (!this.isLeading) return;
     if (this.#aliveSince) this.#rememberLoss(since);
     const wasSettled = this.#aliveSince && Date.now() - this.#aliveSince > SETTLED;
-    this.#failures = wasSettled ? 0 : this.#failures + 1;
+    // Offline says nothing about whether streams are blocked.
+    this.#failures = wasSettled ? 0 : this.#failures + Number(navigator.onLine);
     if (this.#failures >= BLOCKED) this.#startPolling();
     this.#pause(this.#polls ? 30_000 * (1 + Math.random()) : backOff(this.#failures));
   }
