@@ -41,7 +41,7 @@ check-js: tools/js/node_modules/.done  ## Lint the page's scripts and check thei
 	tools/js/node_modules/.bin/tsc --project tools/js
 
 TESTS := .venv/dev.done .venv/browser.done .venv/prometheus.done .venv/client.done
-PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder -m "not slow"
+PARALLEL := --numprocesses 6 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # Where the lines that run are recorded, in all processes: see tests/support/coverage.
 LINES := $(CURDIR)/.coverage-lines
