@@ -77,6 +77,8 @@ async def test_files_of_two_versions(
         assert "ui-serif" in await page.locator("h1").evaluate(family)
         (message,) = await post(new, f"number {start}")
         await expect(page.locator(f'[id="{message["id"]}"]')).to_be_visible()
+        # The modules of the author's own messages may still be loading.
+        await page.context.unroute_all(behavior="wait")
 
 
 async def test_modules_that_do_not_fit_together(
