@@ -15,9 +15,8 @@ from tests.support.valkey import Valkey
 EVENTS = "{guestbook}:events"
 TOKEN = "let me delete"
 _SERVERS = 3
-# Fills the log of a server in both its bounds, entries and bytes, so that its memory is full from
-# the start. With longer texts fewer entries would fit, and the memory grow as shorter ones come.
-_PADDING = "x" * 300
+# Fills the log of a server, so that its memory is full from the start.
+_PADDING = "x" * 900
 _PAGE = 500
 
 Process = Server | Valkey
