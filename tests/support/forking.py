@@ -189,7 +189,7 @@ def _compile_templates() -> None:
             compiled[key] = compile_template(environment, *given)
         return compiled[key]
 
-    Environment.compile = compile_once  # type: ignore[assignment]
+    Environment.compile = compile_once  # type: ignore[assignment]  # jinja2 overloads it
     templates = importlib.import_module("guestbook.web.pages.templates")
     for is_async in (False, True):
         environment = templates.environment(is_async=is_async)
